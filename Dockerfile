@@ -1,0 +1,44 @@
+FROM python:3.13-slim AS environment
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv --without-pip /opt/venv
+COPY requirements/runtime.txt /tmp/runtime.txt
+# TensorFlow's C++ headers and libclang, 330 MB, serve those who compile kernels of their own.
+RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/runtime.txt \
+ && rm -r /opt/venv/lib/python3.13/site-packages/tensorflow/include /opt/venv/lib/python3.13/site-packages/clang
+
+
+FROM environment AS application
+COPY app /srv/app
+# The root filesystem may be read-only, so the bytecode is made now; unchecked: nobody edits a source in an image.
+RUN python -m compileall -q --invalidation-mode unchecked-hash /srv/app
+
+
+FROM python:3.13-slim AS keras
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    DIGITS_HOST=0.0.0.0 \
+    DIGITS_PORT=8000
+# TensorFlow does not even import without a directory for temporary files: this one a read-only container has too.
+ENV TMPDIR=/dev/shm
+WORKDIR /srv
+COPY --from=environment /opt/venv /opt/venv
+COPY --from=application /srv/app app
+COPY models models
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 CMD ["python", "-c", \
+  "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['DIGITS_PORT'] + '/readyz', timeout=2)"]
+CMD ["python", "-m", "app"]
+
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.title="digits" \
+      org.opencontainers.image.description="Reads handwritten digits: an image in, ten calibrated probabilities out" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.created=$CREATED

@@ -1,0 +1,65 @@
+# The commands that people and CI type. They need make and Python 3.11 to 3.13; everything else is installed into .venv.
+
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes
+PYTHON_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+
+RECIPE ?= compact
+DATA ?= $(wildcard ../shared/data/mnist.npz)
+DOCKER ?= docker
+IMAGE ?= digits
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve test check format train image test-image lock
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+
+serve: .venv/.runtime ## answer on http://localhost:8000 (DIGITS_PORT and the other settings are obeyed)
+	@exec $(BIN)/python -m app
+
+test: .venv/.dev ## run the tests and measure their coverage
+	$(BIN)/python -m pytest --cov
+
+check: .venv/.dev ## lint, check the formatting and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev ## mend what the linter and the formatter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: .venv/.dev ## train RECIPE=compact on MNIST, downloaded or read from DATA=mnist.npz
+	$(BIN)/python -m training fit --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
+	@echo "To serve this model: $(BIN)/python -m training export RUN, where RUN is the run directory named above."
+
+image: ## build the container image with DOCKER=docker
+	$(DOCKER) build --tag $(IMAGE) \
+	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	  --build-arg REVISION="$$(git rev-parse HEAD)" --build-arg CREATED="$$(git log -1 --format=%cI)" .
+
+test-image: .venv/.dev ## build the image, run it read-only and ask it for a prediction
+	$(BIN)/python -m pytest -m container
+
+lock: .venv/.dev ## pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade: at the newest versions)
+	$(LOCK) --extra keras --extra training --extra dev --output-file requirements/dev.txt
+	$(LOCK) --extra keras --constraint requirements/dev.txt --output-file requirements/runtime.txt
+LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header $(LOCK_FLAGS)
+
+# One environment, two stamps: the service needs runtime.txt alone, and dev.txt holds all of it at the same versions.
+.venv/.%: requirements/%.txt | $(BIN)/pip
+	@echo "Installing $< into .venv (the first time takes a minute or two)"
+	@$(PIP_INSTALL) -r $<
+	@touch $@
+
+$(BIN)/pip:
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+	  if "$$python" -c '$(PYTHON_FITS)' 2>/dev/null; then \
+	    "$$python" -m venv .venv >/dev/null && exit 0; \
+	    echo "Error: $$python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	  fi; \
+	done; \
+	echo "Error: Python 3.11, 3.12 or 3.13 is needed and was not found; name one: make PYTHON=/path/to/python3.12" >&2; exit 1

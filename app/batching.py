@@ -1,0 +1,103 @@
+"""Micro-batching: inks that wait together run together, on one worker thread, off the event loop.
+
+Knows nothing of HTTP or of the model: ``run`` takes (n, 28, 28, 1) and gives n rows. A free engine never waits for
+company unless ``max_wait_ms`` says so; a caller who has gone costs its neighbours nothing.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import Overloaded
+from app.preprocessing import Ink
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row of the batch's result, and how long it waited for its batch and how long the batch ran."""
+
+    row: Rows
+    queue_ms: float
+    inference_ms: float
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    ink: Ink
+    future: asyncio.Future[Answer]
+    since: float
+
+
+class MicroBatcher:
+    """Owned by one event loop; every method but ``run`` is called there, so that no lock is needed."""
+
+    def __init__(
+        self, run: Callable[[Ink], Rows], *, max_batch: int, max_wait_ms: float = 0, max_queue: int = 1024
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_wait_s = max_wait_ms / 1000
+        self._max_queue = max_queue
+        self._queue: deque[_Waiting] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._busy = False
+
+    async def submit(self, ink: Ink) -> Answer:
+        """The answer to one ink (28, 28, 1).
+
+        Raises Overloaded at once when the queue is full, or what ``run`` raised.
+        """
+        if len(self._queue) >= self._max_queue:
+            raise Overloaded("More requests wait than the service can answer in time: send it again later.")
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(ink, loop.create_future(), time.monotonic())
+        self._queue.append(waiting)
+        if not self._busy:
+            self._busy = True
+            if self._max_wait_s:
+                loop.call_later(self._max_wait_s, self._next)
+            else:
+                loop.call_soon(self._next)  # after this turn of the loop: what arrived with it comes along
+        return await waiting.future
+
+    def close(self) -> None:
+        """Finish the running batch; whoever still waits is cancelled."""
+        for waiting in self._queue:
+            waiting.future.cancel()
+        self._queue.clear()
+        self._thread.shutdown()
+
+    def _next(self) -> None:
+        batch: list[_Waiting] = []
+        while self._queue and len(batch) < self._max_batch:
+            waiting = self._queue.popleft()
+            if not waiting.future.done():  # its caller has not gone
+                batch.append(waiting)
+        if not batch:
+            self._busy = False
+            return
+        loop = asyncio.get_running_loop()
+        started = time.monotonic()
+        running = loop.run_in_executor(self._thread, self._run, np.stack([waiting.ink for waiting in batch]))
+        running.add_done_callback(lambda done: self._answer(done, batch, started))
+
+    def _answer(self, done: asyncio.Future[Rows], batch: list[_Waiting], started: float) -> None:
+        inference_ms = (time.monotonic() - started) * 1000
+        error = done.exception()
+        for index, waiting in enumerate(batch):
+            if waiting.future.done():
+                continue
+            if error is not None:
+                waiting.future.set_exception(error)
+            else:
+                queue_ms = (started - waiting.since) * 1000
+                waiting.future.set_result(Answer(done.result()[index], queue_ms, inference_ms))
+        self._next()

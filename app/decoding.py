@@ -1,0 +1,167 @@
+"""Encoded bytes -> grey. Owns formats, limits, orientation, transparency and depth; knows nothing of ink.
+
+Pillow reads headers (format, size, orientation) before a pixel is decoded; OpenCV decodes, in a third of the time.
+Both must find the file good: what either refuses is broken.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import cv2
+import numpy as np
+from cv2.typing import MatLike
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
+
+Grey = NDArray[np.uint8]
+
+MAX_PIXELS = 50_000_000
+
+_SIGNATURES = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}
+_READERS = {"JPEG": ["JPEG", "MPO"]}  # cameras append pictures to a JPEG: Pillow calls that MPO
+_REDUCED_PX = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 as long as its longest side stays at least this
+_REDUCED_FLAGS = {
+    1: cv2.IMREAD_GRAYSCALE,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+_BLANK_RANGE = 16  # grey levels: a picture with less than this over white shows nothing
+_ORIENTATION = 0x0112  # EXIF's tag
+_METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # where Pillow finds it
+_FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 4: (cv2.flip code, cv2.rotate code)
+    2: (1, None),
+    3: (None, cv2.ROTATE_180),
+    4: (0, None),
+    5: (1, cv2.ROTATE_90_COUNTERCLOCKWISE),
+    6: (None, cv2.ROTATE_90_CLOCKWISE),
+    7: (1, cv2.ROTATE_90_CLOCKWISE),
+    8: (None, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+
+Image.MAX_IMAGE_PIXELS = None  # our own bound answers instead, with our own error
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image whose header was read and whose pixels were not. ``width``, ``height``: as stored, in pixels."""
+
+    data: bytes
+    kind: str
+    width: int
+    height: int
+    header: Image.Image
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """``grey``: uint8 (height, width), oriented. ``reduction``: sides of the original over sides of ``grey``."""
+
+    grey: Grey
+    reduction: int
+
+
+def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
+    """What the header tells. Raises UnsupportedMediaType, UndecodableImage, or TooLarge beyond ``max_pixels``."""
+    kind = _format_of(data)
+    try:
+        header = Image.open(BytesIO(data), formats=_READERS.get(kind, [kind]))
+    except Exception as error:  # a dozen kinds, by format and by what is broken
+        raise UndecodableImage(f"The {kind} header is broken: save the image again and resend it.") from error
+    width, height = header.size
+    if width * height > max_pixels:
+        raise TooLarge(f"The image has more than {max_pixels} pixels: scale it down and resend it.")
+    return Encoded(data, kind, width, height, header)
+
+
+def decode(image: Encoded) -> Decoded:
+    """Grey, orientation obeyed, transparency composited over white (over black where white would hide the ink).
+
+    Raises UndecodableImage.
+    """
+    header = image.header
+    reduction = 1
+    try:
+        if header.mode == "CMYK":  # OpenCV would take a TIFF's fourth ink for transparency
+            grey = _orient(np.array(header.convert("L")), header)
+        elif image.kind == "JPEG":  # never transparent, and turned upright by OpenCV itself
+            reduction = _reduction(image.width, image.height)
+            grey = _uint8(_imdecode(image.data, _REDUCED_FLAGS[reduction]))
+        else:
+            grey = _orient(_to_grey(_imdecode(image.data, cv2.IMREAD_UNCHANGED)), header)
+    except Exception as error:  # cv2.error, OSError, and what a codec may raise next
+        raise UndecodableImage(f"The {image.kind} data is broken: save the image again and resend it.") from error
+    return Decoded(grey, reduction)
+
+
+def _format_of(data: bytes) -> str:
+    for kind, signatures in _SIGNATURES.items():
+        if data.startswith(signatures):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF.")
+
+
+def _reduction(width: int, height: int) -> int:
+    reduction = 1
+    while reduction < 8 and max(width, height) >= 2 * reduction * _REDUCED_PX:
+        reduction *= 2
+    return reduction
+
+
+def _imdecode(data: bytes, flags: int) -> MatLike:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None:
+        raise ValueError("OpenCV cannot decode it")
+    return pixels
+
+
+def _to_grey(pixels: MatLike) -> Grey:
+    """uint8 (height, width) of any depth and any number of channels, in OpenCV's order (BGR, BGRA)."""
+    if pixels.dtype == np.uint16:
+        pixels = _uint8(pixels.astype(np.uint16) >> 8)
+    elif pixels.dtype != np.uint8:  # scientific TIFFs: whatever range they use becomes ours
+        floats = np.nan_to_num(pixels.astype(np.float32))
+        pixels = cv2.normalize(floats, floats, 0, 255, cv2.NORM_MINMAX)
+    bytes_ = _uint8(pixels)
+    if bytes_.ndim == 2:
+        return bytes_
+    if bytes_.shape[2] == 4:
+        return _composite(_uint8(cv2.cvtColor(bytes_, cv2.COLOR_BGRA2GRAY)), bytes_[:, :, 3])
+    return _uint8(cv2.cvtColor(bytes_, cv2.COLOR_BGR2GRAY))
+
+
+def _composite(grey: Grey, alpha: Grey) -> Grey:
+    """Over white, unless that shows nothing: a white stroke on a transparent ground goes over black."""
+    share = alpha.astype(np.float32) / 255
+    inked = grey * share
+    over_white = _uint8(inked + 255 * (1 - share) + 0.5)
+    if np.ptp(over_white) >= _BLANK_RANGE:
+        return over_white
+    return _uint8(inked + 0.5)
+
+
+def _orient(grey: Grey, header: Image.Image) -> Grey:
+    """Turned upright as EXIF (or XMP) says. Unreadable metadata is no reason to refuse a readable picture."""
+    if header.format == "TIFF" or _METADATA.isdisjoint(header.info):  # decoders turn TIFFs themselves
+        return grey
+    try:
+        orientation = header.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - a dozen kinds, by what is broken
+        return grey
+    flip, turn = _FLIP_AND_TURN.get(orientation, (None, None))
+    flipped = grey if flip is None else cv2.flip(grey, flip)
+    return _uint8(flipped if turn is None else cv2.rotate(flipped, turn))
+
+
+def _uint8(pixels: MatLike) -> Grey:
+    return pixels.astype(np.uint8, copy=False)

@@ -1,0 +1,61 @@
+"""Every error that a caller or an operator can meet: one tree, the status and code on the class.
+
+The message of an instance tells the reader what to do. It never holds a path, a traceback or bytes of a caller's.
+"""
+
+
+class DigitsError(Exception):
+    """An error that is answered to the caller as a problem document (RFC 9457)."""
+
+    status = 500
+    code = "internal_error"
+    title = "Internal error"
+    retry_after_s: int | None = None
+
+
+class BadRequest(DigitsError):
+    status, code, title = 400, "bad_request", "Bad request"
+
+
+class NotFound(DigitsError):
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(DigitsError):
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class TooLarge(DigitsError):
+    status, code, title = 413, "too_large", "Too large"
+
+
+class UnsupportedMediaType(DigitsError):
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class UndecodableImage(DigitsError):
+    status, code, title = 422, "undecodable_image", "Undecodable image"
+
+
+class NoInk(DigitsError):
+    status, code, title = 422, "no_ink", "No ink"
+
+
+class InvalidParameter(DigitsError):
+    status, code, title = 422, "invalid_parameter", "Invalid parameter"
+
+
+class NotReady(DigitsError):
+    status, code, title, retry_after_s = 503, "not_ready", "Not ready", 1
+
+
+class Overloaded(DigitsError):
+    status, code, title, retry_after_s = 503, "overloaded", "Overloaded", 1
+
+
+class DeadlineExceeded(DigitsError):
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
+
+
+class ModelError(Exception):
+    """The model directory is missing, damaged or not ours: the service does not start, and says this one line."""

@@ -1,0 +1,128 @@
+"""The app assembled in one place, and the process around it.
+
+The model is loaded in a thread while the server already answers: `/healthz` lives and `/readyz` says 503 meanwhile.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from app.engine import KerasEngine
+from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
+from app.observability import RequestLog, start_logging
+from app.problems import problem_response
+from app.routes import operations, predict
+from app.service import Service
+from app.settings import Settings
+
+VERSION = "0.1.0"
+
+log = logging.getLogger("digits")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI app. A model that cannot be served is put into ``app.state.failure``, and stops it."""
+    app = FastAPI(
+        title="Digits",
+        version=VERSION,
+        summary="An image of a handwritten digit in, ten calibrated probabilities out.",
+        lifespan=_lifespan,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.service = Service(settings)
+    app.state.failure = None
+    app.include_router(predict.router)
+    app.include_router(operations.router)
+    app.add_exception_handler(DigitsError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_error)
+    app.add_middleware(RequestLog)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    loading = asyncio.create_task(_load(app))
+    yield
+    await loading
+    app.state.service.close()
+
+
+async def _load(app: FastAPI) -> None:
+    settings: Settings = app.state.settings
+    started = time.monotonic()
+    try:
+        engine = await asyncio.to_thread(KerasEngine.load, settings.model_dir)
+    except ModelError as error:
+        app.state.failure = str(error)
+        os.kill(os.getpid(), signal.SIGTERM)  # the server stops as it does for anyone who asks
+        return
+    app.state.service.start(engine)
+    log.info(
+        "ready",
+        extra={
+            "fields": {
+                "model": f"{engine.manifest.name} {engine.manifest.version}",
+                "parameters": engine.manifest.parameters,
+                "seconds": round(time.monotonic() - started, 2),
+            }
+        },
+    )
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    response = problem_response(_as_digits_error(error), request.scope)
+    if isinstance(error, HTTPException) and error.headers:
+        response.headers.update(error.headers)  # Allow, with 405
+    return response
+
+
+def _as_digits_error(error: Exception) -> DigitsError:
+    """What FastAPI and Starlette raise on their own, as one of ours."""
+    if isinstance(error, DigitsError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return InvalidParameter("; ".join(f"{wrong['loc'][-1]}: {wrong['msg']}" for wrong in error.errors()))
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    if status == NotFound.status:
+        return NotFound("There is nothing at this address: see /docs.")
+    if status == MethodNotAllowed.status:
+        return MethodNotAllowed("This address takes another method: see /docs.")
+    return BadRequest("The request is malformed: see /docs.")
+
+
+def main() -> None:
+    """Serve until told to stop. Exit status 1, after one clear line, for a wrong setting or a wrong model."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        sys.exit(f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg']}")
+    listener = start_logging(settings.log_level)
+    app = create_app(settings)
+    try:
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=4,
+        )
+    finally:
+        listener.stop()
+    if app.state.failure:
+        sys.exit(f"digits: {app.state.failure}")

@@ -1,0 +1,111 @@
+"""Around every request: its id, its one line in the log, and an answer whatever is raised. Pure ASGI.
+
+Logs hold nothing that a caller sent but what is validated: never a body, a path that matched no route, or a query.
+"""
+
+import json
+import logging
+import logging.handlers
+import queue
+import re
+import secrets
+import sys
+import time
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import DigitsError
+from app.problems import problem_response
+
+log = logging.getLogger("digits")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, message, and what the call gave as ``extra={"fields": {...}}``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def start_logging(level: str) -> logging.handlers.QueueListener:
+    """JSON lines on standard output, written by a thread of their own. Stop the listener to flush."""
+    stream = logging.StreamHandler(sys.stdout)
+    stream.setFormatter(JsonFormatter())
+    lines: queue.SimpleQueue[object] = queue.SimpleQueue()
+    listener = logging.handlers.QueueListener(lines, stream)
+    handler = _UnpreparedQueueHandler(lines)
+    for name in ("digits", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level.upper())
+        logger.propagate = False
+    listener.start()
+    return listener
+
+
+class _UnpreparedQueueHandler(logging.handlers.QueueHandler):
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # same process: nothing to pickle, so leave formatting to the listener's thread
+
+
+class RequestLog:
+    """ASGI middleware. Handlers put what is to be logged into ``scope["state"]["log"]``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        fields: dict[str, Any] = {}
+        state = scope.setdefault("state", {})
+        state["request_id"], state["log"] = request_id, fields
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("unhandled error", extra={"fields": {"request_id": request_id}})
+            if status:
+                raise  # the answer has begun: all that is left is to cut the connection
+            error = DigitsError("The service failed to answer: report it with the request id.")
+            await problem_response(error, scope)(scope, receive, send_with_id)
+        finally:
+            if log.isEnabledFor(logging.INFO):
+                route = scope.get("route")
+                line = {
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "route": getattr(route, "path", None),
+                    "status": status,
+                    "duration_ms": round((time.perf_counter() - started) * 1000, 3),
+                    **fields,
+                }
+                if _TRACEPARENT.fullmatch(traceparent := headers.get("traceparent", "")):
+                    line["traceparent"] = traceparent
+                log.info("request", extra={"fields": line})

@@ -1,0 +1,1 @@
+"""HTTP routes: each translates to and from the service, and nothing else."""

@@ -1,0 +1,38 @@
+"""What operators and their machines ask: alive, ready, which model."""
+
+from fastapi import APIRouter, Request
+
+from app.manifest import Manifest
+from app.schemas import Health, Problem
+from app.service import Service
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", summary="The process lives")
+async def healthz() -> Health:
+    return Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    summary="The model is loaded and warm",
+    responses={503: {"model": Problem, "description": "Not yet, or no more. See `Retry-After`."}},
+)
+async def readyz(request: Request) -> Health:
+    _service(request).manifest  # noqa: B018 - raises NotReady
+    return Health(status="ready")
+
+
+@router.get(
+    "/model",
+    summary="The model card, for programs",
+    responses={503: {"model": Problem, "description": "The model is still being loaded. See `Retry-After`."}},
+)
+async def model(request: Request) -> Manifest:
+    return _service(request).manifest
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service

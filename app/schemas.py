@@ -1,0 +1,80 @@
+"""What crosses HTTP, as pydantic models; the OpenAPI document is made of these."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Candidate(_Schema):
+    digit: int = Field(ge=0, le=9)
+    probability: float = Field(ge=0, le=1)
+
+
+class Rejection(_Schema):
+    reason: Literal["not_a_digit", "low_confidence", "several_digits"]
+    score: float
+    threshold: float
+
+
+class ModelName(_Schema):
+    name: str
+    version: str
+
+
+class Prediction(_Schema):
+    """Ten probabilities of one image."""
+
+    digit: int = Field(ge=0, le=9, description="The most probable digit.")
+    confidence: float = Field(ge=0, le=1, description="Its probability.")
+    probabilities: list[float] = Field(
+        min_length=10, max_length=10, description="The calibrated probability of each digit; they sum to 1."
+    )
+    top: list[Candidate] = Field(description="The `top_k` most probable digits, the best first.")
+    accepted: bool = Field(description="Whether the service would act on this answer.")
+    rejection: Rejection | None = Field(description="Why not, where it would not.")
+    model: ModelName
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "example": {
+                "digit": 7,
+                "confidence": 0.9981,
+                "probabilities": [0.0, 0.0001, 0.0004, 0.0002, 0.0, 0.0, 0.0, 0.9981, 0.0001, 0.0011],
+                "top": [
+                    {"digit": 7, "probability": 0.9981},
+                    {"digit": 9, "probability": 0.0011},
+                    {"digit": 2, "probability": 0.0004},
+                ],
+                "accepted": True,
+                "rejection": None,
+                "model": {"name": "digits", "version": "1.0.0"},
+            }
+        },
+    )
+
+
+class ImageBody(_Schema):
+    """An image in JSON."""
+
+    image: str = Field(description="Base64, or a `data:` URL.")
+
+
+class Problem(_Schema):
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="What to do about it.")
+    instance: str
+    code: str = Field(description="Stable, for programs.")
+    request_id: str
+
+
+class Health(_Schema):
+    status: Literal["ok", "ready"]

@@ -1,0 +1,26 @@
+"""What an operator may change: environment variables `DIGITS_*`, read once, in `main`."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.decoding import MAX_PIXELS
+
+
+class Settings(BaseSettings):
+    """Frozen. A wrong value raises pydantic's ValidationError."""
+
+    model_config = SettingsConfigDict(env_prefix="DIGITS_", frozen=True)
+
+    host: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(8000, ge=0, le=65535)
+    model_dir: Path = Path("models")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_body_bytes: int = Field(10 * 2**20, ge=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
+    max_batch: int = Field(64, ge=1, le=256)
+    max_wait_ms: float = Field(0, ge=0, le=1000)
+    max_queue: int = Field(1024, ge=1)
+    request_timeout_ms: int = Field(10_000, ge=1)

@@ -1,0 +1,154 @@
+"""The request's body -> the encoded image in it: multipart, raw or JSON. Held in memory, never on disk.
+
+The body is bounded before it is read (Content-Length) and while it is (chunked). Starlette's own form parser would
+spool uploads of more than 1 MiB to disk, and costs three times as much.
+"""
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from app.errors import BadRequest, TooLarge
+from app.schemas import ImageBody
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+_MAX_PARTS = 1000  # of one multipart body
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Raises TooLarge, before reading where Content-Length tells, and BadRequest when the client goes away."""
+    too_large = TooLarge(f"The request has more than {max_bytes} bytes: send a smaller image.")
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise too_large
+    chunks: list[bytes] = []
+    received = 0
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes:
+                raise too_large
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise BadRequest("The body ended early: send it whole.") from error
+    return b"".join(chunks)
+
+
+def image_in(content_type: str, body: bytes) -> bytes:
+    """The encoded image of a body.
+
+    ``content_type`` decides between multipart, JSON and raw; anything else is taken as raw, since the image is known
+    by its content. Raises BadRequest.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        data = _first_file(content_type, body)
+    elif media_type == "application/json":
+        data = _from_json(body)
+    else:
+        data = body
+    if not data:
+        raise BadRequest("There is no image in the request: send a file in the multipart field `file`.")
+    return data
+
+
+def _first_file(content_type: str, body: bytes) -> bytes:
+    for part in multipart(content_type, body):
+        if part.field == b"file":
+            return part.data
+    raise BadRequest("The form has no field `file`: curl -F file=@seven.png sends one.")
+
+
+def _from_json(body: bytes) -> bytes:
+    try:
+        text = ImageBody.model_validate_json(body).image
+    except ValidationError as error:
+        raise BadRequest('The body is no JSON object with a string "image".') from error
+    if text.startswith("data:"):
+        declared, _, text = text.partition(",")
+        if not declared.endswith(";base64"):
+            raise BadRequest("The data: URL is not base64-encoded.")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)  # `base64 FILE` wraps its lines
+    except ValueError as error:
+        raise BadRequest('"image" is no valid base64.') from error
+
+
+@dataclass
+class Part:
+    """One part of a multipart body."""
+
+    field: bytes = b""
+    data: bytes = b""
+
+
+def multipart(content_type: str, body: bytes) -> list[Part]:
+    """The parts in order. Raises BadRequest for what is no whole multipart body."""
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise BadRequest("The Content-Type names no multipart boundary.")
+    collector = _Collector()
+    try:
+        parser = MultipartParser(boundary, collector.callbacks())
+        parser.write(body)
+        parser.finalize()
+    except MultipartParseError as error:
+        raise BadRequest("The multipart body is malformed.") from error
+    if not collector.complete:
+        raise BadRequest("The multipart body ends before its closing boundary.")
+    return collector.parts
+
+
+class _Collector:
+    """Takes down what the parser calls out."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.complete = False
+        self._name = self._value = b""
+        self._chunks: list[bytes] = []
+
+    def callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        if len(self.parts) >= _MAX_PARTS:
+            raise BadRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
+        self.parts.append(Part())
+        self._chunks = []
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self.parts[-1].field = parse_options_header(self._value)[1].get(b"name", b"")
+        self._name = self._value = b""
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._chunks.append(data[start:end])
+
+    def _end(self) -> None:
+        self.parts[-1].data = b"".join(self._chunks)
+
+    def _finish(self) -> None:
+        self.complete = True

@@ -1,0 +1,107 @@
+"""The image itself: built, run on a read-only root filesystem, asked for a prediction and told to stop.
+
+`make test-image` runs this with the first of docker and podman that answers, or with the command that
+DIGITS_CONTAINER names; it needs `build` and `run` alone. It takes minutes, so a plain `pytest` leaves it out.
+"""
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).parent.parent
+IMAGE = "digits-under-test"
+
+pytestmark = pytest.mark.container
+
+
+@dataclass(frozen=True)
+class Service:
+    process: subprocess.Popen[bytes]
+    url: str
+
+
+def _engine() -> list[str] | None:
+    if named := os.environ.get("DIGITS_CONTAINER"):
+        return shlex.split(named)
+    for name in ("docker", "podman"):
+        if shutil.which(name) and subprocess.run([name, "info"], capture_output=True, check=False).returncode == 0:
+            return [name]
+    return None
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(service: Service, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        assert service.process.poll() is None, "the container stopped before it was ready"
+        try:
+            if httpx2.get(f"{service.url}/readyz", timeout=2).status_code == httpx2.codes.OK:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.1)
+    pytest.fail(f"the container was not ready within {timeout_s:.0f} s")
+
+
+@pytest.fixture(scope="module")
+def engine() -> list[str]:
+    """The engine's command, once it has built the image."""
+    engine = _engine()
+    if engine is None:
+        pytest.skip("neither docker nor podman answers `info`, and DIGITS_CONTAINER names no other engine")
+    subprocess.run([*engine, "build", "--tag", IMAGE, str(ROOT)], check=True)
+    return engine
+
+
+@pytest.fixture
+def service(engine: list[str]) -> Iterator[Service]:
+    port = _free_port()
+    options = ["--rm", "--read-only", "--cap-drop", "ALL", "--publish", f"127.0.0.1:{port}:8000"]
+    with subprocess.Popen([*engine, "run", *options, IMAGE]) as process:
+        service = Service(process, f"http://127.0.0.1:{port}")
+        try:
+            _wait_until_ready(service, timeout_s=60)
+            yield service
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def test_the_image_runs_as_a_user_without_privileges(engine: list[str]) -> None:
+    ask = [*engine, "run", "--rm", IMAGE, "python", "-c", "import os; print(os.getuid(), os.getgid())"]
+
+    assert subprocess.run(ask, check=True, capture_output=True, text=True).stdout.split() == ["10001", "10001"]
+
+
+def test_a_container_on_a_read_only_filesystem_reads_a_seven(service: Service) -> None:
+    image = (ROOT / "examples" / "seven.png").read_bytes()
+
+    answer = httpx2.post(f"{service.url}/predict", content=image, headers={"Content-Type": "image/png"}, timeout=10)
+
+    assert answer.status_code == httpx2.codes.OK
+    assert answer.json()["digit"] == 7
+
+
+def test_a_container_stops_within_five_seconds_of_sigterm(service: Service) -> None:
+    service.process.send_signal(signal.SIGTERM)
+
+    service.process.wait(timeout=5)

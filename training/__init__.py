@@ -1,0 +1,1 @@
+"""Offline: MNIST in, `models/` out. The service never imports this package."""

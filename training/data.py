@@ -1,0 +1,144 @@
+"""The data sets: MNIST read and verified, its fixed split, folders of labelled images. Knows no model and no recipe."""
+
+import csv
+import hashlib
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import DataError
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+# sha256 of the C-order bytes of the published uint8 arrays (LeCun, Cortes and Burges, the MNIST database).
+PUBLISHED = {
+    "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+}
+
+# The split never follows the seed of a training: what one seed validates on, no other seed has learnt.
+SPLIT_SEED = 1998
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """Grey images, uint8 (n, 28, 28), and their labels, int64 (n,) in 0..9, as the file has them."""
+
+    x_train: Images
+    y_train: Labels
+    x_test: Images
+    y_test: Labels
+    hashes: dict[str, str]
+
+    @cached_property
+    def published(self) -> bool:
+        """Whether these are the arrays of the MNIST database, byte for byte."""
+        return self.hashes == PUBLISHED
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """One image of a folder; ``tag`` is empty where the table has none."""
+
+    path: Path
+    label: int
+    tag: str
+
+
+def load_mnist(path: Path | None = None) -> Mnist:
+    """MNIST from ``path``, an .npz in the layout of ``keras.datasets.mnist``, or downloaded by Keras when it is None.
+
+    Another data set of the same layout is taken too: `Mnist.published` then is False.
+    Raises DataError when the file is missing, damaged, or of another layout.
+    """
+    arrays = _downloaded() if path is None else _read(path)
+    for part in ("train", "test"):
+        _check(part, arrays[f"x_{part}"], arrays[f"y_{part}"])
+    hashes = {name: hashlib.sha256(np.ascontiguousarray(arrays[name]).data).hexdigest() for name in ARRAYS}
+    return Mnist(
+        x_train=arrays["x_train"].astype(np.uint8, copy=False),
+        y_train=arrays["y_train"].astype(np.int64),
+        x_test=arrays["x_test"].astype(np.uint8, copy=False),
+        y_test=arrays["y_test"].astype(np.int64),
+        hashes=hashes,
+    )
+
+
+def split(count: int, validation_share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices to learn from and to validate on, each sorted: always the same ones for the same two arguments."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(count)
+    held_out = round(count * validation_share)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def read_labels(folder: Path) -> list[LabelledFile]:
+    """The images named in ``folder``/labels.csv: columns file and label, and tag where there is one.
+
+    Raises DataError when the table is missing or has a row without a file or with a label that is no digit.
+    """
+    table = folder / "labels.csv"
+    files: list[LabelledFile] = []
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as lines:
+            for row in csv.DictReader(lines):
+                name, label = (row.get("file") or "").strip(), (row.get("label") or "").strip()
+                if not name or label not in set("0123456789"):
+                    raise DataError(f"{table}: row {len(files) + 1} needs a file and a label from 0 to 9")
+                files.append(LabelledFile(folder / name, int(label), (row.get("tag") or "").strip()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read: {error}") from error
+    if not files:
+        raise DataError(f"{table} names no image; it needs the columns file and label")
+    return files
+
+
+def _downloaded() -> dict[str, NDArray[np.generic]]:
+    import keras
+
+    try:
+        (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        raise DataError(f"MNIST cannot be downloaded ({error}); give a local copy with --data FILE") from error
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+
+
+def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in ARRAYS}
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file") from error
+    except KeyError as error:
+        raise DataError(f"{path} has not the layout of MNIST: it needs the arrays {', '.join(ARRAYS)}") from error
+    # TypeError and AttributeError: np.load gives a bare array for a .npy file
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DataError(f"{path} is damaged or no .npz file: {error}") from error
+
+
+def _check(part: str, images: NDArray[np.generic], labels: NDArray[np.generic]) -> None:
+    if images.dtype != np.uint8 or images.shape[1:] != (28, 28) or not len(images):
+        raise DataError(f"x_{part} must be uint8 of shape (n, 28, 28), not {images.dtype} of {images.shape}")
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"y_{part} must be one integer an image, {images.shape[:1]}, not {labels.dtype} of {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() > 9:
+        raise DataError(f"y_{part} must hold digits from 0 to 9, not {labels.min()} to {labels.max()}")

@@ -1,0 +1,154 @@
+"""Export: a finished run -> models/: weights, manifest, card and pictures, calibrated and measured as served.
+
+Everything is made beside the target and moved into it at the end: an export that fails leaves the old model alone.
+"""
+
+import json
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from app.decision import probabilities
+from app.engine import KerasEngine
+from app.manifest import MANIFEST, WEIGHTS, Manifest, sha256_of, write_manifest
+from app.preprocessing import VERSION
+from training import plots
+from training.architectures import CLASSES, multiply_adds
+from training.card import card
+from training.classifier import load_classifier
+from training.data import Mnist, split
+from training.errors import RunError
+from training.evaluate import evaluate_mnist
+from training.preparation import prepare
+from training.recipes import Recipe, read_recipe
+from training.run_directory import DATA, ENVIRONMENT, MODEL, RECIPE, read_history, save_model
+from training.scoring import Scores, accuracy, nll
+
+CARD = "card.md"
+FIGURES = "figures"
+SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
+MISTAKES = 24
+
+# Temperatures tried lie in exp(-3)..exp(3); the search stops when the interval is this narrow.
+LOG_TEMPERATURE_RANGE = (-3.0, 3.0)
+LOG_TEMPERATURE_PRECISION = 1e-4
+
+
+def export(run: Path, models: Path, version: str, mnist: Mnist) -> Scores:
+    """Write the model of ``run`` into ``models``; its scores on the test set, measured through the served engine.
+
+    Raises RunError when the run is not finished, learnt from other data, or with another preprocessing than ``auto``.
+    """
+    if not SEMVER.fullmatch(version):
+        raise RunError(f"version {version!r} is not of the form X.Y.Z")
+    recipe = _finished(run, mnist)
+    models.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix="part-", dir=models))
+    try:
+        scores = _write(run, part, recipe, version, mnist)
+        _move(part, models)
+    finally:
+        shutil.rmtree(part)
+    return scores
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The temperature at which the labels are likeliest. Source: Guo et al. 2017, On Calibration.
+
+    ``logits``: (n, 10). The loss is convex in 1 / temperature, so that a golden-section search finds its minimum.
+    """
+    return math.exp(_golden_section(lambda logarithm: nll(probabilities(logits, math.exp(logarithm)), labels)))
+
+
+def _finished(run: Path, mnist: Mnist) -> Recipe:
+    if not (run / MODEL).is_file():
+        raise RunError(f"{run} holds no finished run: there is no {MODEL}")
+    recipe = read_recipe(run / RECIPE)
+    if recipe.preprocessing != "auto":
+        raise RunError(f"{run} learnt from {recipe.preprocessing!r} input, and the service gives its model 'auto'")
+    if json.loads((run / DATA).read_bytes()) != mnist.hashes:
+        raise RunError(f"{run} learnt from other data: see its {DATA}")
+    return recipe
+
+
+def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) -> Scores:
+    network = keras.saving.load_model(run / MODEL, compile=False, safe_mode=True)
+    save_model(target / WEIGHTS, network)
+    manifest = Manifest(
+        name="digits",
+        version=version,
+        sha256={WEIGHTS: sha256_of(target / WEIGHTS)},
+        preprocessing=VERSION,
+        classes=tuple(range(CLASSES)),
+        architecture=recipe.architecture,
+        parameters=network.count_params(),
+        multiply_adds=multiply_adds(network),
+        recipe=recipe.as_json(),
+        data=mnist.hashes,
+        temperature=1.0,
+        metrics={},
+        trained=json.loads((run / ENVIRONMENT).read_bytes()),
+    )
+    write_manifest(manifest, target)
+
+    _, held_out = split(len(mnist.x_train), recipe.validation_share)
+    labels = mnist.y_train[held_out]
+    logits = KerasEngine.load(target).logits(prepare(mnist.x_train[held_out], "auto"))
+    temperature = round(fit_temperature(logits, labels), 4)
+    manifest = manifest.model_copy(update={"temperature": temperature})
+    write_manifest(manifest, target)
+
+    # Loaded again, from what was written: these figures are those of the model that is served.
+    scores = evaluate_mnist(load_classifier(target), mnist)
+    validated = probabilities(logits, temperature)
+    metrics = {
+        "test_accuracy": scores.accuracy,
+        "test_nll": scores.nll,
+        "validation_accuracy": accuracy(validated, labels),
+        "validation_nll": nll(validated, labels),
+    }
+    manifest = manifest.model_copy(update={"metrics": {name: round(value, 6) for name, value in metrics.items()}})
+    write_manifest(manifest, target)
+    _draw(run, target / FIGURES, scores, mnist)
+    (target / CARD).write_text(card(manifest, scores), encoding="utf-8")
+    return scores
+
+
+def _draw(run: Path, figures: Path, scores: Scores, mnist: Mnist) -> None:
+    figures.mkdir()
+    plots.samples(mnist.x_train, mnist.y_train, figures / "samples.png")
+    plots.learning_curves(read_history(run), figures / "curves.png")
+    plots.confusion(scores.confusion, figures / "confusion.png")
+    plots.mistakes(mnist.x_test, scores.mistakes[:MISTAKES], figures / "mistakes.png")
+
+
+def _move(source: Path, target: Path) -> None:
+    (target / FIGURES).mkdir(exist_ok=True)
+    files = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
+    # The manifest last: until then the old one refuses the new weights.
+    for file in sorted(files, key=lambda file: file.name == MANIFEST):
+        (source / file).replace(target / file)
+
+
+def _golden_section(loss: Callable[[float], float]) -> float:
+    low, high = LOG_TEMPERATURE_RANGE
+    ratio = (math.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    loss_left, loss_right = loss(left), loss(right)
+    while high - low > LOG_TEMPERATURE_PRECISION:
+        if loss_left < loss_right:
+            high, right, loss_right = right, left, loss_left
+            left = high - ratio * (high - low)
+            loss_left = loss(left)
+        else:
+            low, left, loss_left = left, right, loss_right
+            right = low + ratio * (high - low)
+            loss_right = loss(right)
+    return (low + high) / 2

@@ -1,0 +1,106 @@
+"""Pictures: samples, learning curves, confusion, mistakes; figures in, one PNG out. Knows no model."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from training.run_directory import EpochFigures
+from training.scoring import CLASSES, Mistake
+
+INK = "#1f2933"
+TRAINING = "#9aa5b1"
+VALIDATION = "#0b69a3"
+GRID = "#e4e7eb"
+DPI = 110
+
+
+def learning_curves(history: Sequence[EpochFigures], path: Path) -> None:
+    """Loss and accuracy of training and validation, side by side, over the epochs."""
+    epochs = [row.epoch for row in history]
+    with _figure(path, 8.4, 3.2) as figure:
+        loss, accuracy = figure.subplots(1, 2)
+        for axes, title, training, validation in (
+            (loss, "loss (nats)", [row.loss for row in history], [row.val_loss for row in history]),
+            (
+                accuracy,
+                "accuracy (%)",
+                [100 * row.accuracy for row in history],
+                [100 * row.val_accuracy for row in history],
+            ),
+        ):
+            axes.plot(epochs, training, color=TRAINING, marker=".", label="training")
+            axes.plot(epochs, validation, color=VALIDATION, marker=".", label="validation")
+            axes.set_title(title, loc="left", fontsize=10, color=INK)
+            axes.set_xlabel("epoch", fontsize=9, color=INK)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(axis="y", color=GRID, linewidth=0.8)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=8, colors=INK)
+        accuracy.legend(frameon=False, fontsize=9, loc="lower right")
+
+
+def samples(images: NDArray[np.uint8], labels: NDArray[np.int64], path: Path, *, per_digit: int = 12) -> None:
+    """The first images of each digit, uint8 (n, 28, 28), one row a digit, its label before it."""
+    with _figure(path, 0.5 * (per_digit + 1), 5.0) as figure:
+        grid = figure.subplots(CLASSES, 1)
+        for digit, axes in enumerate(grid):
+            row = np.hstack([np.pad(image, 2) for image in images[labels == digit][:per_digit]])
+            axes.imshow(row, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_ylabel(str(digit), rotation=0, va="center", ha="right", fontsize=12, color=VALIDATION)
+            _bare(axes)
+
+
+def confusion(counts: Sequence[Sequence[int]], path: Path) -> None:
+    """Counts (10, 10), row the label, column the answer; the mistakes carry the colour, for they are few."""
+    matrix = np.array(counts)
+    mistaken = matrix * ~np.eye(len(matrix), dtype=bool)
+    with _figure(path, 5.2, 5.2) as figure:
+        axes = figure.subplots()
+        axes.imshow(mistaken, cmap="Reds", vmin=0, vmax=max(1, 1.4 * mistaken.max()))
+        for label, row in enumerate(matrix):
+            for digit, count in enumerate(row):
+                right = label == digit
+                if count:
+                    colour = TRAINING if right else INK
+                    axes.text(digit, label, str(count), ha="center", va="center", fontsize=9, color=colour)
+        axes.set_xticks(range(len(matrix)))
+        axes.set_yticks(range(len(matrix)))
+        axes.set_xlabel("answer", fontsize=10, color=INK)
+        axes.set_ylabel("label", fontsize=10, color=INK)
+        axes.tick_params(length=0, colors=INK)
+        axes.spines[:].set_color(GRID)
+
+
+def mistakes(images: NDArray[np.uint8], worst: Sequence[Mistake], path: Path, *, columns: int = 8) -> None:
+    """The images of the mistakes, in the order given, each with its label, the answer and the confidence."""
+    rows = max(1, -(-len(worst) // columns))
+    with _figure(path, 1.05 * columns, 1.4 * rows) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for axes, mistake in zip(grid.flat, worst, strict=False):
+            axes.imshow(images[mistake.place], cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
+            title = f"{mistake.label} read as {mistake.digit}\n{100 * mistake.confidence:.0f} %"
+            axes.set_title(title, fontsize=8, color=INK)
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+@contextmanager
+def _figure(path: Path, width_in: float, height_in: float) -> Iterator[Figure]:
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    yield figure
+    # no Software entry: the same figures give the same file
+    figure.savefig(path, metadata={"Software": None})

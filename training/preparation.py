@@ -1,0 +1,136 @@
+"""Preparation: grey images -> what a network learns from, epoch by epoch, in worker processes. Knows no model.
+
+What comes out depends on the images, the recipe and the epoch alone, never on the number of workers. The workers
+import this module: numpy and OpenCV, no TensorFlow and no Keras.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import NoInk
+from app.preprocessing import ink_from_grey
+from training.augmentation import AUGMENTATIONS, Augmentation
+from training.errors import RecipeError
+from training.recipes import Preprocessing, Recipe
+
+Grey = NDArray[np.uint8]
+Ink = NDArray[np.float32]
+
+CHUNK = 500  # images: small enough to share the work evenly, large enough that sending it costs nothing
+MAX_WORKERS = 16
+
+_PLAIN = Augmentation()
+
+
+def prepare(grey: Grey, preprocessing: Preprocessing) -> Ink:
+    """Model input, float32 (n, 28, 28, 1), of grey images, uint8 (n, 28, 28), undistorted."""
+    if preprocessing == "unit":
+        return grey.astype(np.float32)[..., np.newaxis] / np.float32(255)
+    if preprocessing == "l2":
+        return normalise_columns(grey.astype(np.float32)[..., np.newaxis])
+    ink = np.zeros((*grey.shape, 1), np.float32)
+    for image, target in zip(grey, ink, strict=True):
+        try:
+            target[:] = ink_from_grey(image)
+        except NoInk:  # a blank image stays blank
+            continue
+    return ink
+
+
+def normalise_columns(images: Ink) -> Ink:
+    """The images, (n, 28, 28, 1), each column of pixels scaled to length 1; an empty one stays empty.
+
+    The same as `keras.utils.normalize(images, axis=1)`.
+    """
+    length = np.linalg.norm(images, axis=1, keepdims=True)
+    return (images / np.where(length == 0, 1, length)).astype(np.float32, copy=False)
+
+
+def distort_and_prepare(grey: Grey, preprocessing: Preprocessing, augmentation: Augmentation, seed: list[int]) -> Ink:
+    """As `prepare`, with the drawings distorted before and the strokes after; ``seed`` decides both."""
+    drawing_seed, stroke_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(2))
+    if augmentation.drawings is not None:
+        grey = augmentation.drawings(grey, drawing_seed)
+    ink = prepare(grey, preprocessing)
+    if augmentation.strokes is not None:
+        ink = augmentation.strokes(ink[..., 0], stroke_seed)[..., np.newaxis]
+    return ink
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which that epoch learns the images."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+class EpochInputs:
+    """Model input of the epochs of a training, each in its order; the next is made while one is learnt from."""
+
+    def __init__(self, grey: Grey, recipe: Recipe, pool: ProcessPoolExecutor | None) -> None:
+        self._grey = grey
+        self._recipe = recipe
+        self._pool = pool
+        self._augmentation = find_augmentation(recipe.augmentation)
+        self._undistorted = prepare(grey, recipe.preprocessing) if pool is None else None
+        self._ahead: dict[int, list[Future[Ink]]] = {}
+
+    def of(self, epoch: int) -> Ink:
+        """Float32 (n, 28, 28, 1), image i being the one at place i of `epoch_order`."""
+        if self._undistorted is not None:
+            return self._undistorted[self._order(epoch)]
+        chunks = self._ahead.pop(epoch, None) or self._submit(epoch)
+        if epoch + 1 < self._recipe.epochs:
+            self._ahead[epoch + 1] = self._submit(epoch + 1)
+        return np.concatenate([chunk.result() for chunk in chunks])
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return epoch_order(len(self._grey), self._recipe.seed, epoch)
+
+    def _submit(self, epoch: int) -> list[Future[Ink]]:
+        assert self._pool is not None
+        grey = self._grey[self._order(epoch)]
+        return [
+            self._pool.submit(
+                distort_and_prepare,
+                grey[start : start + CHUNK],
+                self._recipe.preprocessing,
+                self._augmentation,
+                [self._recipe.seed, epoch, start],
+            )
+            for start in range(0, len(grey), CHUNK)
+        ]
+
+
+@contextmanager
+def epoch_inputs(grey: Grey, recipe: Recipe, workers: int | None = None) -> Iterator[EpochInputs]:
+    """The inputs of a training; worker processes live as long as the context, and only if the recipe distorts."""
+    if find_augmentation(recipe.augmentation) == _PLAIN:
+        yield EpochInputs(grey, recipe, None)
+        return
+    pool = ProcessPoolExecutor(
+        workers or min(os.cpu_count() or 1, MAX_WORKERS),
+        # fork would copy a process in which TensorFlow already runs threads
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=cv2.setNumThreads,
+        initargs=(1,),
+    )
+    try:
+        yield EpochInputs(grey, recipe, pool)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def find_augmentation(name: str | None) -> Augmentation:
+    """The augmentation of that name, the empty one for None. Raises RecipeError."""
+    if name is None:
+        return _PLAIN
+    try:
+        return AUGMENTATIONS[name]
+    except KeyError as error:
+        raise RecipeError(f"no augmentation is called {name!r}; there are {', '.join(AUGMENTATIONS)}") from error

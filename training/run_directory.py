@@ -1,0 +1,150 @@
+"""A run directory: what a training leaves, written so that a kill at any moment costs the running epoch alone.
+
+state.json names the checkpoint that it belongs to and is replaced last, so the two always agree.
+"""
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
+from pathlib import Path
+
+import cv2
+import keras
+from pydantic import JsonValue
+
+from training.errors import RunError
+from training.recipes import Recipe, read_recipe
+
+MODEL = "model.keras"
+RECIPE = "recipe.json"
+DATA = "data.json"
+ENVIRONMENT = "environment.json"
+HISTORY = "history.csv"
+SUMMARY = "summary.txt"
+CURVES = "curves.png"
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """One row of history.csv. ``learning_rate`` is that of the epoch's last step; losses are in nats."""
+
+    epoch: int
+    seconds: float
+    learning_rate: float
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+
+
+def open_run(run: Path, recipe: Recipe, hashes: dict[str, str], *, resume: bool) -> None:
+    """Make the directory and write what the run starts from, or check that it started from the same.
+
+    Raises RunError when it holds something and ``resume`` is not asked for, or when recipe or data differ.
+    """
+    if run.exists() and (not run.is_dir() or any(run.iterdir())) and not resume:
+        raise RunError(f"{run} is not empty: give another --run, or --resume to go on with it")
+    if (run / RECIPE).exists():
+        if read_recipe(run / RECIPE) != recipe:
+            raise RunError(f"{run} was started with another recipe, seed, epochs or limit: see its {RECIPE}")
+        if json.loads((run / DATA).read_bytes()) != hashes:
+            raise RunError(f"{run} was started with other data: see its {DATA}")
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / ENVIRONMENT, dict(environment()))
+    write_json(run / DATA, dict(hashes))
+    write_json(run / RECIPE, recipe.as_json())
+
+
+def save_checkpoint(run: Path, model: keras.Model, history: list[EpochFigures]) -> None:
+    """Write weights, optimizer, random state and history of the epochs done; then forget the checkpoint before."""
+    checkpoint = f"checkpoint-{len(history):03}.keras"
+    _replace(run / checkpoint, model.save)
+    write_json(run / STATE, {"checkpoint": checkpoint, "history": [asdict(figures) for figures in history]})
+    write_history(run / HISTORY, history)
+    for older in run.glob("checkpoint-*.keras"):
+        if older.name != checkpoint:
+            older.unlink()
+
+
+def restore_checkpoint(run: Path, model: keras.Model) -> list[EpochFigures]:
+    """Load the last checkpoint into a compiled model; the history of the epochs done, empty when there is none."""
+    if not (run / STATE).exists():
+        return []
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(run / json.loads((run / STATE).read_bytes())["checkpoint"])
+    return read_history(run)
+
+
+def read_history(run: Path) -> list[EpochFigures]:
+    """The figures of the epochs done."""
+    return [EpochFigures(**row) for row in json.loads((run / STATE).read_bytes())["history"]]
+
+
+def save_model(path: Path, model: keras.Model) -> None:
+    """Write the network and its weights, without optimizer and loss."""
+    bare = keras.Sequential.from_config(model.get_config())
+    bare.set_weights(model.get_weights())
+    _replace(path, bare.save)
+
+
+def write_history(path: Path, history: list[EpochFigures]) -> None:
+    """Write the history as CSV, one row an epoch, a header first."""
+    table = StringIO(newline="")
+    writer = csv.DictWriter(table, [field.name for field in fields(EpochFigures)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(figures) for figures in history)
+    write_text(path, table.getvalue())
+
+
+def write_json(path: Path, value: JsonValue) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def environment() -> dict[str, str]:
+    """The versions and the processor that weights depend on, and the date; nothing that names a machine or a person."""
+    backend = keras.backend.backend()
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "backend": backend,
+        "keras": keras.__version__,
+        **{name: found for name in ("tensorflow", "jax") if (found := _version(name))},
+        "numpy": version("numpy"),
+        "opencv": cv2.__version__,
+        "cpu": _cpu_model(),
+        "cpu_count": str(os.cpu_count()),
+    }
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    part = path.with_name(f"part-{path.name}")
+    write(part)
+    part.replace(path)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
