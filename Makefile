@@ -38,13 +38,13 @@ train: .venv/.dev ## train RECIPE=compact on MNIST, downloaded or read from DATA
 image: ## build the container image with DOCKER=docker
 	$(DOCKER) build --tag $(IMAGE) \
 	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
-	  --build-arg REVISION="$$(git rev-parse HEAD)" --build-arg CREATED="$$(git log -1 --format=%cI)" .
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" --build-arg CREATED="$$(git log -1 --format=%cI 2>/dev/null)" .
 
 test-image: .venv/.dev ## build the image, run it read-only and ask it for a prediction
 	$(BIN)/python -m pytest -m container
 
 lock: .venv/.dev ## pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade: at the newest versions)
-	$(LOCK) --extra keras --extra training --extra dev --output-file requirements/dev.txt
+	$(LOCK) --extra dev --output-file requirements/dev.txt
 	$(LOCK) --extra keras --constraint requirements/dev.txt --output-file requirements/runtime.txt
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header $(LOCK_FLAGS)

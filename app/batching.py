@@ -6,7 +6,7 @@ company unless ``max_wait_ms`` says so; a caller who has gone costs its neighbou
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,7 +32,6 @@ class Answer:
 @dataclass(frozen=True)
 class _Waiting:
     ink: Ink
-    future: asyncio.Future[Answer]
     since: float
 
 
@@ -46,7 +45,7 @@ class MicroBatcher:
         self._max_batch = max_batch
         self._max_wait_s = max_wait_ms / 1000
         self._max_queue = max_queue
-        self._queue: deque[_Waiting] = deque()
+        self._queue: OrderedDict[asyncio.Future[Answer], _Waiting] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._busy = False
 
@@ -58,46 +57,51 @@ class MicroBatcher:
         if len(self._queue) >= self._max_queue:
             raise Overloaded("More requests wait than the service can answer in time: send it again later.")
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(ink, loop.create_future(), time.monotonic())
-        self._queue.append(waiting)
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._queue[future] = _Waiting(ink, time.monotonic())
         if not self._busy:
             self._busy = True
             if self._max_wait_s:
                 loop.call_later(self._max_wait_s, self._next)
             else:
                 loop.call_soon(self._next)  # after this turn of the loop: what arrived with it comes along
-        return await waiting.future
+        try:
+            return await future
+        finally:
+            self._queue.pop(future, None)  # a caller who has gone makes room at once
 
     def close(self) -> None:
         """Finish the running batch; whoever still waits is cancelled."""
-        for waiting in self._queue:
-            waiting.future.cancel()
+        for future in self._queue:
+            future.cancel()
         self._queue.clear()
         self._thread.shutdown()
 
     def _next(self) -> None:
-        batch: list[_Waiting] = []
+        batch: list[tuple[asyncio.Future[Answer], _Waiting]] = []
         while self._queue and len(batch) < self._max_batch:
-            waiting = self._queue.popleft()
-            if not waiting.future.done():  # its caller has not gone
-                batch.append(waiting)
+            future, waiting = self._queue.popitem(last=False)
+            if not future.done():  # its caller has not gone
+                batch.append((future, waiting))
         if not batch:
             self._busy = False
             return
         loop = asyncio.get_running_loop()
         started = time.monotonic()
-        running = loop.run_in_executor(self._thread, self._run, np.stack([waiting.ink for waiting in batch]))
+        running = loop.run_in_executor(self._thread, self._run, np.stack([waiting.ink for _, waiting in batch]))
         running.add_done_callback(lambda done: self._answer(done, batch, started))
 
-    def _answer(self, done: asyncio.Future[Rows], batch: list[_Waiting], started: float) -> None:
+    def _answer(
+        self, done: asyncio.Future[Rows], batch: list[tuple[asyncio.Future[Answer], _Waiting]], started: float
+    ) -> None:
         inference_ms = (time.monotonic() - started) * 1000
         error = done.exception()
-        for index, waiting in enumerate(batch):
-            if waiting.future.done():
+        for index, (future, waiting) in enumerate(batch):
+            if future.done():
                 continue
             if error is not None:
-                waiting.future.set_exception(error)
+                future.set_exception(error)
             else:
                 queue_ms = (started - waiting.since) * 1000
-                waiting.future.set_result(Answer(done.result()[index], queue_ms, inference_ms))
+                future.set_result(Answer(done.result()[index], queue_ms, inference_ms))
         self._next()

@@ -48,6 +48,7 @@ _FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 
 }
 
 Image.MAX_IMAGE_PIXELS = None  # our own bound answers instead, with our own error
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else each broken image writes to standard error
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def decode(image: Encoded) -> Decoded:
     try:
         if header.mode == "CMYK":  # OpenCV would take a TIFF's fourth ink for transparency
             grey = _orient(np.array(header.convert("L")), header)
+        elif header.mode == "LA" and image.kind == "TIFF":  # whose transparency OpenCV would leave out
+            grey = _composite(*(np.array(band) for band in header.split()))
         elif image.kind == "JPEG":  # never transparent, and turned upright by OpenCV itself
             reduction = _reduction(image.width, image.height)
             grey = _uint8(_imdecode(image.data, _REDUCED_FLAGS[reduction]))

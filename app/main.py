@@ -10,7 +10,8 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.service = Service(settings)
     app.state.failure = None
+    app.state.still_loading = False
     app.include_router(predict.router)
     app.include_router(operations.router)
     app.add_exception_handler(DigitsError, _answer_error)
@@ -56,19 +58,23 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.create_task(_load(app))
     yield
-    await loading
+    app.state.still_loading = not loading.done()
+    loading.cancel()
     app.state.service.close()
 
 
 async def _load(app: FastAPI) -> None:
     settings: Settings = app.state.settings
     started = time.monotonic()
+    loader = ThreadPoolExecutor(1, thread_name_prefix="load")  # its own: at its end the loop waits for the shared ones
     try:
-        engine = await asyncio.to_thread(KerasEngine.load, settings.model_dir)
-    except ModelError as error:
-        app.state.failure = str(error)
+        engine = await asyncio.get_running_loop().run_in_executor(loader, KerasEngine.load, settings.model_dir)
+    except Exception as error:  # noqa: BLE001 - without a model there is no service, whatever is wrong
+        app.state.failure = str(error) if isinstance(error, ModelError) else f"the model cannot be loaded: {error!r}"
         os.kill(os.getpid(), signal.SIGTERM)  # the server stops as it does for anyone who asks
         return
+    finally:
+        loader.shutdown(wait=False)
     app.state.service.start(engine)
     log.info(
         "ready",
@@ -112,17 +118,23 @@ def main() -> None:
         sys.exit(f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg']}")
     listener = start_logging(settings.log_level)
     app = create_app(settings)
+    # uvicorn stops gracefully, then raises the signal once more: as an interrupt, which ends nothing before its time.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        uvicorn.run(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=4,
-        )
+        with suppress(KeyboardInterrupt):
+            uvicorn.run(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=4,
+            )
     finally:
         listener.stop()
     if app.state.failure:
         sys.exit(f"digits: {app.state.failure}")
+    if app.state.still_loading:
+        sys.stdout.flush()
+        os._exit(0)  # nobody waits for the loading thread, and nothing can interrupt it

@@ -104,4 +104,4 @@ def test_a_container_on_a_read_only_filesystem_reads_a_seven(service: Service) -
 def test_a_container_stops_within_five_seconds_of_sigterm(service: Service) -> None:
     service.process.send_signal(signal.SIGTERM)
 
-    service.process.wait(timeout=5)
+    assert service.process.wait(timeout=5) == 0

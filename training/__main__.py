@@ -97,9 +97,9 @@ def evaluate(
             if images is None
             else evaluation.evaluate_folder(classifier, read_labels(images), preprocess)
         )
-    show_scores(scores, console)
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(scores), indent=2) + "\n", encoding="utf-8")
+    show_scores(scores, console)
 
 
 @app.command()

@@ -114,7 +114,7 @@ def _downloaded() -> dict[str, NDArray[np.generic]]:
 
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in ARRAYS}
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error

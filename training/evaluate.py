@@ -13,9 +13,6 @@ from training.preparation import normalise_columns, prepare
 from training.remote import RemoteService, encode_png
 from training.scoring import CLASSES, Scores, score
 
-# What one image comes to: its ink, or why it has none.
-Prepared = Ink | str
-
 
 def evaluate_mnist(classifier: Classifier, mnist: Mnist, mode: Mode = "auto") -> Scores:
     """Scores on the test images. ``mode`` concerns classifiers that learnt through ``auto``; the rest see their own."""
@@ -29,23 +26,18 @@ def evaluate_mnist(classifier: Classifier, mnist: Mnist, mode: Mode = "auto") ->
 
 def evaluate_folder(classifier: Classifier, files: Sequence[LabelledFile], mode: Mode = "auto") -> Scores:
     """Scores on encoded images, through the preprocessing of the service. One that cannot be read counts as wrong."""
-
-    def prepare_file(file: LabelledFile) -> Prepared:
+    contents, unread = _read(files)
+    inks: dict[int, Ink] = {}
+    for place, data in contents.items():
         try:
-            return preprocess(file.path.read_bytes(), mode).ink
+            inks[place] = preprocess(data, mode).ink
         except DigitsError as error:
-            return error.code
-        except OSError as error:
-            return error.strerror or "cannot be opened"
-
-    prepared = [prepare_file(file) for file in files]
-    answered = [place for place, result in enumerate(prepared) if not isinstance(result, str)]
-    unread = {place: result for place, result in enumerate(prepared) if isinstance(result, str)}
+            unread[place] = error.code
     probabilities = np.full((len(files), CLASSES), np.nan)
-    if answered:
-        ink = np.stack([result for result in prepared if not isinstance(result, str)])
+    if inks:
+        ink = np.stack(list(inks.values()))
         ink = normalise_columns(ink) if classifier.preprocessing == "l2" else ink
-        probabilities[answered] = classifier.classify(ink)
+        probabilities[list(inks)] = classifier.classify(ink)
     return _score_files(probabilities, files, unread)
 
 
@@ -57,8 +49,23 @@ def evaluate_mnist_through(service: RemoteService, mnist: Mnist, mode: Mode = "a
 
 def evaluate_folder_through(service: RemoteService, files: Sequence[LabelledFile], mode: Mode = "auto") -> Scores:
     """Scores on the files of a folder, each sent as it is."""
-    probabilities, unread = service.classify((file.path.read_bytes() for file in files), mode)
-    return _score_files(probabilities, files, unread)
+    contents, unread = _read(files)
+    answers, refused = service.classify(contents.values(), mode)
+    places = list(contents)
+    probabilities = np.full((len(files), CLASSES), np.nan)
+    probabilities[places] = answers
+    return _score_files(probabilities, files, unread | {places[at]: code for at, code in refused.items()})
+
+
+def _read(files: Sequence[LabelledFile]) -> tuple[dict[int, bytes], dict[int, str]]:
+    """The bytes of the files by place, and the reason for those that cannot be opened."""
+    contents, unread = {}, {}
+    for place, file in enumerate(files):
+        try:
+            contents[place] = file.path.read_bytes()
+        except OSError as error:
+            unread[place] = error.strerror or "cannot be opened"
+    return contents, unread
 
 
 def _score_files(probabilities: NDArray[np.float64], files: Sequence[LabelledFile], unread: dict[int, str]) -> Scores:

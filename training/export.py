@@ -28,7 +28,7 @@ from training.errors import RunError
 from training.evaluate import evaluate_mnist
 from training.preparation import prepare
 from training.recipes import Recipe, read_recipe
-from training.run_directory import DATA, ENVIRONMENT, MODEL, RECIPE, read_history, save_model
+from training.run_directory import DATA, MODEL, RECIPE, read_environment, read_history, save_model
 from training.scoring import Scores, accuracy, nll
 
 CARD = "card.md"
@@ -94,7 +94,7 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
         data=mnist.hashes,
         temperature=1.0,
         metrics={},
-        trained=json.loads((run / ENVIRONMENT).read_bytes()),
+        trained=read_environment(run),
     )
     write_manifest(manifest, target)
 

@@ -84,7 +84,9 @@ def fit(
                 verbose=0,
                 callbacks=[bar, raw_weights],
             ).history
-            # Here the model holds the averaged weights where the recipe averages: they are what is validated.
+            # Here the model holds the averaged weights where the recipe averages: they are what is validated. On JAX it
+            # shares their buffers with the optimizer, and prediction gives its buffers away: hence copies.
+            model.set_weights(model.get_weights())
             logits = model.predict(validation, batch_size=VALIDATION_BATCH, verbose=0)
             model.set_weights(raw_weights.weights)
             validated = probabilities(logits, temperature=1.0)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from training.run_directory import EpochFigures
@@ -43,6 +43,13 @@ def learning_curves(history: Sequence[EpochFigures], path: Path) -> None:
             axes.grid(axis="y", color=GRID, linewidth=0.8)
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8, colors=INK)
+        loss.set_yscale("log")
+        loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        loss.yaxis.set_minor_locator(NullLocator())
+        loss.yaxis.set_major_formatter("{x:g}")
+        # The first epochs would flatten all others: what lies far below the middle is left out of the frame.
+        middle = float(np.median([100 * row.val_accuracy for row in history]))
+        accuracy.set_ylim(bottom=max(0.0, 100 - 5 * max(100 - middle, 0.2)), top=100.1)
         accuracy.legend(frameon=False, fontsize=9, loc="lower right")
 
 
@@ -60,16 +67,17 @@ def samples(images: NDArray[np.uint8], labels: NDArray[np.int64], path: Path, *,
 def confusion(counts: Sequence[Sequence[int]], path: Path) -> None:
     """Counts (10, 10), row the label, column the answer; the mistakes carry the colour, for they are few."""
     matrix = np.array(counts)
-    mistaken = matrix * ~np.eye(len(matrix), dtype=bool)
+    right = np.eye(len(matrix), dtype=bool)
+    mistaken = np.where(right, 0, matrix)
+    most = max(1, int(mistaken.max()))
     with _figure(path, 5.2, 5.2) as figure:
         axes = figure.subplots()
-        axes.imshow(mistaken, cmap="Reds", vmin=0, vmax=max(1, 1.4 * mistaken.max()))
-        for label, row in enumerate(matrix):
-            for digit, count in enumerate(row):
-                right = label == digit
-                if count:
-                    colour = TRAINING if right else INK
-                    axes.text(digit, label, str(count), ha="center", va="center", fontsize=9, color=colour)
+        axes.imshow(np.where(right, 1.0, np.nan), cmap="Greys", vmin=0, vmax=16)
+        axes.imshow(np.ma.masked_equal(mistaken, 0), cmap="Reds", vmin=-0.15 * most, vmax=1.3 * most)
+        for (label, digit), count in np.ndenumerate(matrix):
+            if count:
+                colour = "white" if not right[label, digit] and count > 0.6 * most else INK
+                axes.text(digit, label, str(count), ha="center", va="center", fontsize=9, color=colour)
         axes.set_xticks(range(len(matrix)))
         axes.set_yticks(range(len(matrix)))
         axes.set_xlabel("answer", fontsize=10, color=INK)

@@ -6,6 +6,8 @@ import this module: numpy and OpenCV, no TensorFlow and no Keras.
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -117,8 +119,7 @@ def epoch_inputs(grey: Grey, recipe: Recipe, workers: int | None = None) -> Iter
         workers or min(os.cpu_count() or 1, MAX_WORKERS),
         # fork would copy a process in which TensorFlow already runs threads
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=cv2.setNumThreads,
-        initargs=(1,),
+        initializer=_start_worker,
     )
     try:
         yield EpochInputs(grey, recipe, pool)
@@ -134,3 +135,17 @@ def find_augmentation(name: str | None) -> Augmentation:
         return AUGMENTATIONS[name]
     except KeyError as error:
         raise RecipeError(f"no augmentation is called {name!r}; there are {', '.join(AUGMENTATIONS)}") from error
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next task for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

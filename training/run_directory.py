@@ -1,6 +1,7 @@
 """A run directory: what a training leaves, written so that a kill at any moment costs the running epoch alone.
 
-state.json names the checkpoint that it belongs to and is replaced last, so the two always agree.
+state.json names the checkpoint that it belongs to and is replaced last, so the two always agree. Keras is imported
+where a model is written, not with this module.
 """
 
 import csv
@@ -13,13 +14,17 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
-import keras
 from pydantic import JsonValue
 
+from app.preprocessing import VERSION
 from training.errors import RunError
 from training.recipes import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    import keras
 
 MODEL = "model.keras"
 RECIPE = "recipe.json"
@@ -47,7 +52,8 @@ class EpochFigures:
 def open_run(run: Path, recipe: Recipe, hashes: dict[str, str], *, resume: bool) -> None:
     """Make the directory and write what the run starts from, or check that it started from the same.
 
-    Raises RunError when it holds something and ``resume`` is not asked for, or when recipe or data differ.
+    Raises RunError when it holds something and ``resume`` is not asked for, or when recipe, data or preprocessing
+    differ.
     """
     if run.exists() and (not run.is_dir() or any(run.iterdir())) and not resume:
         raise RunError(f"{run} is not empty: give another --run, or --resume to go on with it")
@@ -56,6 +62,7 @@ def open_run(run: Path, recipe: Recipe, hashes: dict[str, str], *, resume: bool)
             raise RunError(f"{run} was started with another recipe, seed, epochs or limit: see its {RECIPE}")
         if json.loads((run / DATA).read_bytes()) != hashes:
             raise RunError(f"{run} was started with other data: see its {DATA}")
+        read_environment(run)
         return
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / ENVIRONMENT, dict(environment()))
@@ -63,7 +70,15 @@ def open_run(run: Path, recipe: Recipe, hashes: dict[str, str], *, resume: bool)
     write_json(run / RECIPE, recipe.as_json())
 
 
-def save_checkpoint(run: Path, model: keras.Model, history: list[EpochFigures]) -> None:
+def read_environment(run: Path) -> dict[str, str]:
+    """What `environment` said at the start of the run. Raises RunError when its preprocessing is not today's."""
+    found: dict[str, str] = json.loads((run / ENVIRONMENT).read_bytes())
+    if found.get("preprocessing") != VERSION:
+        raise RunError(f"{run} learnt through another version of the preprocessing than {VERSION}: train it again")
+    return found
+
+
+def save_checkpoint(run: Path, model: "keras.Model", history: list[EpochFigures]) -> None:
     """Write weights, optimizer, random state and history of the epochs done; then forget the checkpoint before."""
     checkpoint = f"checkpoint-{len(history):03}.keras"
     _replace(run / checkpoint, model.save)
@@ -74,7 +89,7 @@ def save_checkpoint(run: Path, model: keras.Model, history: list[EpochFigures]) 
             older.unlink()
 
 
-def restore_checkpoint(run: Path, model: keras.Model) -> list[EpochFigures]:
+def restore_checkpoint(run: Path, model: "keras.Model") -> list[EpochFigures]:
     """Load the last checkpoint into a compiled model; the history of the epochs done, empty when there is none."""
     if not (run / STATE).exists():
         return []
@@ -88,8 +103,10 @@ def read_history(run: Path) -> list[EpochFigures]:
     return [EpochFigures(**row) for row in json.loads((run / STATE).read_bytes())["history"]]
 
 
-def save_model(path: Path, model: keras.Model) -> None:
+def save_model(path: Path, model: "keras.Model") -> None:
     """Write the network and its weights, without optimizer and loss."""
+    import keras
+
     bare = keras.Sequential.from_config(model.get_config())
     bare.set_weights(model.get_weights())
     _replace(path, bare.save)
@@ -114,6 +131,8 @@ def write_text(path: Path, text: str) -> None:
 
 def environment() -> dict[str, str]:
     """The versions and the processor that weights depend on, and the date; nothing that names a machine or a person."""
+    import keras
+
     backend = keras.backend.backend()
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -123,6 +142,7 @@ def environment() -> dict[str, str]:
         **{name: found for name in ("tensorflow", "jax") if (found := _version(name))},
         "numpy": version("numpy"),
         "opencv": cv2.__version__,
+        "preprocessing": VERSION,
         "cpu": _cpu_model(),
         "cpu_count": str(os.cpu_count()),
     }

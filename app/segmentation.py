@@ -1,0 +1,252 @@
+"""Where the digit is: grey -> its strokes. Owns paper, light, polarity, frames, ruled lines and dirt.
+
+Knows nothing of 28x28 or of a model.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from cv2.typing import MatLike
+from numpy.typing import NDArray
+
+from app.decoding import Grey
+from app.errors import NoInk
+
+_WORK_PX = 400  # longest side at which strokes are looked for
+_FLAT_RANGE = 12  # grey levels between the quartiles of the border of evenly lit paper
+_MARGIN_SHARE = 0.1  # of the shorter side: a margin of another level is looked for this deep
+_MARGIN_LEVELS = 16  # grey levels from one ring of pixels to the next at the edge of such a margin
+_BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estimated
+_BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
+_DARKEST_PAPER = 30  # grey levels: what is darker gives no measure of the light
+_NOISE = 10  # grey levels: less contrast than this is paper
+_NEAR = 0.25  # of the digit's longer side: parts of one digit lie at most this far apart
+_SPECK = 0.02  # of the digit's area: what is smaller is dirt
+_PALE_REACH = 0.03  # of the longer side: paler parts of a stroke lie this near to a sure one, pale lines run on
+_RULED_PX = 64  # ruled lines are looked for on images at least this wide: on smaller ones they are as thick as a pen
+_RULED_FILL = 0.3  # of a row that a line, perhaps sloping, fills
+_RULED_RUN = 0.2  # of the width: the straight run that no stroke of a digit has so thinly
+
+
+@dataclass(frozen=True)
+class Found:
+    """The part of the image that holds the digit.
+
+    ``contrast``: uint8 (height, width), how far each pixel stands out from the paper. ``strokes``: its mask, 0 or 1.
+    ``sure``: the contrast that strokes surely have. ``inverted``: the ink was the darker side. ``box``: (x, y, width,
+    height) of it in pixels of the image.
+    """
+
+    contrast: Grey
+    strokes: Grey
+    sure: float
+    inverted: bool
+    box: tuple[int, int, int, int]
+
+
+def find_strokes(grey: Grey) -> Found:
+    """The digit on a picture, uint8 of any size. Raises NoInk when nothing stands out from the paper."""
+    small = _shrink(grey)
+    scale_y, scale_x = grey.shape[0] / small.shape[0], grey.shape[1] / small.shape[1]
+    margin = _margin(small)
+    if margin:
+        small = small[margin:-margin, margin:-margin]
+    contrast, inverted = _stand_out(small)
+    strokes, sure = _find_digit(contrast)
+    x, y, width, height = cv2.boundingRect(strokes)
+    part = np.s_[y : y + height, x : x + width]
+    left, top = int((x + margin) * scale_x), int((y + margin) * scale_y)
+    right, bottom = round((x + margin + width) * scale_x), round((y + margin + height) * scale_y)
+    return Found(contrast[part], strokes[part], sure, inverted, (left, top, right - left, bottom - top))
+
+
+def _shrink(grey: Grey) -> Grey:
+    """At most `_WORK_PX` a side. First by a whole number, for which OpenCV's area average is several times faster."""
+    whole = max(grey.shape) // _WORK_PX
+    if whole > 1:
+        height, width = (max(1, side // whole) for side in grey.shape)
+        grey = cv2.resize(
+            grey[: height * whole, : width * whole], (width, height), interpolation=cv2.INTER_AREA
+        ).astype(np.uint8)
+    longest = max(grey.shape)
+    if longest > _WORK_PX:
+        height, width = (max(1, round(side * _WORK_PX / longest)) for side in grey.shape)
+        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    return grey
+
+
+def _stand_out(grey: Grey) -> tuple[Grey, bool]:
+    """How far each pixel stands out from the paper, uint8, and whether the ink is the darker side.
+
+    From one level where the border is even (drawings, scans): a local one would eat the inside of thick strokes. In
+    uneven light (photographs) from a wide median; dark ink then is the share of the light that is missing, so that it
+    is as strong in a shadow as beside it.
+    """
+    border = np.sort(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
+    quarter, middle, three_quarters = (int(level) for level in border[border.size * np.array([1, 2, 3]) // 4])
+    even = three_quarters - quarter <= _FLAT_RANGE
+    paper = np.full_like(grey, middle) if even else _light_on_paper(grey)
+    darker, lighter = _uint8(cv2.subtract(paper, grey)), _uint8(cv2.subtract(grey, paper))
+    inverted = _energy(darker) > _energy(lighter)
+    if inverted and not even:
+        darker = _uint8(cv2.divide(darker, np.maximum(paper, _DARKEST_PAPER), scale=float(np.median(paper))))
+    return (darker if inverted else lighter), inverted
+
+
+def _energy(contrast: Grey) -> float:
+    above = contrast[contrast > _NOISE].astype(np.float32)
+    return float(np.dot(above, above))
+
+
+def _light_on_paper(grey: Grey) -> Grey:
+    """The picture without its ink: a median, wider than strokes and narrower than shadows."""
+    height, width = grey.shape
+    shrink = max(1.0, max(height, width) / _BACKGROUND_PX)
+    small_size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
+    small = cv2.resize(grey, small_size, interpolation=cv2.INTER_AREA)
+    window = int(max(small_size) * _BACKGROUND_WINDOW) | 1
+    wide = cv2.copyMakeBorder(small, window, window, window, window, cv2.BORDER_REFLECT)
+    light = cv2.medianBlur(wide, window)[window:-window, window:-window]
+    light = cv2.GaussianBlur(light, (0, 0), 2)
+    return _uint8(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _uint8(pixels: MatLike) -> Grey:
+    return pixels.astype(np.uint8, copy=False)
+
+
+def _find_digit(contrast: Grey) -> tuple[Grey, float]:
+    """The mask of the digit (uint8, 0 or 1) among everything that stands out, and the contrast its strokes surely have.
+
+    Two thresholds (Canny's hysteresis): pale ends of a stroke count when they hang on a sure part of it.
+    """
+    above = contrast[contrast > _NOISE]
+    if above.size == 0:
+        raise NoInk("Nothing on the image stands out from its ground: send one with a digit on it.")
+    otsu, _ = cv2.threshold(above.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
+    sure = max(0.9 * otsu, _NOISE)
+    standing_out = (contrast > max(0.5 * sure, _NOISE)).astype(np.uint8)
+    if min(contrast.shape) >= _RULED_PX:
+        standing_out = _without_ruling(standing_out)
+        reach = 2 * round(max(contrast.shape) * _PALE_REACH) + 1
+        standing_out &= cv2.dilate((contrast > sure).astype(np.uint8), np.ones((reach, reach), np.uint8)).astype(
+            np.uint8
+        )
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(standing_out, connectivity=8)
+    seeded = np.zeros(count, bool)
+    seeded[labels[contrast > sure]] = True
+    seeded[0] = False
+    parts = np.flatnonzero(seeded)
+    if not parts.size:  # lines and nothing else
+        raise NoInk("Nothing but lines stands out from the ground: send an image with a digit on it.")
+    if parts.size == 1:
+        return (labels == parts[0]).astype(np.uint8), sure
+    parts = _without_frames(parts, labels, stats)
+    energy = np.bincount(labels.ravel(), weights=np.square(contrast, dtype=np.float32).ravel(), minlength=count)
+    chosen = parts[_choose(stats[parts].astype(np.float64), centres[parts], energy[parts], contrast.shape)]
+    keep = np.zeros(count, np.uint8)
+    keep[chosen] = 1
+    return keep[labels], sure
+
+
+def _choose(stats: MatLike, centres: MatLike, strength: MatLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which connected parts make up the digit: the best one, and what lies near it.
+
+    ``stats``: (n, 5) of left, top, width, height, area; ``centres``: (n, 2) of x, y; ``strength``: (n,) sums of
+    squared contrast. Strong and central wins; what lies at the border (page edges, shadows, neighbours) loses.
+    """
+    height, width = shape
+    left, top, part_width, part_height, area = stats.T.astype(np.float64)
+    right, bottom = left + part_width, top + part_height
+    touching = (left <= 0).astype(int) + (top <= 0) + (right >= width) + (bottom >= height)
+    away = np.abs(centres / (width, height) - 0.5)
+    at_border = np.where(away.max(axis=1) > 0.25, 0.1, 0.7)
+    score = strength * np.exp(-4 * np.square(away).sum(axis=1)) * np.where(touching > 0, at_border, 1.0)
+    main = int(np.argmax(score))
+    size = max(part_width[main], part_height[main])
+    chosen = np.zeros(len(stats), bool)
+    chosen[main] = True
+    for _ in range(2):  # a third stroke may hang on the second
+        gap_x = np.maximum(0, np.maximum(left - right[chosen].max(), left[chosen].min() - right))
+        gap_y = np.maximum(0, np.maximum(top - bottom[chosen].max(), top[chosen].min() - bottom))
+        gap = np.hypot(gap_x, gap_y)
+        inside = (touching == 0) | (touching[main] > 0) | ((gap < 0.08 * size) & (touching < 2))
+        chosen |= (gap < _NEAR * size) & (area > _SPECK * area[main]) & inside
+    return chosen
+
+
+def _margin(grey: Grey) -> int:
+    """How many pixels on each side belong to a frame or a margin of another level than what it surrounds; 0 mostly.
+
+    One pixel past the deepest jump of a ring's level, if from there on it is that of the paper within.
+    """
+    levels = [_ring_levels(grey, depth) for depth in range(int(min(grey.shape) * _MARGIN_SHARE) + 2)]
+    for depth in range(len(levels) - 1, 1, -1):
+        low, level, high = levels[depth]
+        jump = abs(levels[depth - 1][1] - levels[depth - 2][1])
+        if jump > _MARGIN_LEVELS and high - low <= 2 * _FLAT_RANGE:
+            paper = float(np.median(grey[depth:-depth, depth:-depth]))
+            if abs(level - paper) <= _FLAT_RANGE:
+                return depth
+    return 0
+
+
+def _ring_levels(grey: Grey, depth: int) -> tuple[int, int, int]:
+    """The 20th, 50th and 80th percentile of the ring that lies ``depth`` pixels inside the border."""
+    inner = grey[depth : grey.shape[0] - depth, depth : grey.shape[1] - depth]
+    ring = np.sort(np.concatenate([inner[0], inner[-1], inner[1:-1, 0], inner[1:-1, -1]]))
+    last = ring.size - 1
+    return int(ring[last // 5]), int(ring[last // 2]), int(ring[last * 4 // 5])
+
+
+def _without_ruling(mask: Grey) -> Grey:
+    """The mask without thin lines that run from edge to edge; where strokes cross them, the strokes stay."""
+    for axis in (0, 1):
+        across = mask if axis == 0 else np.ascontiguousarray(mask.T)
+        if across.mean(axis=1).max() < _RULED_FILL:
+            continue
+        lines = _edge_to_edge(across)
+        if lines is not None:
+            kept = across - lines
+            thickness = int(np.median(lines.sum(axis=0))) + 2
+            crossing = cv2.morphologyEx(across, cv2.MORPH_OPEN, np.ones((thickness + 2, 1), np.uint8))
+            across = kept | (crossing.astype(np.uint8) & lines)
+            mask = across if axis == 0 else np.ascontiguousarray(across.T)
+    return mask
+
+
+def _edge_to_edge(mask: Grey) -> Grey | None:
+    """The horizontal lines of a mask that touch both its sides and are thin; None when there are none."""
+    height, width = mask.shape
+    runs = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((1, max(8, int(width * _RULED_RUN))), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(runs, connectivity=8)
+    spanning = (stats[:, 0] <= 0.02 * width) & (stats[:, 0] + stats[:, 2] >= 0.98 * width)
+    thin = stats[:, 4] <= stats[:, 2] * (2 + 0.03 * height)
+    lines = spanning & thin
+    lines[0] = False
+    if not lines.any():
+        return None
+    spanning_lines: Grey = lines.astype(np.uint8)[labels]
+    return spanning_lines
+
+
+def _without_frames(parts: NDArray[np.intp], labels: MatLike, stats: MatLike) -> NDArray[np.intp]:
+    """The parts without boxes drawn around another part: nearly all of a box lies at the edge of its own bounds."""
+    kept = list(parts)
+    for part in parts[np.argsort(-stats[parts, 2] * stats[parts, 3])[:3]]:
+        left, top, width, height, area = (int(value) for value in stats[part])
+        others = [other for other in kept if other != part and _holds(stats[part], stats[other])]
+        if not others or min(width, height) < 12:
+            continue
+        inset_x, inset_y = max(1, round(width * 0.15)), max(1, round(height * 0.15))
+        middle = labels[top + inset_y : top + height - inset_y, left + inset_x : left + width - inset_x]
+        if np.count_nonzero(middle == part) < 0.05 * area:
+            kept.remove(part)
+    return np.array(kept)
+
+
+def _holds(outer: MatLike, inner: MatLike) -> bool:
+    """Whether a part of some size lies within the bounds of another."""
+    within = (inner[:2] >= outer[:2]).all() and (inner[:2] + inner[2:4] <= outer[:2] + outer[2:4]).all()
+    return bool(within and inner[2:4].max() > 0.2 * outer[2:4].max())

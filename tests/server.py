@@ -1,0 +1,81 @@
+"""The service as a process of its own, as people start it."""
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+START_S = 90  # a cold start on a busy machine
+
+
+class Process:
+    """`python ...` with some DIGITS_* settings and no others; its standard output is read as it comes."""
+
+    def __init__(self, *arguments: str, **settings: object) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("DIGITS_")}
+        environment = inherited | {f"DIGITS_{name.upper()}": str(value) for name, value in settings.items()}
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def line_with(self, pattern: str) -> re.Match[str]:
+        """The next line of standard output that ``pattern`` is found in. Fails when none comes."""
+        deadline = time.monotonic() + START_S
+        while True:
+            line = self._lines.get(timeout=max(0, deadline - time.monotonic()))
+            assert line is not None, f"the process ended before {pattern!r}: {self.errors()}"
+            if found := re.search(pattern, line):
+                return found
+
+    def url(self) -> str:
+        """Where it answers, once it does."""
+        return self.line_with(r"running on (http://[0-9.:]+)")[1]
+
+    def tell(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def status(self, timeout_s: float = START_S) -> int:
+        """The exit status, once it has ended."""
+        return self._process.wait(timeout_s)
+
+    def errors(self) -> str:
+        """All of standard error, once it has ended."""
+        assert self._process.stderr is not None
+        return self._process.stderr.read()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._reader.join()
+        self._process.communicate()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+
+@contextmanager
+def running(**settings: object) -> Iterator[Process]:
+    """The service as people start it, on a free port."""
+    process = Process("-m", "app", **{"port": 0} | settings)
+    try:
+        yield process
+    finally:
+        process.end()

@@ -1,0 +1,348 @@
+"""Encoded bytes -> grey: every format, depth and orientation; what is broken, foreign or too large."""
+
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.decoding import decode, inspect
+from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
+from tests.drawings import (
+    EXACT,
+    FORMATS,
+    Grey,
+    coloured,
+    digit_drawn,
+    encoded,
+    enlarged,
+    mnist_test,
+    placed,
+    transparent,
+    turned,
+)
+
+ROOT = Path(__file__).parent.parent
+LOSSY_LEVELS = 12  # of 255: what JPEG at quality 95 may change anywhere
+
+
+def decoded(data: bytes) -> Grey:
+    return decode(inspect(data)).grey
+
+
+def drawing() -> Grey:
+    """A seven, taller than wide, dark on light: no two orientations of it look alike."""
+    return 255 - placed(enlarged(digit_drawn(7), 120), (150, 130), 20, 5)
+
+
+def levels_between(one: Grey, other: Grey) -> int:
+    assert one.shape == other.shape
+    return int(np.abs(one.astype(int) - other).max())
+
+
+def half_transparent() -> Image.Image:
+    return transparent(255 - drawing(), (0, 0, 0))
+
+
+EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
+    "PNG": lambda grey: encoded(grey, "PNG"),
+    "WebP": lambda grey: encoded(grey, "WEBP", lossless=True),
+    "BMP": lambda grey: encoded(grey, "BMP"),
+    "TIFF": lambda grey: encoded(grey, "TIFF"),
+    "GIF": lambda grey: encoded(grey, "GIF"),
+    "RGB PNG": lambda grey: encoded(Image.fromarray(grey).convert("RGB"), "PNG"),
+    "palette PNG": lambda grey: encoded(Image.fromarray(grey).convert("P"), "PNG"),
+    "palette BMP": lambda grey: encoded(Image.fromarray(grey).convert("P"), "BMP"),
+    "palette TIFF": lambda grey: encoded(Image.fromarray(grey).convert("P"), "TIFF"),
+    "16-bit PNG": lambda grey: encoded(grey.astype(np.uint16) * 257, "PNG"),
+    "16-bit TIFF": lambda grey: encoded(grey.astype(np.uint16) * 257, "TIFF"),
+    "32-bit TIFF": lambda grey: encoded(grey.astype(np.int32), "TIFF"),
+    "float TIFF": lambda grey: encoded(grey.astype(np.float32) / 255, "TIFF"),
+    "LZW TIFF": lambda grey: encoded(grey, "TIFF", compression="tiff_lzw"),
+    "deflated TIFF": lambda grey: encoded(grey, "TIFF", compression="tiff_deflate"),
+    "CMYK TIFF": lambda grey: encoded(Image.fromarray(grey).convert("RGB").convert("CMYK"), "TIFF"),
+    "interlaced GIF": lambda grey: encoded(grey, "GIF", interlace=1),
+    "Windows BMP with an unused fourth byte": lambda grey: windows_bmp(grey),
+}
+TRANSPARENT: dict[str, Callable[[], bytes]] = {
+    "RGBA PNG": lambda: encoded(half_transparent(), "PNG"),
+    "RGBA WebP": lambda: encoded(half_transparent(), "WEBP", lossless=True, exact=True),
+    "RGBA TIFF": lambda: encoded(half_transparent(), "TIFF"),
+    "grey and alpha PNG": lambda: encoded(half_transparent().convert("LA"), "PNG"),
+    "grey and alpha TIFF": lambda: encoded(half_transparent().convert("LA"), "TIFF"),
+}
+
+
+def windows_bmp(grey: Grey) -> bytes:
+    """32 bits a pixel without a mask: the fourth byte, zero, means nothing."""
+    rows = np.dstack([grey, grey, grey, np.zeros_like(grey)])[::-1].tobytes()
+    height, width = grey.shape
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 32, 0, len(rows), 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + header + rows
+
+
+@pytest.mark.parametrize("how", EXACTLY_READ)
+def test_lossless_files_are_read_to_the_level(how: str) -> None:
+    assert levels_between(decoded(EXACTLY_READ[how](drawing())), drawing()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("L", {}), ("RGB", {}), ("CMYK", {}), ("L", {"progressive": True})],
+    ids=["grey", "RGB", "CMYK", "progressive"],
+)
+def test_jpegs_of_every_kind_are_read(mode: str, options: dict[str, Any]) -> None:
+    image = Image.fromarray(drawing()).convert("RGB").convert(mode)
+
+    assert levels_between(decoded(encoded(image, "JPEG", quality=95, **options)), drawing()) <= LOSSY_LEVELS
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
+def test_one_bit_images_are_black_and_white(kind: str) -> None:
+    image = Image.fromarray(drawing()).convert("1")
+
+    assert levels_between(decoded(encoded(image, kind)), np.array(image.convert("L"))) == 0
+
+
+@pytest.mark.parametrize("how", TRANSPARENT)
+def test_transparency_is_composited_over_white(how: str) -> None:
+    assert levels_between(decoded(TRANSPARENT[how]()), drawing()) <= 1
+
+
+def test_white_ink_on_a_transparent_ground_is_composited_over_black() -> None:
+    data = encoded(transparent(255 - drawing(), (255, 255, 255)))
+
+    assert levels_between(decoded(data), 255 - drawing()) <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_the_transparent_colour_of_a_palette_becomes_white(kind: str) -> None:
+    image = Image.fromarray(np.where(drawing() < 128, 0, 99).astype(np.uint8)).convert("P")
+
+    grey = decoded(encoded(image, kind, transparency=99))
+
+    assert np.array_equal(grey, np.where(drawing() < 128, 0, 255))
+
+
+def test_colours_are_weighed_as_the_eye_does() -> None:
+    paper_and_pen = coloured(255 - drawing(), pen=(0, 0, 255), paper=(255, 255, 0))
+
+    assert levels_between(decoded(encoded(paper_and_pen)), np.array(paper_and_pen.convert("L"))) <= 1
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
+def test_only_the_first_frame_counts(kind: str) -> None:
+    later = [Image.new("L", (130, 150), 200), Image.new("L", (130, 150), 0)]
+    data = encoded(drawing(), kind, save_all=True, append_images=later, **EXACT.get(kind, {}))
+
+    assert levels_between(decoded(data), drawing()) == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_obeyed(kind: str, orientation: int) -> None:
+    allowed = LOSSY_LEVELS if kind == "JPEG" else 0
+
+    assert levels_between(decoded(turned(drawing(), orientation, kind)), drawing()) <= allowed
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_obeyed_when_a_large_photograph_is_decoded_small(orientation: int) -> None:
+    large = drawing().repeat(12, axis=0).repeat(12, axis=1)
+
+    photograph = decode(inspect(turned(large, orientation, "JPEG")))
+
+    assert photograph.reduction == 2
+    small = photograph.grey.reshape(150, 6, 130, 6).mean(axis=(1, 3))
+    assert np.abs(small - drawing()).mean() < 1
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b""], ids=repr)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_unreadable_metadata_costs_no_readable_picture(kind: str, exif: bytes) -> None:
+    data = encoded(drawing(), kind, exif=exif, **EXACT.get(kind, {}))
+
+    assert levels_between(decoded(data), drawing()) == 0
+
+
+def test_every_test_image_survives_every_lossless_format() -> None:
+    images, _ = mnist_test()
+
+    for kind in (kind for kind in FORMATS if kind != "JPEG"):
+        assert all(np.array_equal(decoded(encoded(image, kind, **EXACT.get(kind, {}))), image) for image in images[:40])
+
+
+# What is broken
+
+
+def truncations(data: bytes) -> list[bytes]:
+    """Cut at two dozen lengths, from the first byte that tells the format to the last but two."""
+    lengths = np.unique(np.geomspace(12, len(data) - 2, 24).astype(int))
+    return [data[:length] for length in lengths]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_truncated_file_is_undecodable_wherever_it_was_cut(kind: str) -> None:
+    whole = encoded(drawing(), kind)
+    read = []
+    for part in truncations(whole):
+        try:
+            read.append((len(part), decoded(part).shape))
+        except UndecodableImage:
+            continue
+
+    assert read == []
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_garbage_after_the_header_is_undecodable(kind: str) -> None:
+    whole = encoded(drawing(), kind)
+    noise = np.random.default_rng(0).integers(0, 256, 500, np.uint8).tobytes()
+    start = 12 if kind == "WEBP" else 8
+
+    with pytest.raises(UndecodableImage):
+        decoded(whole[:start] + noise)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_flipped_bytes_are_read_or_refused_and_nothing_else(kind: str) -> None:
+    whole = bytearray(encoded(drawing(), kind))
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = whole.copy()
+        for place in random.integers(0, len(whole), 4):
+            damaged[place] ^= 1 << int(random.integers(8))
+        try:
+            grey = decoded(bytes(damaged))
+        except (UndecodableImage, UnsupportedMediaType, TooLarge):
+            continue
+        assert grey.dtype == np.uint8
+        assert grey.ndim == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0",
+        b"a plain text, long enough to be something",
+        b"%PDF-1.7\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"RIFF\x24\0\0\0WAVEfmt ",
+        b"\x89PNG",
+        b"GIF88a\1\0\1\0",
+        b"\0\0\0\x20ftypheic",
+    ],
+    ids=["empty", "one byte", "text", "PDF", "SVG", "WAVE", "cut signature", "no GIF version", "HEIC"],
+)
+def test_content_of_no_known_format_is_unsupported(data: bytes) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        inspect(data)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_opencv_writes_nothing_about_a_broken_file_to_standard_error(
+    kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for part in truncations(encoded(drawing(), kind)):
+        with pytest.raises(UndecodableImage):
+            decoded(part)
+
+    written = capfd.readouterr().err.splitlines()
+    assert [line for line in written if not line.startswith("libpng error")] == []  # which libpng writes by itself
+
+
+# What is too large
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + png_chunk(b"IEND", b"")
+
+
+def jpeg_claiming(width: int, height: int) -> bytes:
+    data = bytearray(encoded(drawing(), "JPEG"))
+    place = data.index(b"\xff\xc0")
+    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def gif_claiming(width: int, height: int) -> bytes:
+    data = bytearray(encoded(drawing(), "GIF"))
+    data[6:10] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
+def bmp_claiming(width: int, height: int) -> bytes:
+    data = bytearray(encoded(drawing(), "BMP"))
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
+def tiff_claiming(width: int, height: int) -> bytes:
+    # tag, type LONG, count 1, value
+    entries = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, 9)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + directory + b"\0\0\0\0"
+
+
+def webp_claiming(width: int, height: int) -> bytes:
+    pixels = b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14) + b"\0" * 17
+    chunk = b"WEBPVP8L" + struct.pack("<I", len(pixels)) + pixels
+    return b"RIFF" + struct.pack("<I", len(chunk)) + chunk
+
+
+CLAIMING: dict[str, Callable[[int, int], bytes]] = {
+    "PNG": png_claiming,
+    "JPEG": jpeg_claiming,
+    "GIF": gif_claiming,
+    "BMP": bmp_claiming,
+    "TIFF": tiff_claiming,
+    "WEBP": webp_claiming,
+}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_header_that_claims_too_many_pixels_is_too_large(kind: str) -> None:
+    with pytest.raises(TooLarge, match="50000000 pixels"):
+        inspect(CLAIMING[kind](16_000, 16_000))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_bound_on_pixels_is_the_callers(kind: str) -> None:
+    data = encoded(drawing(), kind)
+
+    assert inspect(data, max_pixels=130 * 150).width == 130
+    with pytest.raises(TooLarge):
+        inspect(data, max_pixels=130 * 150 - 1)
+
+
+def test_inspecting_a_bomb_takes_no_memory() -> None:
+    """In a process of its own, since the high-water mark of this one may already be higher."""
+    measure = """
+import resource, sys
+from app.decoding import inspect
+from app.errors import TooLarge
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+for text in sys.argv[1:]:
+    try: inspect(bytes.fromhex(text))
+    except TooLarge: pass
+    else: raise SystemExit("no bomb")
+print(peak() - before)
+"""
+    bombs = [CLAIMING[kind](16_000, 16_000).hex() for kind in FORMATS if kind != "BMP"]
+
+    ran = subprocess.run([sys.executable, "-c", measure, *bombs], check=True, capture_output=True, text=True, cwd=ROOT)
+
+    assert int(ran.stdout) < 20_000  # KiB; one decoded picture of that size is 250,000

@@ -1,0 +1,107 @@
+"""The process: it starts only with what it can serve, and stops when told to."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from app.manifest import MANIFEST, WEIGHTS, read_manifest, write_manifest
+from tests.drawings import digit_drawn, encoded
+from tests.server import running
+
+STOP_S = 5
+
+
+@pytest.fixture
+def copied(model_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the shipped model that a test may spoil."""
+    for name in (MANIFEST, WEIGHTS):
+        shutil.copy(model_dir / name, tmp_path)
+    return tmp_path
+
+
+def remove_everything(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def remove_the_weights(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+
+
+def cut_the_manifest(folder: Path) -> None:
+    (folder / MANIFEST).write_text((folder / MANIFEST).read_text()[:100])
+
+
+def flip_one_bit(folder: Path) -> None:
+    data = bytearray((folder / WEIGHTS).read_bytes())
+    data[len(data) // 3] ^= 1
+    (folder / WEIGHTS).write_bytes(data)
+
+
+def claim_another_preprocessing(folder: Path) -> None:
+    write_manifest(read_manifest(folder).model_copy(update={"preprocessing": "another"}), folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (remove_everything, "digits: no model: "),
+        (remove_the_weights, "digits: no model: "),
+        (cut_the_manifest, "digits: damaged model: "),
+        (flip_one_bit, "digits: damaged model: "),
+        (claim_another_preprocessing, "digits: foreign model: "),
+    ],
+    ids=["empty folder", "no weights", "cut manifest", "one bit flipped", "another preprocessing"],
+)
+def test_a_model_that_cannot_be_served_stops_the_start_with_one_line(
+    copied: Path, spoil: Callable[[Path], None], complaint: str
+) -> None:
+    spoil(copied)
+
+    with running(model_dir=copied) as process:
+        assert process.status() == 1
+        [line] = process.errors().splitlines()
+
+    assert line.startswith(complaint)
+
+
+@pytest.mark.parametrize(("name", "value"), [("port", "http"), ("max_body_bytes", "-1"), ("log_level", "loud")])
+def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name: str, value: str) -> None:
+    with running(**{name: value}) as process:
+        assert process.status() == 1
+        [line] = process.errors().splitlines()
+
+    assert line.startswith(f"digits: DIGITS_{name.upper()}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_process_that_still_loads_stops_when_told_to(model_dir: Path, number: signal.Signals) -> None:
+    with running(model_dir=model_dir) as process:
+        url = process.url()
+        answer = httpx2.get(f"{url}/readyz")
+        process.tell(number)
+
+        assert process.status(STOP_S) == 0
+        assert "Traceback" not in process.errors()
+
+    assert answer.status_code == httpx2.codes.SERVICE_UNAVAILABLE
+    assert answer.json()["code"] == "not_ready"
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_process_that_serves_stops_when_told_to(model_dir: Path) -> None:
+    with running(model_dir=model_dir) as process:
+        url = process.url()
+        process.line_with('"ready"')
+        with httpx2.Client(base_url=url) as client:  # whose connection stays open
+            answer = client.post("/predict", content=encoded(digit_drawn(7)))
+            process.tell(signal.SIGTERM)
+
+            assert process.status(STOP_S) == 0
+        assert "Traceback" not in process.errors()
+
+    assert answer.json()["digit"] == 7

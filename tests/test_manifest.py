@@ -1,0 +1,84 @@
+"""The manifest: written, read back, held against the files beside it."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from app.errors import ModelError
+from app.manifest import MANIFEST, WEIGHTS, Manifest, check, read_manifest, sha256_of, write_manifest
+
+
+def test_a_manifest_is_read_back_as_it_was_written(manifest: Manifest, tmp_path: Path) -> None:
+    write_manifest(manifest, tmp_path)
+
+    assert read_manifest(tmp_path) == manifest
+
+
+def test_a_missing_manifest_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^no model: "):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "digits"}', "\0\xff"], ids=repr)
+def test_a_manifest_that_is_not_whole_is_a_damaged_model(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+
+    with pytest.raises(ModelError, match=r"^damaged model: "):
+        read_manifest(tmp_path)
+
+
+def test_an_unknown_entry_of_a_manifest_is_refused(manifest: Manifest, tmp_path: Path) -> None:
+    write_manifest(manifest, tmp_path)
+    path = tmp_path / MANIFEST
+    path.write_text(path.read_text().replace('"name"', '"nickname": "d", "name"'))
+
+    with pytest.raises(ModelError, match=r"^damaged model: "):
+        read_manifest(tmp_path)
+
+
+def test_a_manifest_that_cannot_be_read_is_a_damaged_model(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).mkdir()
+
+    with pytest.raises(ModelError, match=r"^damaged model: "):
+        read_manifest(tmp_path)
+
+
+def with_weights(manifest: Manifest, folder: Path) -> Manifest:
+    (folder / WEIGHTS).write_bytes(b"weights")
+    return manifest.model_copy(update={"sha256": {WEIGHTS: sha256(b"weights").hexdigest()}})
+
+
+def test_a_file_that_is_as_the_manifest_says_passes(manifest: Manifest, tmp_path: Path) -> None:
+    ours = with_weights(manifest, tmp_path)
+
+    assert check(ours, tmp_path, WEIGHTS, ours.preprocessing) == tmp_path / WEIGHTS
+    assert sha256_of(tmp_path / WEIGHTS) == ours.sha256[WEIGHTS]
+
+
+def test_a_changed_file_is_a_damaged_model(manifest: Manifest, tmp_path: Path) -> None:
+    ours = with_weights(manifest, tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(b"weightz")
+
+    with pytest.raises(ModelError, match=r"^damaged model: "):
+        check(ours, tmp_path, WEIGHTS, ours.preprocessing)
+
+
+def test_a_file_that_the_manifest_does_not_name_is_a_damaged_model(manifest: Manifest, tmp_path: Path) -> None:
+    with_weights(manifest, tmp_path)
+    unnamed = manifest.model_copy(update={"sha256": {}})
+
+    with pytest.raises(ModelError, match=r"^damaged model: "):
+        check(unnamed, tmp_path, WEIGHTS, unnamed.preprocessing)
+
+
+def test_a_missing_file_is_no_model(manifest: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^no model: "):
+        check(manifest, tmp_path, WEIGHTS, manifest.preprocessing)
+
+
+def test_another_preprocessing_is_a_foreign_model(manifest: Manifest, tmp_path: Path) -> None:
+    ours = with_weights(manifest, tmp_path)
+
+    with pytest.raises(ModelError, match=r"^foreign model: .*train and export it again$"):
+        check(ours, tmp_path, WEIGHTS, "another")

@@ -1,0 +1,63 @@
+"""What operators and their machines ask."""
+
+import httpx2
+import pytest
+
+from app.engine import KerasEngine
+from app.main import create_app
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+async def get(path: str, engine: KerasEngine | None) -> httpx2.Response:
+    app = create_app(Settings())
+    if engine is not None:
+        app.state.service.start(engine)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://digits") as client:
+        answer = await client.get(path)
+    app.state.service.close()
+    return answer
+
+
+async def test_a_process_lives_before_its_model_is_loaded() -> None:
+    answer = await get("/healthz", None)
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_a_loaded_model_is_ready(seven: KerasEngine) -> None:
+    answer = await get("/readyz", seven)
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+
+
+async def test_the_model_card_is_the_manifest(seven: KerasEngine) -> None:
+    answer = await get("/model", seven)
+
+    assert answer.json() == seven.manifest.model_dump(mode="json")
+
+
+async def test_the_model_card_waits_for_the_model() -> None:
+    assert (await get("/model", None)).status_code == httpx2.codes.SERVICE_UNAVAILABLE
+
+
+async def test_the_documentation_is_served() -> None:
+    assert "swagger" in (await get("/docs", None)).text
+
+
+async def test_openapi_describes_every_way_every_parameter_and_every_error() -> None:
+    document = (await get("/openapi.json", None)).json()
+
+    assert document["openapi"].startswith("3.1")
+    predict = document["paths"]["/predict"]["post"]
+    assert {"multipart/form-data", "application/json", "image/*"} <= set(predict["requestBody"]["content"])
+    assert {parameter["name"] for parameter in predict["parameters"]} == {"top_k", "preprocess"}
+    assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "503", "504"}
+    assert {"/predict", "/healthz", "/readyz", "/model"} <= set(document["paths"])
+
+
+async def test_openapi_shows_an_answer() -> None:
+    document = (await get("/openapi.json", None)).json()
+
+    assert document["components"]["schemas"]["Prediction"]["example"]["digit"] == 7

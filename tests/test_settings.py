@@ -1,0 +1,75 @@
+"""Settings: the environment, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"DIGITS_{name.upper()}", raising=False)
+
+
+def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
+    settings = Settings()
+
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.model_dir == Path("models")
+    assert settings.max_body_bytes == 10 * 1024 * 1024
+    assert settings.max_pixels == 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("HOST", "0.0.0.0", "0.0.0.0"),
+        ("PORT", "8123", 8123),
+        ("MODEL_DIR", "/srv/models", Path("/srv/models")),
+        ("LOG_LEVEL", "warning", "warning"),
+        ("MAX_BODY_BYTES", "1000", 1000),
+        ("MAX_PIXELS", "1000", 1000),
+        ("MAX_BATCH", "8", 8),
+        ("MAX_WAIT_MS", "2.5", 2.5),
+        ("MAX_QUEUE", "16", 16),
+        ("REQUEST_TIMEOUT_MS", "500", 500),
+    ],
+)
+def test_each_setting_is_read_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
+) -> None:
+    monkeypatch.setenv(f"DIGITS_{name}", text)
+
+    assert getattr(Settings(), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("HOST", ""),
+        ("PORT", "70000"),
+        ("PORT", "http"),
+        ("LOG_LEVEL", "loud"),
+        ("MAX_BODY_BYTES", "0"),
+        ("MAX_PIXELS", "-1"),
+        ("MAX_BATCH", "0"),
+        ("MAX_WAIT_MS", "-1"),
+        ("MAX_QUEUE", "0"),
+        ("REQUEST_TIMEOUT_MS", "0"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv(f"DIGITS_{name}", text)
+
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings()
+
+    with pytest.raises(ValidationError):
+        settings.port = 1  # type: ignore[misc]

@@ -1,0 +1,157 @@
+"""Who may import whom, and what an import may do."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Each module of the service and the modules of the service that it imports: no more, and no fewer.
+IMPORTS = {
+    "app.__main__": {"app.main"},
+    "app.batching": {"app.errors", "app.preprocessing"},
+    "app.decision": set[str](),
+    "app.decoding": {"app.errors"},
+    "app.engine": {"app.errors", "app.manifest", "app.preprocessing"},
+    "app.errors": set[str](),
+    "app.main": {
+        "app.engine",
+        "app.errors",
+        "app.observability",
+        "app.problems",
+        "app.routes.operations",
+        "app.routes.predict",
+        "app.service",
+        "app.settings",
+    },
+    "app.manifest": {"app.errors"},
+    "app.observability": {"app.errors", "app.problems"},
+    "app.preprocessing": {"app.decoding", "app.errors", "app.segmentation"},
+    "app.problems": {"app.errors", "app.schemas"},
+    "app.routes.operations": {"app.manifest", "app.schemas", "app.service"},
+    "app.routes.predict": {"app.preprocessing", "app.schemas", "app.service", "app.uploads"},
+    "app.schemas": set[str](),
+    "app.segmentation": {"app.decoding", "app.errors"},
+    "app.service": {
+        "app.batching",
+        "app.decision",
+        "app.decoding",
+        "app.engine",
+        "app.errors",
+        "app.manifest",
+        "app.preprocessing",
+        "app.settings",
+    },
+    "app.settings": {"app.decoding"},
+    "app.uploads": {"app.errors", "app.schemas"},
+}
+OPEN_TO_TRAINING = {
+    "app.decision",
+    "app.decoding",
+    "app.engine",
+    "app.errors",
+    "app.manifest",
+    "app.preprocessing",
+}
+OWNERS = {  # a library -> the only modules of the service that import it
+    "cv2": {"app.decoding", "app.preprocessing", "app.segmentation"},
+    "fastapi": {"app.main", "app.routes.operations", "app.routes.predict"},
+    "keras": {"app.engine"},
+    "PIL": {"app.decoding"},
+    "pydantic_settings": {"app.settings"},
+    "python_multipart": {"app.uploads"},
+    "tensorflow": {"app.engine"},
+    "uvicorn": {"app.main"},
+}
+
+# Run in a fresh interpreter: imports what it is given, with the files it opens noted as Python reports them.
+_NOTING_IMPORT = """
+import importlib, sys
+opened = []
+sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event == "open" else None)
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+root = sys.argv[1]
+print(*sorted({path for path in opened if path.startswith(root) and not path.endswith((".py", ".pyc"))
+               and "__pycache__" not in path and ".venv" not in path}))
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "training"}))
+"""
+
+
+def _modules(package: str) -> dict[str, Path]:
+    """Dotted name -> file, but for packages' own `__init__`."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.name != "__init__.py"
+    }
+
+
+def _imported(path: Path) -> set[str]:
+    """Every module that a file imports anywhere in it, with `from package import module` spelt out."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert node.module is not None
+            if (ROOT / node.module.replace(".", "/")).is_dir():
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
+
+
+def _of(package: str, names: set[str]) -> set[str]:
+    return {name for name in names if name == package or name.startswith(package + ".")}
+
+
+def test_every_module_of_the_service_has_its_row_in_the_table() -> None:
+    assert set(_modules("app")) == set(IMPORTS)
+
+
+@pytest.mark.parametrize("module", IMPORTS)
+def test_a_module_imports_what_the_table_says(module: str) -> None:
+    assert _of("app", _imported(_modules("app")[module])) == IMPORTS[module]
+
+
+def test_no_route_imports_a_route() -> None:
+    routes = {name for name in IMPORTS if name.startswith("app.routes.")}
+
+    assert not [name for name in routes if IMPORTS[name] & routes]
+
+
+def test_the_service_never_imports_training_or_tests() -> None:
+    imported = {name: _imported(path) for name, path in _modules("app").items()}
+
+    assert not [name for name, names in imported.items() if _of("training", names) or _of("tests", names)]
+
+
+@pytest.mark.parametrize("module", _modules("training"))
+def test_training_imports_only_what_the_service_opens_to_it(module: str) -> None:
+    assert _of("app", _imported(_modules("training")[module])) <= OPEN_TO_TRAINING
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_is_imported_by_its_owners_alone(library: str) -> None:
+    importing = {name for name, path in _modules("app").items() if _of(library, _imported(path))}
+
+    assert importing == OWNERS[library]
+
+
+def test_importing_the_service_reads_no_file_of_ours_and_loads_no_tensorflow() -> None:
+    modules = [name for name in IMPORTS if name != "app.__main__"]  # which runs the server
+
+    ran = subprocess.run(
+        [sys.executable, "-c", _NOTING_IMPORT, str(ROOT), *modules],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ran.stdout.splitlines() == ["", ""]
