@@ -96,6 +96,8 @@ class MicroBatcher:
     ) -> None:
         inference_ms = (time.monotonic() - started) * 1000
         error = done.exception()
+        if error is None and len(done.result()) != len(batch):
+            error = RuntimeError(f"the engine gave {len(done.result())} rows for {len(batch)} inks")
         for index, (future, waiting) in enumerate(batch):
             if future.done():
                 continue

@@ -91,6 +91,8 @@ def decode(image: Encoded) -> Decoded:
     header = image.header
     reduction = 1
     try:
+        if image.kind == "PNG" and not _chunks_fit(image.data):
+            raise ValueError("a chunk is longer than the file")
         if header.mode == "CMYK":  # OpenCV would take a TIFF's fourth ink for transparency
             grey = _orient(np.array(header.convert("L")), header)
         elif header.mode == "LA" and image.kind == "TIFF":  # whose transparency OpenCV would leave out
@@ -105,6 +107,12 @@ def decode(image: Encoded) -> Decoded:
     return Decoded(grey, reduction)
 
 
+def encode_png(grey: Grey) -> bytes:
+    """A grey image, uint8 (height, width), as PNG."""
+    _, data = cv2.imencode(".png", grey)
+    return data.tobytes()
+
+
 def _format_of(data: bytes) -> str:
     for kind, signatures in _SIGNATURES.items():
         if data.startswith(signatures):
@@ -112,6 +120,17 @@ def _format_of(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     raise UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF.")
+
+
+def _chunks_fit(png: bytes) -> bool:
+    """Whether every chunk ends within the file. OpenCV reserves and clears what one claims, up to 4 GiB, unseen."""
+    place = len(_SIGNATURES["PNG"][0])
+    while place < len(png):
+        kind = png[place + 4 : place + 8]
+        place += 12 + int.from_bytes(png[place : place + 4])  # length, kind and checksum around the data
+        if kind == b"IEND":
+            break
+    return place <= len(png)
 
 
 def _reduction(width: int, height: int) -> int:

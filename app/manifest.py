@@ -11,6 +11,15 @@ MANIFEST = "digits.json"
 WEIGHTS = "digits.keras"
 
 
+class Thresholds(BaseModel):
+    """Beyond these an answer is given, but not accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    not_a_digit: float  # log odds of being no digit, at most
+    low_confidence: float  # probability of the best digit, at least
+
+
 class Manifest(BaseModel):
     """What `models/digits.json` holds and `GET /model` answers."""
 
@@ -27,6 +36,7 @@ class Manifest(BaseModel):
     recipe: dict[str, JsonValue]
     data: dict[str, str]  # array of MNIST -> hex digest
     temperature: float
+    thresholds: Thresholds
     metrics: dict[str, float]
     trained: dict[str, str]  # library -> version, and on what, and when
 

@@ -5,7 +5,7 @@ the digit is on the image, `app.segmentation` finds out.
 `VERSION` changes with any change of a pixel that comes out; an engine refuses weights made with another.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -33,12 +33,14 @@ class Preprocessed:
     """What the model sees, and where it was found.
 
     ``ink``: float32 (28, 28, 1) in [0, 1], 1 = pen. ``inverted``: the ink was darker than the paper, so the picture
-    was turned over. ``ink_box``: (x, y, width, height) in pixels of the oriented image.
+    was turned over. ``ink_box``: (x, y, width, height) in pixels of the oriented image. ``digits``: how many there seem
+    to be side by side; the ink is that of one.
     """
 
     ink: Ink
     inverted: bool
     ink_box: tuple[int, int, int, int]
+    digits: int = 1
 
 
 def preprocess(data: bytes, mode: Mode = "auto", *, max_pixels: int = MAX_PIXELS) -> Preprocessed:
@@ -53,7 +55,7 @@ def ink_from_decoded(decoded: Decoded, mode: Mode = "auto") -> Preprocessed:
     """`find_ink` of a decoded image, its box in pixels of the original. Raises NoInk."""
     found = find_ink(decoded.grey, mode)
     x, y, width, height = (value * decoded.reduction for value in found.ink_box)
-    return Preprocessed(found.ink, found.inverted, (x, y, width, height))
+    return replace(found, ink_box=(x, y, width, height))
 
 
 def find_ink(grey: Grey, mode: Mode = "auto") -> Preprocessed:
@@ -81,7 +83,7 @@ def _plain(grey: Grey) -> Preprocessed:
 
 def _auto(grey: Grey) -> Preprocessed:
     found = find_strokes(grey)
-    return Preprocessed(_fit(found.contrast, found.strokes, found.sure), found.inverted, found.box)
+    return Preprocessed(_fit(found.contrast, found.strokes, found.sure), found.inverted, found.box, found.digits)
 
 
 def _fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:

@@ -7,15 +7,21 @@ from app.errors import DigitsError
 from app.schemas import Problem
 
 
-def problem_response(error: DigitsError, scope: Scope) -> Response:
-    problem = Problem(
+def problem(error: DigitsError, scope: Scope) -> Problem:
+    """The document of an error met while answering the request of ``scope``."""
+    request_id = scope["state"]["request_id"]
+    return Problem(
         type="about:blank",
         title=error.title,
         status=error.status,
         detail=str(error),
-        instance=f"urn:request:{scope['state']['request_id']}",
+        instance=f"urn:request:{request_id}",
         code=error.code,
-        request_id=scope["state"]["request_id"],
+        request_id=request_id,
     )
+
+
+def problem_response(error: DigitsError, scope: Scope) -> Response:
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
-    return Response(problem.model_dump_json(), error.status, headers, media_type="application/problem+json")
+    content = problem(error, scope).model_dump_json()
+    return Response(content, error.status, headers, media_type="application/problem+json")

@@ -20,6 +20,24 @@ class Rejection(_Schema):
     threshold: float
 
 
+class InkBox(_Schema):
+    """Where the digit is, in pixels of the oriented image."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Explanation(_Schema):
+    """Why: given with `explain=true`."""
+
+    input_png: str = Field(description="Base64 PNG, 28x28: what the model saw.")
+    saliency_png: str = Field(description="Base64 PNG, 28x28: the brighter, the more the answer depends on it.")
+    inverted: bool = Field(description="The ink was darker than the paper.")
+    ink_box: InkBox
+
+
 class ModelName(_Schema):
     name: str
     version: str
@@ -37,6 +55,7 @@ class Prediction(_Schema):
     accepted: bool = Field(description="Whether the service would act on this answer.")
     rejection: Rejection | None = Field(description="Why not, where it would not.")
     model: ModelName
+    explanation: Explanation | None = Field(None, description="Only with `explain=true`.")
 
     model_config = ConfigDict(
         frozen=True,
@@ -56,6 +75,19 @@ class Prediction(_Schema):
             }
         },
     )
+
+
+class BatchEntry(_Schema):
+    """One image of a batch: a prediction, or the problem that it met."""
+
+    filename: str
+    prediction: Prediction | None
+    error: "Problem | None"
+
+
+class BatchPrediction(_Schema):
+    predictions: list[BatchEntry] = Field(description="One entry an image, in the order sent.")
+    model: ModelName
 
 
 class ImageBody(_Schema):

@@ -35,7 +35,7 @@ class Found:
 
     ``contrast``: uint8 (height, width), how far each pixel stands out from the paper. ``strokes``: its mask, 0 or 1.
     ``sure``: the contrast that strokes surely have. ``inverted``: the ink was the darker side. ``box``: (x, y, width,
-    height) of it in pixels of the image.
+    height) of it in pixels of the image. ``digits``: how many parts of about its size stand side by side.
     """
 
     contrast: Grey
@@ -43,6 +43,7 @@ class Found:
     sure: float
     inverted: bool
     box: tuple[int, int, int, int]
+    digits: int
 
 
 def find_strokes(grey: Grey) -> Found:
@@ -53,12 +54,12 @@ def find_strokes(grey: Grey) -> Found:
     if margin:
         small = small[margin:-margin, margin:-margin]
     contrast, inverted = _stand_out(small)
-    strokes, sure = _find_digit(contrast)
+    strokes, sure, digits = _find_digit(contrast)
     x, y, width, height = cv2.boundingRect(strokes)
     part = np.s_[y : y + height, x : x + width]
     left, top = int((x + margin) * scale_x), int((y + margin) * scale_y)
     right, bottom = round((x + margin + width) * scale_x), round((y + margin + height) * scale_y)
-    return Found(contrast[part], strokes[part], sure, inverted, (left, top, right - left, bottom - top))
+    return Found(contrast[part], strokes[part], sure, inverted, (left, top, right - left, bottom - top), digits)
 
 
 def _shrink(grey: Grey) -> Grey:
@@ -116,8 +117,8 @@ def _uint8(pixels: MatLike) -> Grey:
     return pixels.astype(np.uint8, copy=False)
 
 
-def _find_digit(contrast: Grey) -> tuple[Grey, float]:
-    """The mask of the digit (uint8, 0 or 1) among everything that stands out, and the contrast its strokes surely have.
+def _find_digit(contrast: Grey) -> tuple[Grey, float, int]:
+    """The digit among everything that stands out: its mask, the contrast its strokes surely have, how many digits.
 
     Two thresholds (Canny's hysteresis): pale ends of a stroke count when they hang on a sure part of it.
     """
@@ -130,9 +131,7 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float]:
     if min(contrast.shape) >= _RULED_PX:
         standing_out = _without_ruling(standing_out)
         reach = 2 * round(max(contrast.shape) * _PALE_REACH) + 1
-        standing_out &= cv2.dilate((contrast > sure).astype(np.uint8), np.ones((reach, reach), np.uint8)).astype(
-            np.uint8
-        )
+        standing_out &= _uint8(cv2.dilate((contrast > sure).astype(np.uint8), np.ones((reach, reach), np.uint8)))
     count, labels, stats, centres = cv2.connectedComponentsWithStats(standing_out, connectivity=8)
     seeded = np.zeros(count, bool)
     seeded[labels[contrast > sure]] = True
@@ -141,13 +140,13 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float]:
     if not parts.size:  # lines and nothing else
         raise NoInk("Nothing but lines stands out from the ground: send an image with a digit on it.")
     if parts.size == 1:
-        return (labels == parts[0]).astype(np.uint8), sure
+        return (labels == parts[0]).astype(np.uint8), sure, 1
     parts = _without_frames(parts, labels, stats)
-    energy = np.bincount(labels.ravel(), weights=np.square(contrast, dtype=np.float32).ravel(), minlength=count)
-    chosen = parts[_choose(stats[parts].astype(np.float64), centres[parts], energy[parts], contrast.shape)]
+    strength = np.bincount(labels.ravel(), weights=np.square(contrast, dtype=np.float32).ravel(), minlength=count)
+    chosen = _choose(stats[parts], centres[parts], strength[parts], contrast.shape)
     keep = np.zeros(count, np.uint8)
-    keep[chosen] = 1
-    return keep[labels], sure
+    keep[parts[chosen]] = 1
+    return keep[labels], sure, _count_digits(stats[parts], strength[parts], chosen, contrast.shape)
 
 
 def _choose(stats: MatLike, centres: MatLike, strength: MatLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -176,12 +175,31 @@ def _choose(stats: MatLike, centres: MatLike, strength: MatLike, shape: tuple[in
     return chosen
 
 
+def _count_digits(stats: MatLike, strength: MatLike, chosen: NDArray[np.bool_], shape: tuple[int, ...]) -> int:
+    """How many parts of the size and strength of the chosen ones stand side by side, clear of the border; 1 at least.
+
+    The bounds were set on real pictures: none of 631 single digits counts as more, 23 of 34 rows of digits do.
+    """
+    left, top, width, height = stats[:, :4].T.astype(np.float64)
+    right, bottom = left + width, top + height
+    tall = bottom[chosen].max() - top[chosen].min()
+    alike = (height >= 0.6 * tall) & (height <= 1.7 * tall) & (strength >= 0.12 * strength[chosen].sum())
+    alike &= (left > 0) & (top > 0) & (right < shape[1]) & (bottom < shape[0])
+    count, end = 0, -1.0
+    for part in np.flatnonzero(alike)[np.argsort(right[alike])]:
+        if left[part] >= end - 0.1 * width[part]:
+            count, end = count + 1, right[part]
+    return max(1, count)
+
+
 def _margin(grey: Grey) -> int:
     """How many pixels on each side belong to a frame or a margin of another level than what it surrounds; 0 mostly.
 
     One pixel past the deepest jump of a ring's level, if from there on it is that of the paper within.
     """
-    levels = [_ring_levels(grey, depth) for depth in range(int(min(grey.shape) * _MARGIN_SHARE) + 2)]
+    shorter = min(grey.shape)
+    rings = min(int(shorter * _MARGIN_SHARE) + 2, (shorter + 1) // 2)  # a picture of one or two pixels has only one
+    levels = [_ring_levels(grey, depth) for depth in range(rings)]
     for depth in range(len(levels) - 1, 1, -1):
         low, level, high = levels[depth]
         jump = abs(levels[depth - 1][1] - levels[depth - 2][1])

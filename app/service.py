@@ -8,16 +8,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from app.batching import MicroBatcher
-from app.decision import probabilities
+import numpy as np
+from numpy.typing import NDArray
+
+from app.batching import Answer, MicroBatcher
+from app.decision import Rejection, outlier_scores, probabilities, rejection
 from app.decoding import Encoded, decode, inspect
 from app.engine import KerasEngine
 from app.errors import DeadlineExceeded, NotReady
 from app.manifest import Manifest
-from app.preprocessing import Mode, Preprocessed, ink_from_decoded
+from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded
 from app.settings import Settings
 
 _INLINE_PIXELS = 64 * 64  # decoded and searched for ink in less than 0.3 ms
+_PATCH_PX, _PATCH_STEP_PX = 4, 2  # of the occlusions: about 80 of them touch ink, one batch or two
+_INLINE_BYTES = 64 * 1024  # more than such a picture needs, less than metadata that would hold the loop up
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,22 @@ class Stages:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """What the model saw, and how much its answer depends on each place; both float32 (28, 28) in [0, 1]."""
+
+    ink: NDArray[np.float32]
+    saliency: NDArray[np.float32]
+    inverted: bool
+    ink_box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
 class Result:
-    """Calibrated probabilities of the ten digits, float, summing to 1."""
+    """Calibrated probabilities of the ten digits, summing to 1, and whether to act on them."""
 
     probabilities: tuple[float, ...]
+    rejection: Rejection | None
+    explanation: Explanation | None
     stages: Stages
 
 
@@ -71,29 +88,59 @@ class Service:
             raise NotReady("The model is being loaded: send it again in a second.")
         return self._manifest
 
-    async def predict(self, data: bytes, mode: Mode) -> Result:
+    async def predict(self, data: bytes, mode: Mode = "auto", *, explain: bool = False) -> Result:
         """Read an encoded image. Raises the errors of decoding and preprocessing, Overloaded, DeadlineExceeded."""
         manifest = self.manifest
         image = inspect(data, max_pixels=self._settings.max_pixels)
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                if image.width * image.height <= _INLINE_PIXELS:
+                if image.width * image.height <= _INLINE_PIXELS and len(data) <= _INLINE_BYTES:
                     found, decode_ms, preprocess_ms = _find(image, mode)
                 else:
                     loop = asyncio.get_running_loop()
                     found, decode_ms, preprocess_ms = await loop.run_in_executor(self._decoders, _find, image, mode)
-                if self._batcher is None:
-                    raise NotReady("The service is stopping: send it again in a second.")
-                answer = await self._batcher.submit(found.ink)
+                answer = await self._submit(found.ink)
+                row = probabilities(answer.row[None], manifest.temperature)[0]
+                explanation = await self._explain(found, row) if explain else None
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or a smaller image."
             ) from error
-        row = probabilities(answer.row[None], manifest.temperature)[0]
+        rounded = tuple(row.round(8).tolist())  # eight places: the sum stays within 1e-7 of 1
+        outlier_score = float(outlier_scores(answer.row[None])[0])
         return Result(
-            tuple(row.round(8).tolist()),  # eight places: the sum stays within 1e-7 of 1
+            rounded,
+            rejection(manifest, outlier_score, max(rounded), found.digits),
+            explanation,
             Stages(decode_ms, preprocess_ms, answer.queue_ms, answer.inference_ms),
         )
+
+    async def _submit(self, ink: Ink) -> Answer:
+        if self._batcher is None:
+            raise NotReady("The service is stopping: send it again in a second.")
+        return await self._batcher.submit(ink)
+
+    async def _explain(self, found: Preprocessed, row: NDArray[np.float64]) -> Explanation:
+        """Saliency by occlusion: how much of the answer's probability is lost when a patch is wiped out.
+
+        Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks.
+        """
+        digit = int(row.argmax())
+        patches = [
+            np.s_[top : top + _PATCH_PX, left : left + _PATCH_PX]
+            for top in range(0, SIDE_PX - _PATCH_PX + 1, _PATCH_STEP_PX)
+            for left in range(0, SIDE_PX - _PATCH_PX + 1, _PATCH_STEP_PX)
+            if found.ink[top : top + _PATCH_PX, left : left + _PATCH_PX].any()
+        ]
+        occluded = np.repeat(found.ink[None], len(patches), axis=0)
+        for place, patch in enumerate(patches):
+            occluded[place][patch] = 0
+        answers = await asyncio.gather(*(self._submit(ink) for ink in occluded))
+        rows = probabilities(np.stack([answer.row for answer in answers]), self.manifest.temperature)
+        saliency = np.zeros((SIDE_PX, SIDE_PX), np.float32)
+        for patch, lost in zip(patches, np.maximum(row[digit] - rows[:, digit], 0), strict=True):
+            saliency[patch] += lost
+        return Explanation(found.ink[..., 0], saliency / max(saliency.max(), 1e-6), found.inverted, found.ink_box)
 
 
 def _find(image: Encoded, mode: Mode) -> tuple[Preprocessed, float, float]:

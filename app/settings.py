@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(10 * 2**20, ge=1)
     max_pixels: int = Field(MAX_PIXELS, ge=1)
+    max_images: int = Field(256, ge=1, le=1000)
     max_batch: int = Field(64, ge=1, le=256)
     max_wait_ms: float = Field(0, ge=0, le=1000)
     max_queue: int = Field(1024, ge=1)

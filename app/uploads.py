@@ -86,6 +86,7 @@ class Part:
     """One part of a multipart body."""
 
     field: bytes = b""
+    filename: bytes = b""
     data: bytes = b""
 
 
@@ -141,7 +142,9 @@ class _Collector:
 
     def _header_end(self) -> None:
         if self._name.lower() == b"content-disposition":
-            self.parts[-1].field = parse_options_header(self._value)[1].get(b"name", b"")
+            _, options = parse_options_header(self._value)
+            self.parts[-1].field = options.get(b"name", b"")
+            self.parts[-1].filename = options.get(b"filename", b"")
         self._name = self._value = b""
 
     def _data(self, data: bytes, start: int, end: int) -> None:

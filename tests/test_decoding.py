@@ -327,22 +327,43 @@ def test_the_bound_on_pixels_is_the_callers(kind: str) -> None:
         inspect(data, max_pixels=130 * 150 - 1)
 
 
-def test_inspecting_a_bomb_takes_no_memory() -> None:
-    """In a process of its own, since the high-water mark of this one may already be higher."""
-    measure = """
+# Told to inspect and decode what it is given, prints the KiB by which its high-water mark of memory rises.
+_MEASURING = """
 import resource, sys
-from app.decoding import inspect
-from app.errors import TooLarge
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from app.decoding import decode, inspect
+from app.errors import TooLarge, UndecodableImage
+from tests.drawings import digit_drawn, encoded
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+decode(inspect(encoded(digit_drawn(7))))
 before = peak()
 for text in sys.argv[1:]:
-    try: inspect(bytes.fromhex(text))
-    except TooLarge: pass
-    else: raise SystemExit("no bomb")
+    try:
+        decode(inspect(bytes.fromhex(text)))
+    except (TooLarge, UndecodableImage):
+        continue
+    raise SystemExit("it was read")
 print(peak() - before)
 """
-    bombs = [CLAIMING[kind](16_000, 16_000).hex() for kind in FORMATS if kind != "BMP"]
 
-    ran = subprocess.run([sys.executable, "-c", measure, *bombs], check=True, capture_output=True, text=True, cwd=ROOT)
 
-    assert int(ran.stdout) < 20_000  # KiB; one decoded picture of that size is 250,000
+def memory_to_refuse(files: list[bytes]) -> int:
+    """KiB, measured in a process of its own: the high-water mark of this one may be higher already."""
+    command = [sys.executable, "-c", _MEASURING, *(data.hex() for data in files)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+
+
+def test_refusing_a_header_that_claims_too_many_pixels_takes_no_memory() -> None:
+    bombs = [CLAIMING[kind](16_000, 16_000) for kind in FORMATS]
+
+    assert memory_to_refuse(bombs) < 20_000  # one picture of that size decoded is 250,000
+
+
+def test_refusing_a_png_whose_chunk_claims_gigabytes_takes_no_memory() -> None:
+    whole = encoded(digit_drawn(7))
+    length = whole.index(b"IDAT") - 4
+    claims = [whole[:length] + struct.pack(">I", claim) + whole[length + 4 :] for claim in (2**28, 2**31, 2**32 - 1)]
+
+    assert memory_to_refuse(claims) < 20_000

@@ -1,89 +1,90 @@
-"""Augmentation: distortions of drawings and of strokes, each a pure function of (batch, seed).
+"""Augmentation: MNIST's digits as other people would send them, and what is no digit. Pure functions of a seed.
 
-Drawings are grey images before preprocessing, strokes are ink after it. Worker processes import this module:
-numpy and OpenCV only.
+Distortions go in before preprocessing, so that what is learnt from was found, cut and centred as a request's would be.
+Worker processes import this module: numpy, OpenCV and Pillow only.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE_PX = 28
+from app.decoding import Grey
+from app.errors import NoInk
+from app.preprocessing import SIDE_PX, Ink, ink_from_grey
+from training.drawings import change_pen, photograph, warp
+from training.outliers import draw_outlier
+from training.strokes import Alpha, draw_digit
 
-MAX_ROTATION_RAD = np.radians(15.0)
-MAX_SHEAR = 0.2
-MAX_LOG_SCALE = 0.15  # each axis by itself, so that slim and stout digits come too
-MAX_SHIFT_PX = 1.5
-# Simard, Steinkraus and Platt, Best Practices for Convolutional Neural Networks, 2003: a random field, smoothed.
-ELASTIC_SIGMA_PX = 4.0
-MAX_ELASTIC_PX = 1.6  # standard deviation of the displacement, drawn anew for each image
+Labels = NDArray[np.int64]
+Augmentation = Callable[[Grey, Labels, int], tuple[Ink, Labels]]
 
-Distortion = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
-DrawingDistortion = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
+NOT_A_DIGIT = 10  # the label of what is none
 
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What happens before preprocessing and what after it; None is nothing."""
-
-    drawings: DrawingDistortion | None = None
-    strokes: Distortion | None = None
+OUTLIERS = 0.12  # the share of images that are no digit
+DRAWN = 0.18  # the share of digits that code draws, with the strokes MNIST's writers do not make
+WARPED = 0.9  # of MNIST's digits
+REPENNED = 0.25  # of MNIST's digits, thicker or thinner
+PHOTOGRAPHED = 0.25  # of all digits; outliers half
 
 
-def distort_strokes(ink: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Each image rotated, sheared, scaled, shifted and bent at random, in one resampling.
+def distort(grey: Grey, labels: Labels, seed: int) -> tuple[Ink, Labels]:
+    """Model input, float32 (n, 28, 28, 1), and labels 0 to 10, in the order of ``grey``, uint8 (n, 28, 28).
 
-    ``ink``: float32 (n, 28, 28) in [0, 1], 1 = pen. Shape, dtype and range are kept.
+    The label of a digit is kept: one that code draws is the digit that it replaces.
     """
     random = np.random.default_rng(seed)
-    displacement = _affine(random, len(ink)) + _elastic(random, len(ink))
-    grid = np.mgrid[:SIDE_PX, :SIDE_PX].astype(np.float32)
-    sources = grid + displacement
-    distorted = np.empty_like(ink)
-    for image, (rows, columns), target in zip(ink, sources, distorted, strict=True):
-        cv2.remap(image, columns, rows, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_CONSTANT)
-    return distorted
+    ink = np.zeros((len(grey), SIDE_PX, SIDE_PX, 1), np.float32)
+    given = labels.copy()
+    for place in range(len(grey)):
+        if random.random() < OUTLIERS:
+            given[place] = NOT_A_DIGIT
+            picture = _outlier(random, grey)
+        else:
+            picture = _digit(random, grey[place], int(labels[place]))
+        try:
+            ink[place] = _missegment(ink_from_grey(picture), random)
+        except NoInk:  # a distortion wiped it out
+            if given[place] != NOT_A_DIGIT:
+                ink[place] = ink_from_grey(grey[place])
+    return ink, given
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {
-    "strokes": Augmentation(strokes=distort_strokes),
-}
+AUGMENTATIONS: dict[str, Augmentation] = {"drawings": distort}
 
 
-def _affine(random: np.random.Generator, count: int) -> NDArray[np.float32]:
-    """Displacements (n, 2, 28, 28) in pixels, rows first, of random affine maps about the middle of the frame."""
-    angle = random.uniform(-MAX_ROTATION_RAD, MAX_ROTATION_RAD, count)
-    shear = random.uniform(-MAX_SHEAR, MAX_SHEAR, count)
-    scale = np.exp(random.uniform(-MAX_LOG_SCALE, MAX_LOG_SCALE, (count, 2, 1)))
-    shift = random.uniform(-MAX_SHIFT_PX, MAX_SHIFT_PX, (count, 2, 1))
-    rotation = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], axis=1).reshape(count, 2, 2)
-    slant = np.tile(np.eye(2), (count, 1, 1))
-    slant[:, 1, 0] = shear  # columns move with the row, as handwriting slants
-    centred = np.mgrid[:SIDE_PX, :SIDE_PX].reshape(2, -1) - (SIDE_PX - 1) / 2
-    moved = (rotation @ slant * scale - np.eye(2)) @ centred + shift
-    return moved.reshape(count, 2, SIDE_PX, SIDE_PX).astype(np.float32)
+def _digit(random: np.random.Generator, grey: Grey, label: int) -> Grey:
+    if random.random() < DRAWN:
+        height_px = int(random.choice([20, 22, 28, 56, 100]))
+        drawing = draw_digit(label, random, height_px, height_px * random.uniform(0.02, 0.14), random.random() < 0.7)
+        if height_px >= SIDE_PX and random.random() < 0.5:
+            drawing = warp(drawing, random, strength=0.5)
+    else:
+        drawing = grey.astype(np.float32) / 255
+        if random.random() < WARPED:
+            drawing = warp(drawing, random)
+        if random.random() < REPENNED:
+            drawing = change_pen(drawing, random)
+    return photograph(drawing, random) if random.random() < PHOTOGRAPHED else _as_grey(drawing)
 
 
-def _elastic(random: np.random.Generator, count: int) -> NDArray[np.float32]:
-    """Displacements (n, 2, 28, 28) in pixels: white noise under a Gaussian, so that neighbours move together."""
-    noise = random.standard_normal((count, 2, SIDE_PX, SIDE_PX), dtype=np.float32)
-    strength = random.uniform(0.0, MAX_ELASTIC_PX, (count, 1, 1, 1)).astype(np.float32)
-    smooth = _SMOOTHING @ noise @ _SMOOTHING.T
-    return (strength * smooth).astype(np.float32)
+def _outlier(random: np.random.Generator, digits: Grey) -> Grey:
+    drawing = draw_outlier(random, digits)
+    if random.random() < 0.8:
+        drawing = warp(drawing, random)
+    return photograph(drawing, random) if random.random() < 0.5 else _as_grey(drawing)
 
 
-def _smoothing() -> NDArray[np.float32]:
-    """A matrix (28, 28) that blurs a line of noise of variance 1 with ELASTIC_SIGMA_PX and keeps its variance.
-
-    Twice a product of matrices is ten times as quick as a Gaussian blur of each image.
-    """
-    distance = np.subtract.outer(np.arange(SIDE_PX), np.arange(SIDE_PX))
-    kernel = np.exp(-0.5 * (distance / ELASTIC_SIGMA_PX) ** 2)
-    kernel /= np.sqrt((kernel**2).sum(axis=1, keepdims=True))
-    return np.asarray(kernel, np.float32)
+def _as_grey(alpha: Alpha) -> Grey:
+    return (np.clip(alpha, 0, 1) * 255).astype(np.uint8)
 
 
-_SMOOTHING = _smoothing()
+def _missegment(ink: Ink, random: np.random.Generator) -> Ink:
+    """Half of the time a little off centre and off size, as a speck or a cut stroke leaves it."""
+    if random.random() < 0.5:
+        return ink
+    scale = np.exp(random.normal(0, 0.04))
+    shift = (SIDE_PX - 1) / 2 * (1 - scale) + random.normal(0, 0.5, 2)
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    return cv2.warpAffine(ink, matrix, (SIDE_PX, SIDE_PX)).astype(np.float32)[..., np.newaxis]

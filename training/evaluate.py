@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from app.decoding import encode_png
 from app.errors import DigitsError
 from app.preprocessing import Ink, Mode, preprocess
 from training.classifier import Classifier
 from training.data import LabelledFile, Mnist
 from training.preparation import normalise_columns, prepare
-from training.remote import RemoteService, encode_png
+from training.remote import RemoteService
 from training.scoring import CLASSES, Scores, score
 
 

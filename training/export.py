@@ -15,9 +15,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from app.decision import probabilities
+from app.decision import outlier_scores, probabilities
 from app.engine import KerasEngine
-from app.manifest import MANIFEST, WEIGHTS, Manifest, sha256_of, write_manifest
+from app.manifest import MANIFEST, WEIGHTS, Manifest, Thresholds, sha256_of, write_manifest
 from app.preprocessing import VERSION
 from training import plots
 from training.architectures import CLASSES, multiply_adds
@@ -35,6 +35,9 @@ CARD = "card.md"
 FIGURES = "figures"
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 MISTAKES = 24
+
+ACCEPTED = 0.998  # the share of validation digits that are not rejected as none
+LOW_CONFIDENCE = 0.6
 
 # Temperatures tried lie in exp(-3)..exp(3); the search stops when the interval is this narrow.
 LOG_TEMPERATURE_RANGE = (-3.0, 3.0)
@@ -93,6 +96,7 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
         recipe=recipe.as_json(),
         data=mnist.hashes,
         temperature=1.0,
+        thresholds=Thresholds(not_a_digit=0.0, low_confidence=LOW_CONFIDENCE),
         metrics={},
         trained=read_environment(run),
     )
@@ -102,7 +106,9 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
     labels = mnist.y_train[held_out]
     logits = KerasEngine.load(target).logits(prepare(mnist.x_train[held_out], "auto"))
     temperature = round(fit_temperature(logits, labels), 4)
-    manifest = manifest.model_copy(update={"temperature": temperature})
+    not_a_digit = round(float(np.quantile(outlier_scores(logits), ACCEPTED)), 4)
+    thresholds = Thresholds(not_a_digit=max(not_a_digit, -30.0), low_confidence=LOW_CONFIDENCE)
+    manifest = manifest.model_copy(update={"temperature": temperature, "thresholds": thresholds})
     write_manifest(manifest, target)
 
     # Loaded again, from what was written: these figures are those of the model that is served.

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from app.decision import probabilities
 from training import plots
-from training.architectures import ARCHITECTURES, CLASSES
+from training.architectures import ARCHITECTURES
 from training.data import Mnist, split
 from training.errors import RecipeError
-from training.preparation import epoch_inputs, epoch_order, find_augmentation, prepare
+from training.preparation import epoch_inputs, find_augmentation, prepare
 from training.progress import ProgressBar
 from training.recipes import Recipe
 from training.run_directory import (
@@ -69,14 +69,15 @@ def fit(
     write_text(run / SUMMARY, _summary(model))
     history = restore_checkpoint(run, model)
     bar = ProgressBar(console, epochs=recipe.epochs, steps_per_epoch=steps_per_epoch, epochs_done=len(history))
-    with bar.progress, epoch_inputs(mnist.x_train[learnt], recipe, workers) as inputs:
+    with bar.progress, epoch_inputs(mnist.x_train[learnt], labels, recipe, workers) as inputs:
         for epoch in range(len(history), recipe.epochs):
             started = time.monotonic()
             _seed_dropout(model, recipe.seed, epoch)
             raw_weights = _RawWeights()
+            ink, given = inputs.of(epoch)
             logs = model.fit(
-                inputs.of(epoch),
-                _targets(labels[epoch_order(len(labels), recipe.seed, epoch)], recipe),
+                ink,
+                _targets(given, recipe, outputs=model.output_shape[-1]),
                 batch_size=recipe.batch_size,
                 initial_epoch=epoch,
                 epochs=epoch + 1,
@@ -160,10 +161,10 @@ def _learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimi
     )
 
 
-def _targets(labels: NDArray[np.int64], recipe: Recipe) -> NDArray[np.int64] | NDArray[np.float32]:
+def _targets(labels: NDArray[np.int64], recipe: Recipe, outputs: int) -> NDArray[np.int64] | NDArray[np.float32]:
     if recipe.loss == "sparse_categorical_crossentropy":
         return labels
-    return np.eye(CLASSES, dtype=np.float32)[labels]
+    return np.eye(outputs, dtype=np.float32)[labels]
 
 
 def _make_deterministic(seed: int) -> None:

@@ -115,7 +115,9 @@ def _shapes(random: np.random.Generator) -> Alpha:
         strokes = [curve((0, 0), (1, 0), (1, 1), (0, 1), (0, 0), corners=True)]
         strokes.append(curve(*map(tuple, random.uniform(0.2, 0.8, (3, 2))), corners=True))
     else:  # parallel lines
-        strokes = [curve((0.3 * line, 0), (0.3 * line, random.uniform(0.6, 1))) for line in range(random.integers(2, 5))]
+        strokes = [
+            curve((0.3 * line, 0), (0.3 * line, random.uniform(0.6, 1))) for line in range(random.integers(2, 5))
+        ]
     turn = random.uniform(-np.pi, np.pi) if kind in {0, 3, 6} else random.normal(0, 0.15)
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     squeeze = np.array([random.uniform(0.5, 1), 1])
@@ -196,7 +198,9 @@ def _erasable(step: int) -> NDArray[np.bool_]:
     for pattern in range(256):
         p = [pattern >> bit & 1 for bit in range(8)]  # P2, P3, ... P9
         changes = sum(p[place] == 0 and p[(place + 1) % 8] == 1 for place in range(8))
-        first, second = (p[0] * p[2] * p[4], p[2] * p[4] * p[6]) if step == 0 else (p[0] * p[2] * p[6], p[0] * p[4] * p[6])
+        first, second = (
+            (p[0] * p[2] * p[4], p[2] * p[4] * p[6]) if step == 0 else (p[0] * p[2] * p[6], p[0] * p[4] * p[6])
+        )
         table[pattern] = 2 <= sum(p) <= 6 and changes == 1 and first == 0 and second == 0
     return table
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from app.errors import NoInk
 from app.preprocessing import ink_from_grey
-from training.augmentation import AUGMENTATIONS, Augmentation
+from training.augmentation import AUGMENTATIONS, Augmentation, Labels
 from training.errors import RecipeError
 from training.recipes import Preprocessing, Recipe
 
@@ -27,8 +27,6 @@ Ink = NDArray[np.float32]
 
 CHUNK = 500  # images: small enough to share the work evenly, large enough that sending it costs nothing
 MAX_WORKERS = 16
-
-_PLAIN = Augmentation()
 
 
 def prepare(grey: Grey, preprocessing: Preprocessing) -> Ink:
@@ -55,65 +53,57 @@ def normalise_columns(images: Ink) -> Ink:
     return (images / np.where(length == 0, 1, length)).astype(np.float32, copy=False)
 
 
-def distort_and_prepare(grey: Grey, preprocessing: Preprocessing, augmentation: Augmentation, seed: list[int]) -> Ink:
-    """As `prepare`, with the drawings distorted before and the strokes after; ``seed`` decides both."""
-    drawing_seed, stroke_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(2))
-    if augmentation.drawings is not None:
-        grey = augmentation.drawings(grey, drawing_seed)
-    ink = prepare(grey, preprocessing)
-    if augmentation.strokes is not None:
-        ink = augmentation.strokes(ink[..., 0], stroke_seed)[..., np.newaxis]
-    return ink
-
-
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order in which that epoch learns the images."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 class EpochInputs:
-    """Model input of the epochs of a training, each in its order; the next is made while one is learnt from."""
+    """Model input and labels of the epochs of a training, each in its order; the next is made while one is learnt from."""
 
-    def __init__(self, grey: Grey, recipe: Recipe, pool: ProcessPoolExecutor | None) -> None:
+    def __init__(self, grey: Grey, labels: Labels, recipe: Recipe, pool: ProcessPoolExecutor | None) -> None:
         self._grey = grey
+        self._labels = labels
         self._recipe = recipe
         self._pool = pool
         self._augmentation = find_augmentation(recipe.augmentation)
         self._undistorted = prepare(grey, recipe.preprocessing) if pool is None else None
-        self._ahead: dict[int, list[Future[Ink]]] = {}
+        self._ahead: dict[int, list[Future[tuple[Ink, Labels]]]] = {}
 
-    def of(self, epoch: int) -> Ink:
-        """Float32 (n, 28, 28, 1), image i being the one at place i of `epoch_order`."""
+    def of(self, epoch: int) -> tuple[Ink, Labels]:
+        """Float32 (n, 28, 28, 1) and int64 (n,), image i being the one at place i of `epoch_order`."""
         if self._undistorted is not None:
-            return self._undistorted[self._order(epoch)]
+            order = self._order(epoch)
+            return self._undistorted[order], self._labels[order]
         chunks = self._ahead.pop(epoch, None) or self._submit(epoch)
         if epoch + 1 < self._recipe.epochs:
             self._ahead[epoch + 1] = self._submit(epoch + 1)
-        return np.concatenate([chunk.result() for chunk in chunks])
+        ink, labels = zip(*(chunk.result() for chunk in chunks), strict=True)
+        return np.concatenate(ink), np.concatenate(labels)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return epoch_order(len(self._grey), self._recipe.seed, epoch)
 
-    def _submit(self, epoch: int) -> list[Future[Ink]]:
+    def _submit(self, epoch: int) -> list[Future[tuple[Ink, Labels]]]:
         assert self._pool is not None
-        grey = self._grey[self._order(epoch)]
+        assert self._augmentation is not None
+        order = self._order(epoch)
         return [
             self._pool.submit(
-                distort_and_prepare,
-                grey[start : start + CHUNK],
-                self._recipe.preprocessing,
                 self._augmentation,
-                [self._recipe.seed, epoch, start],
+                self._grey[order[start : start + CHUNK]],
+                self._labels[order[start : start + CHUNK]],
+                int(np.random.SeedSequence([self._recipe.seed, epoch, start]).generate_state(1)[0]),
             )
-            for start in range(0, len(grey), CHUNK)
+            for start in range(0, len(order), CHUNK)
         ]
 
 
 @contextmanager
-def epoch_inputs(grey: Grey, recipe: Recipe, workers: int | None = None) -> Iterator[EpochInputs]:
+def epoch_inputs(grey: Grey, labels: Labels, recipe: Recipe, workers: int | None = None) -> Iterator[EpochInputs]:
     """The inputs of a training; worker processes live as long as the context, and only if the recipe distorts."""
-    if find_augmentation(recipe.augmentation) == _PLAIN:
-        yield EpochInputs(grey, recipe, None)
+    if recipe.augmentation is None:
+        yield EpochInputs(grey, labels, recipe, None)
         return
     pool = ProcessPoolExecutor(
         workers or min(os.cpu_count() or 1, MAX_WORKERS),
@@ -122,15 +112,15 @@ def epoch_inputs(grey: Grey, recipe: Recipe, workers: int | None = None) -> Iter
         initializer=_start_worker,
     )
     try:
-        yield EpochInputs(grey, recipe, pool)
+        yield EpochInputs(grey, labels, recipe, pool)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def find_augmentation(name: str | None) -> Augmentation:
-    """The augmentation of that name, the empty one for None. Raises RecipeError."""
+def find_augmentation(name: str | None) -> Augmentation | None:
+    """The augmentation of that name, None for None. Raises RecipeError."""
     if name is None:
-        return _PLAIN
+        return None
     try:
         return AUGMENTATIONS[name]
     except KeyError as error:

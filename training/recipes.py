@@ -91,14 +91,14 @@ RECIPES: dict[str, Recipe] = {
             name="compact",
             architecture="compact",
             preprocessing="auto",
-            augmentation="strokes",
-            learning_rate=0.003,
+            augmentation="drawings",
+            learning_rate=0.004,
             schedule="cosine",
             warmup_epochs=1.0,
-            weight_decay=0.001,
+            weight_decay=0.02,
             average_momentum=0.998,
             batch_size=128,
-            epochs=30,
+            epochs=75,
         ),
     )
 }

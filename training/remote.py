@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 import httpx2
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +52,3 @@ class RemoteService:
         except (ValueError, KeyError, TypeError) as error:
             raise ServiceError(f"{self._url} does not answer as this service does") from error
 
-
-def encode_png(grey: NDArray[np.uint8]) -> bytes:
-    """A grey image, uint8 (height, width), as PNG."""
-    _, data = cv2.imencode(".png", grey)
-    return data.tobytes()

@@ -17,15 +17,15 @@ Alpha = NDArray[np.float32]  # (height, width) in [0, 1], 1 = pen
 _SUBPIXEL_BITS = 4
 
 
-def draw_digit(digit: int, random: np.random.Generator, height_px: int, pen_px: float, *, smooth: bool = True) -> Alpha:
+def draw_digit(digit: int, random: np.random.Generator, height_px: int, pen_px: float, smooth: bool = True) -> Alpha:
     """One digit, ``height_px`` high before it is slanted, drawn with a round pen, on a frame with room around it.
 
     ``smooth``: antialiased, as ink is; else as a mouse leaves it in a paint program.
     """
-    return draw(_hand(_DIGITS[digit](random), random), height_px, pen_px, smooth=smooth)
+    return draw(_hand(_DIGITS[digit](random), random), height_px, pen_px, smooth)
 
 
-def draw(strokes: Strokes, height_px: int, pen_px: float, *, smooth: bool = True) -> Alpha:
+def draw(strokes: Strokes, height_px: int, pen_px: float, smooth: bool = True) -> Alpha:
     """Strokes in a box of side 1, scaled so that they are at most ``height_px`` high or wide."""
     points = np.concatenate(strokes)
     low, high = points.min(axis=0), points.max(axis=0)

@@ -1,13 +1,34 @@
-"""`POST /predict`: one image in, ten probabilities out."""
+"""`POST /predict`: one image in, ten probabilities out. `POST /predict/batch`: many."""
 
+import asyncio
+import base64
+from dataclasses import asdict
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Query, Request, Response
+from numpy.typing import NDArray
 
+from app.decoding import encode_png
+from app.errors import BadRequest, DigitsError, TooLarge
+from app.manifest import Manifest
 from app.preprocessing import Mode
-from app.schemas import Candidate, ImageBody, ModelName, Prediction, Problem
-from app.service import Service, Stages
-from app.uploads import image_in, read_body
+from app.problems import problem
+from app.schemas import (
+    BatchEntry,
+    BatchPrediction,
+    Candidate,
+    Explanation,
+    ImageBody,
+    InkBox,
+    ModelName,
+    Prediction,
+    Problem,
+    Rejection,
+)
+from app.service import Result, Service, Stages
+from app.settings import Settings
+from app.uploads import Part, image_in, multipart, read_body
 
 router = APIRouter(tags=["predict"])
 
@@ -24,60 +45,149 @@ _REQUEST_BODY = {
         "image/*": {"schema": _BINARY},
     },
 }
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "`bad_request`: no image in the request, or a malformed body."},
-    413: {"model": Problem, "description": "`too_large`: too many bytes or pixels."},
-    415: {"model": Problem, "description": "`unsupported_media_type`: no image of a known format."},
-    422: {"model": Problem, "description": "`undecodable_image`, `no_ink` or `invalid_parameter`."},
-    503: {"model": Problem, "description": "`not_ready` or `overloaded`: send it again after `Retry-After` seconds."},
-    504: {"model": Problem, "description": "`deadline_exceeded`: no answer in time."},
+_BATCH_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["files"],
+                "properties": {"files": {"type": "array", "items": _BINARY}},
+            },
+        },
+    },
 }
+
+
+def _error(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
+    """How the OpenAPI document shows an error."""
+    example = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": "urn:request:4b1c6e9f2a7d8053",
+        "code": code,
+        "request_id": "4b1c6e9f2a7d8053",
+    }
+    content = {"application/problem+json": {"schema": Problem.model_json_schema(), "example": example}}
+    return {"description": f"`{code}`. {title}.", "content": content}
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: _error(400, "bad_request", "Bad request", "The form has no field `file`: curl -F file=@seven.png sends one."),
+    413: _error(413, "too_large", "Too large", "The image has more than 50000000 pixels: scale it down and resend it."),
+    415: _error(
+        415, "unsupported_media_type", "Unsupported media type", "The content is no image of a known format: send PNG."
+    ),
+    422: _error(422, "no_ink", "No ink, undecodable image or invalid parameter", "Nothing on the image stands out."),
+    503: _error(503, "not_ready", "Not ready or overloaded", "The model is being loaded: send it again in a second."),
+    504: _error(504, "deadline_exceeded", "Deadline exceeded", "No answer within 10000 ms: send it again later."),
+}
+
+TopK = Annotated[int, Query(ge=1, le=10, description="How many entries `top` has.")]
+Preprocess = Annotated[
+    Mode,
+    Query(
+        description="`auto` finds the ink wherever and however it was drawn; `plain` resizes to 28x28 and "
+        "divides by 255, light ink on dark taken as given."
+    ),
+]
+Explain = Annotated[bool, Query(description="Add what the model saw and which pixels carried the answer.")]
 
 
 @router.post(
     "/predict",
     summary="Read a handwritten digit",
     response_model=Prediction,
+    response_model_exclude_unset=True,
     responses=_ERRORS,
     openapi_extra={"requestBody": _REQUEST_BODY},
 )
 async def predict(
-    request: Request,
-    top_k: Annotated[int, Query(ge=1, le=10, description="How many entries `top` has.")] = 3,
-    preprocess: Annotated[
-        Mode,
-        Query(
-            description="`auto` finds the ink wherever and however it was drawn; `plain` resizes to 28x28 and "
-            "divides by 255, light ink on dark taken as given."
-        ),
-    ] = "auto",
+    request: Request, top_k: TopK = 3, explain: Explain = False, preprocess: Preprocess = "auto"
 ) -> Response:
     service: Service = request.app.state.service
     manifest = service.manifest
     body = await read_body(request, request.app.state.settings.max_body_bytes)
     data = image_in(request.headers.get("content-type", ""), body)
-    result = await service.predict(data, preprocess)
-    order = sorted(range(10), key=result.probabilities.__getitem__, reverse=True)
-    digit = order[0]
-    confidence = result.probabilities[digit]
-    request.scope["state"]["log"] |= {"digit": digit, "confidence": round(confidence, 4)}
-    prediction = Prediction.model_construct(  # our own numbers: nothing to validate
-        digit=digit,
-        confidence=confidence,
-        probabilities=list(result.probabilities),
-        top=[
-            Candidate.model_construct(digit=candidate, probability=result.probabilities[candidate])
-            for candidate in order[:top_k]
-        ],
-        accepted=True,
-        rejection=None,
-        model=ModelName.model_construct(name=manifest.name, version=manifest.version),
-    )
+    result = await service.predict(data, preprocess, explain=explain)
+    prediction = _prediction(result, manifest, top_k)
+    request.scope["state"]["log"] |= {"digit": prediction.digit, "confidence": round(prediction.confidence, 4)}
     return Response(
-        prediction.model_dump_json(),
+        prediction.model_dump_json(exclude_unset=True),
         headers={"Server-Timing": _server_timing(result.stages)},
         media_type="application/json",
     )
+
+
+@router.post(
+    "/predict/batch",
+    summary="Read many handwritten digits",
+    response_model=BatchPrediction,
+    responses={status: _ERRORS[status] for status in (400, 413, 422, 503)},
+    openapi_extra={"requestBody": _BATCH_BODY},
+)
+async def predict_batch(
+    request: Request, top_k: TopK = 3, explain: Explain = False, preprocess: Preprocess = "auto"
+) -> Response:
+    service: Service = request.app.state.service
+    settings: Settings = request.app.state.settings
+    manifest = service.manifest
+    body = await read_body(request, settings.max_body_bytes)
+    content_type = request.headers.get("content-type", "")
+    files = [part for part in multipart(content_type, body) if part.field == b"files"]
+    if not files:
+        raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
+    if len(files) > settings.max_images:
+        raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
+
+    async def answer(file: Part) -> BatchEntry:
+        name = file.filename.decode("utf-8", "replace")
+        try:
+            if not file.data:
+                raise BadRequest("The file is empty.")
+            result = await service.predict(file.data, preprocess, explain=explain)
+        except DigitsError as error:
+            found = problem(error, request.scope)
+            return BatchEntry.model_construct(filename=name, prediction=None, error=found)
+        return BatchEntry.model_construct(filename=name, prediction=_prediction(result, manifest, top_k), error=None)
+
+    entries = await asyncio.gather(*(answer(file) for file in files))
+    request.scope["state"]["log"] |= {"images": len(entries)}
+    model = ModelName.model_construct(name=manifest.name, version=manifest.version)
+    predictions = BatchPrediction.model_construct(predictions=entries, model=model)
+    return Response(predictions.model_dump_json(exclude_unset=True), media_type="application/json")
+
+
+def _prediction(result: Result, manifest: Manifest, top_k: int) -> Prediction:
+    """A result as it crosses HTTP; our own numbers, so nothing is validated."""
+    order = sorted(range(10), key=result.probabilities.__getitem__, reverse=True)
+    fields: dict[str, Any] = {
+        "digit": order[0],
+        "confidence": result.probabilities[order[0]],
+        "probabilities": list(result.probabilities),
+        "top": [
+            Candidate.model_construct(digit=digit, probability=result.probabilities[digit]) for digit in order[:top_k]
+        ],
+        "accepted": result.rejection is None,
+        "rejection": result.rejection and Rejection.model_construct(**asdict(result.rejection)),
+        "model": ModelName.model_construct(name=manifest.name, version=manifest.version),
+    }
+    if result.explanation is not None:
+        x, y, width, height = result.explanation.ink_box
+        fields["explanation"] = Explanation.model_construct(
+            input_png=_png(result.explanation.ink),
+            saliency_png=_png(result.explanation.saliency),
+            inverted=result.explanation.inverted,
+            ink_box=InkBox.model_construct(x=x, y=y, width=width, height=height),
+        )
+    return Prediction.model_construct(**fields)
+
+
+def _png(picture: NDArray[np.float32]) -> str:
+    """Base64 PNG of a picture (height, width) in [0, 1]."""
+    return base64.b64encode(encode_png(np.round(picture * 255).astype(np.uint8))).decode()
 
 
 def _server_timing(stages: Stages) -> str:
