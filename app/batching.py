@@ -1,7 +1,8 @@
 """Micro-batching: inks that wait together run together, on one worker thread, off the event loop.
 
 Knows nothing of HTTP or of the model: ``run`` takes (n, 28, 28, 1) and gives n rows. A free engine never waits for
-company unless ``max_wait_ms`` says so; a caller who has gone costs its neighbours nothing.
+company unless ``max_wait_ms`` says so, and with a full batch not even then; a caller who has gone costs its neighbours
+nothing.
 """
 
 import asyncio
@@ -48,6 +49,7 @@ class MicroBatcher:
         self._queue: OrderedDict[asyncio.Future[Answer], _Waiting] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._busy = False
+        self._waiting_for_company: asyncio.TimerHandle | None = None
 
     async def submit(self, ink: Ink) -> Answer:
         """The answer to one ink (28, 28, 1).
@@ -62,9 +64,13 @@ class MicroBatcher:
         if not self._busy:
             self._busy = True
             if self._max_wait_s:
-                loop.call_later(self._max_wait_s, self._next)
+                self._waiting_for_company = loop.call_later(self._max_wait_s, self._next)
             else:
                 loop.call_soon(self._next)  # after this turn of the loop: what arrived with it comes along
+        if self._waiting_for_company is not None and len(self._queue) >= self._max_batch:
+            self._waiting_for_company.cancel()
+            self._waiting_for_company = None
+            loop.call_soon(self._next)
         try:
             return await future
         finally:
@@ -78,6 +84,7 @@ class MicroBatcher:
         self._thread.shutdown()
 
     def _next(self) -> None:
+        self._waiting_for_company = None
         batch: list[tuple[asyncio.Future[Answer], _Waiting]] = []
         while self._queue and len(batch) < self._max_batch:
             future, waiting = self._queue.popitem(last=False)

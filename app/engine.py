@@ -36,12 +36,13 @@ class KerasEngine:
         engine = cls(manifest, _concrete_function(path))
         for size in BATCH_SIZES:
             warm = engine.logits(np.zeros((size, SIDE_PX, SIDE_PX, 1), np.float32))
-            if warm.shape[1] < len(manifest.classes) or not np.isfinite(warm).all():
+            extra = warm.shape[1] - len(manifest.classes)  # one, where the network knows what is no digit
+            if extra not in {0, 1} or not np.isfinite(warm).all():
                 raise ModelError(f"foreign model: {path} does not answer {len(manifest.classes)} finite logits")
         return engine
 
     def logits(self, ink: Ink) -> Logits:
-        """``ink``: float32 (n, 28, 28, 1) in [0, 1] -> float32 (n, 10), for any n."""
+        """``ink``: float32 (n, 28, 28, 1) in [0, 1] -> float32 (n, 10 or 11), for any n."""
         largest = BATCH_SIZES[-1]
         return np.concatenate(
             [self._padded(ink[start : start + largest]) for start in range(0, max(1, len(ink)), largest)]

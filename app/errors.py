@@ -11,10 +11,15 @@ class DigitsError(Exception):
     code = "internal_error"
     title = "Internal error"
     retry_after_s: int | None = None
+    closes_connection = False
 
 
 class BadRequest(DigitsError):
     status, code, title = 400, "bad_request", "Bad request"
+
+
+class BodyTooSlow(BadRequest):
+    closes_connection = True  # else the rest of the body would be waited for
 
 
 class NotFound(DigitsError):

@@ -22,6 +22,10 @@ def problem(error: DigitsError, scope: Scope) -> Problem:
 
 
 def problem_response(error: DigitsError, scope: Scope) -> Response:
-    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.closes_connection:
+        headers["Connection"] = "close"
     content = problem(error, scope).model_dump_json()
     return Response(content, error.status, headers, media_type="application/problem+json")

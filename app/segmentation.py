@@ -14,9 +14,11 @@ from app.decoding import Grey
 from app.errors import NoInk
 
 _WORK_PX = 400  # longest side at which strokes are looked for
-_FLAT_RANGE = 12  # grey levels between the quartiles of the border of evenly lit paper
+_FLAT_RANGE = 12  # grey levels that most of the border's pixels span on evenly lit paper
+_EVEN_SHARE, _EVEN_SHARE_SMALL = 0.75, 0.5  # most of them: small pictures are cut tightly, large ones have shadows
 _MARGIN_SHARE = 0.1  # of the shorter side: a margin of another level is looked for this deep
 _MARGIN_LEVELS = 16  # grey levels from one ring of pixels to the next at the edge of such a margin
+_CROWDED_SHARE = 0.3  # of the border: more than this of another level, and strokes crowd it
 _BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estimated
 _BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
 _DARKEST_PAPER = 30  # grey levels: what is darker gives no measure of the light
@@ -84,15 +86,32 @@ def _stand_out(grey: Grey) -> tuple[Grey, bool]:
     uneven light (photographs) from a wide median; dark ink then is the share of the light that is missing, so that it
     is as strong in a shadow as beside it.
     """
-    border = np.sort(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))
-    quarter, middle, three_quarters = (int(level) for level in border[border.size * np.array([1, 2, 3]) // 4])
-    even = three_quarters - quarter <= _FLAT_RANGE
-    paper = np.full_like(grey, middle) if even else _light_on_paper(grey)
+    level = _even_level(grey)
+    even = level is not None
+    paper = _light_on_paper(grey) if level is None else np.full_like(grey, level)
     darker, lighter = _uint8(cv2.subtract(paper, grey)), _uint8(cv2.subtract(grey, paper))
     inverted = _energy(darker) > _energy(lighter)
     if inverted and not even:
         darker = _uint8(cv2.divide(darker, np.maximum(paper, _DARKEST_PAPER), scale=float(np.median(paper))))
     return (darker if inverted else lighter), inverted
+
+
+def _even_level(grey: Grey) -> int | None:
+    """The level of the paper where most of the border is even; None in uneven light.
+
+    Of a tightly cut small picture strokes may cover most of the border: there the level that most of it has decides.
+    """
+    small = max(grey.shape) < _RULED_PX
+    border = np.sort(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])).astype(np.int16)
+    most = int(border.size * (_EVEN_SHARE_SMALL if small else _EVEN_SHARE))
+    spreads = border[most:] - border[: border.size - most]  # of so many of its pixels, by level
+    evenest = int(spreads.argmin())
+    if spreads[evenest] > _FLAT_RANGE:
+        return None
+    level = int(border[evenest + most // 2])
+    if small and np.count_nonzero(np.abs(border - level) > _FLAT_RANGE) > _CROWDED_SHARE * border.size:
+        return int(np.median(grey))
+    return level
 
 
 def _energy(contrast: Grey) -> float:
@@ -195,18 +214,19 @@ def _count_digits(stats: MatLike, strength: MatLike, chosen: NDArray[np.bool_], 
 def _margin(grey: Grey) -> int:
     """How many pixels on each side belong to a frame or a margin of another level than what it surrounds; 0 mostly.
 
-    One pixel past the deepest jump of a ring's level, if from there on it is that of the paper within.
+    Past the deepest jump of a ring's level, where the rings are even and of the level of the paper within.
     """
     shorter = min(grey.shape)
     rings = min(int(shorter * _MARGIN_SHARE) + 2, (shorter + 1) // 2)  # a picture of one or two pixels has only one
     levels = [_ring_levels(grey, depth) for depth in range(rings)]
-    for depth in range(len(levels) - 1, 1, -1):
+    jumps = [at for at in range(1, rings) if abs(levels[at][1] - levels[at - 1][1]) > _MARGIN_LEVELS]
+    if not jumps:
+        return 0
+    for depth in range(jumps[-1] + 1, rings):
         low, level, high = levels[depth]
-        jump = abs(levels[depth - 1][1] - levels[depth - 2][1])
-        if jump > _MARGIN_LEVELS and high - low <= 2 * _FLAT_RANGE:
-            paper = float(np.median(grey[depth:-depth, depth:-depth]))
-            if abs(level - paper) <= _FLAT_RANGE:
-                return depth
+        paper = float(np.median(grey[depth:-depth, depth:-depth]))
+        if high - low <= 2 * _FLAT_RANGE and abs(level - paper) <= _FLAT_RANGE:
+            return depth
     return 0
 
 

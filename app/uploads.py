@@ -4,6 +4,7 @@ The body is bounded before it is read (Content-Length) and while it is (chunked)
 spool uploads of more than 1 MiB to disk, and costs three times as much.
 """
 
+import asyncio
 import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,29 +14,38 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import BadRequest, TooLarge
+from app.errors import BadRequest, BodyTooSlow, TooLarge
 from app.schemas import ImageBody
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MAX_PARTS = 1000  # of one multipart body
+_SLOWEST_BYTES_PER_S = 16 * 1024  # what a phone on the poorest network sends
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """Raises TooLarge, before reading where Content-Length tells, and BadRequest when the client goes away."""
+async def read_body(request: Request, max_bytes: int, timeout_ms: int) -> bytes:
+    """The whole body. ``timeout_ms``: within which it has come, but for what a slow network is given for its size.
+
+    Raises TooLarge, before reading where Content-Length tells, and BadRequest when the client goes away or dawdles.
+    """
     too_large = TooLarge(f"The request has more than {max_bytes} bytes: send a smaller image.")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
         raise too_large
     chunks: list[bytes] = []
     received = 0
+    until = asyncio.get_running_loop().time() + timeout_ms / 1000
     try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > max_bytes:
-                raise too_large
-            chunks.append(chunk)
+        async with asyncio.timeout_at(until) as deadline:
+            async for chunk in request.stream():
+                received += len(chunk)
+                if received > max_bytes:
+                    raise too_large
+                chunks.append(chunk)
+                deadline.reschedule(until + received / _SLOWEST_BYTES_PER_S)
+    except TimeoutError as error:
+        raise BodyTooSlow("The body came too slowly: send it again, or a smaller image.") from error
     except ClientDisconnect as error:
         raise BadRequest("The body ended early: send it whole.") from error
     return b"".join(chunks)

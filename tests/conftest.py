@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.engine import KerasEngine
-from app.manifest import Manifest
+from app.manifest import Manifest, Thresholds
 from app.preprocessing import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +42,7 @@ def manifest() -> Manifest:
         recipe={},
         data={},
         temperature=1.0,
+        thresholds=Thresholds(not_a_digit=1.5, low_confidence=0.25),
         metrics={},
         trained={},
     )

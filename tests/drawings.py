@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Grey = NDArray[np.uint8]
+Ink = NDArray[np.float32]
 
 MNIST = Path(__file__).parent / "data" / "mnist-small.npz"
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -93,3 +94,13 @@ def turned(grey: Grey, orientation: int, kind: str) -> bytes:
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
     return encoded(stored, kind, exif=exif, **EXACT.get(kind, {}))
+
+
+def difference(one: Ink, other: Ink) -> float:
+    """How much of the ink of either the other has not: 0 is the same, 1 has nothing in common.
+
+    A shift by one pixel is none: a centre of mass between two pixels goes to either.
+    """
+    shifts = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
+    moved = [np.roll(other, shift, axis=(0, 1)) for shift in shifts]
+    return min(float(np.abs(one - each).sum() / np.maximum(one, each).sum()) for each in moved)

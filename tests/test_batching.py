@@ -129,6 +129,40 @@ async def test_with_a_wait_a_free_engine_lets_later_ones_come_along() -> None:
     assert gate.batches == [[1, 2]]
 
 
+@pytest.mark.parametrize("max_batch", [1, 3])
+async def test_a_full_batch_waits_for_no_one(max_batch: int) -> None:
+    gate = Gate()
+    gate.let_go()
+    async with batching(gate, max_batch=max_batch, max_wait_ms=10 * WAIT_S * 1000) as batcher:
+        asking = (batcher.submit(ink(number)) for number in range(max_batch))
+        await asyncio.wait_for(asyncio.gather(*asking), WAIT_S)
+
+    assert gate.batches == [list(range(max_batch))]
+
+
+async def test_after_a_full_batch_the_next_ones_wait_for_company_again() -> None:
+    gate = Gate()
+    gate.let_go()
+    async with batching(gate, max_batch=2, max_wait_ms=200) as batcher:
+        await asyncio.wait_for(asyncio.gather(*(batcher.submit(ink(number)) for number in range(2))), WAIT_S)
+        first = asyncio.create_task(batcher.submit(ink(2)))
+        await turn_of_the_loop()
+        second = asyncio.create_task(batcher.submit(ink(3)))
+        await asyncio.wait_for(asyncio.gather(first, second), WAIT_S)
+
+    assert gate.batches == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("rows", [0, 2, 4], ids=["none", "too few", "too many"])
+async def test_an_engine_that_gives_another_number_of_rows_answers_everyone_of_that_batch(rows: int) -> None:
+    async with batching(lambda batch: np.zeros((rows, 10), np.float32)) as batcher:
+        answers = await asyncio.wait_for(
+            asyncio.gather(*(batcher.submit(ink(number)) for number in range(3)), return_exceptions=True), WAIT_S
+        )
+
+    assert [str(answer) for answer in answers] == [f"the engine gave {rows} rows for 3 inks"] * 3
+
+
 @pytest.mark.parametrize("max_batch", [1, 3, 64])
 async def test_no_batch_is_larger_than_its_bound(max_batch: int) -> None:
     gate = Gate()

@@ -1,5 +1,6 @@
 """The manifest: written, read back, held against the files beside it."""
 
+import json
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,6 +40,28 @@ def test_an_unknown_entry_of_a_manifest_is_refused(manifest: Manifest, tmp_path:
 
 def test_a_manifest_that_cannot_be_read_is_a_damaged_model(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).mkdir()
+
+    with pytest.raises(ModelError, match=r"^damaged model: "):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "thresholds",
+    [
+        None,
+        {"not_a_digit": 1.0},
+        {"low_confidence": 0.5},
+        {"not_a_digit": "high", "low_confidence": 0.5},
+        {"not_a_digit": None, "low_confidence": 0.5},
+        {"not_a_digit": 1.0, "low_confidence": 0.5, "several_digits": 1.0},
+    ],
+    ids=["none", "one missing", "the other missing", "a word", "null", "one too many"],
+)
+def test_a_manifest_without_its_thresholds_is_a_damaged_model(
+    manifest: Manifest, tmp_path: Path, thresholds: dict[str, object] | None
+) -> None:
+    entries = manifest.model_dump(mode="json") | {"thresholds": thresholds}
+    (tmp_path / MANIFEST).write_text(json.dumps(entries))
 
     with pytest.raises(ModelError, match=r"^damaged model: "):
         read_manifest(tmp_path)

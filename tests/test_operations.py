@@ -52,9 +52,17 @@ async def test_openapi_describes_every_way_every_parameter_and_every_error() -> 
     assert document["openapi"].startswith("3.1")
     predict = document["paths"]["/predict"]["post"]
     assert {"multipart/form-data", "application/json", "image/*"} <= set(predict["requestBody"]["content"])
-    assert {parameter["name"] for parameter in predict["parameters"]} == {"top_k", "preprocess"}
+    assert {parameter["name"] for parameter in predict["parameters"]} == {"top_k", "explain", "preprocess"}
     assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "503", "504"}
-    assert {"/predict", "/healthz", "/readyz", "/model"} <= set(document["paths"])
+    assert {"/predict", "/predict/batch", "/healthz", "/readyz", "/model"} <= set(document["paths"])
+
+
+async def test_openapi_describes_a_batch() -> None:
+    batch = (await get("/openapi.json", None)).json()["paths"]["/predict/batch"]["post"]
+
+    assert set(batch["requestBody"]["content"]) == {"multipart/form-data"}
+    assert {parameter["name"] for parameter in batch["parameters"]} == {"top_k", "explain", "preprocess"}
+    assert {"200", "400", "413", "422", "503"} <= set(batch["responses"])
 
 
 async def test_openapi_shows_an_answer() -> None:

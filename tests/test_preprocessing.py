@@ -7,21 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from app.errors import NoInk, TooLarge, UndecodableImage, UnsupportedMediaType
-from app.preprocessing import SIDE_PX, VERSION, Ink, Mode, find_ink, ink_from_grey, preprocess
-from tests.drawings import Grey, coloured, digit_drawn, encoded, enlarged, mnist_test, placed
+from app.preprocessing import SIDE_PX, VERSION, Mode, find_ink, ink_from_grey, preprocess
+from tests.drawings import Grey, coloured, difference, digit_drawn, encoded, enlarged, mnist_test, placed
 from tests.golden import sheets
 
 MODES: tuple[Mode, ...] = ("auto", "plain")
-
-
-def difference(one: Ink, other: Ink) -> float:
-    """How much of the ink of either the other has not: 0 is the same, 1 has nothing in common.
-
-    A shift by one pixel is none: a centre of mass between two pixels goes to either.
-    """
-    shifts = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
-    moved = [np.roll(other, shift, axis=(0, 1)) for shift in shifts]
-    return min(float(np.abs(one - each).sum() / np.maximum(one, each).sum()) for each in moved)
 
 
 # The golden sheets

@@ -21,6 +21,7 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
     assert settings.model_dir == Path("models")
     assert settings.max_body_bytes == 10 * 1024 * 1024
     assert settings.max_pixels == 50_000_000
+    assert settings.max_images == 256
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,7 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
         ("LOG_LEVEL", "warning", "warning"),
         ("MAX_BODY_BYTES", "1000", 1000),
         ("MAX_PIXELS", "1000", 1000),
+        ("MAX_IMAGES", "12", 12),
         ("MAX_BATCH", "8", 8),
         ("MAX_WAIT_MS", "2.5", 2.5),
         ("MAX_QUEUE", "16", 16),
@@ -55,6 +57,7 @@ def test_each_setting_is_read_from_the_environment(
         ("LOG_LEVEL", "loud"),
         ("MAX_BODY_BYTES", "0"),
         ("MAX_PIXELS", "-1"),
+        ("MAX_IMAGES", "0"),
         ("MAX_BATCH", "0"),
         ("MAX_WAIT_MS", "-1"),
         ("MAX_QUEUE", "0"),

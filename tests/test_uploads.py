@@ -1,5 +1,6 @@
 """A request's body -> the encoded image in it."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from app.uploads import Part, image_in, multipart, read_body
 
 IMAGE = bytes(range(256)) * 5
 FORM = "multipart/form-data; boundary=frontier"
+
+
+TIMEOUT_MS = 10_000
 
 
 def part(field: str, data: bytes, *, file_name: str | None = None) -> bytes:
@@ -88,9 +92,9 @@ def test_a_body_without_a_whole_image_is_a_bad_request(how: str) -> None:
 
 
 def test_parts_come_in_order_with_their_fields() -> None:
-    body = form(part("b", b"1"), part("a", b"2"), part("b", b""))
+    body = form(part("b", b"1", file_name="one.png"), part("a", b"2"), part("b", b""))
 
-    assert multipart(FORM, body) == [Part(b"b", b"1"), Part(b"a", b"2"), Part(b"b", b"")]
+    assert multipart(FORM, body) == [Part(b"b", b"one.png", b"1"), Part(b"a", b"", b"2"), Part(b"b", b"", b"")]
 
 
 def test_the_number_of_parts_is_bounded() -> None:
@@ -127,4 +131,39 @@ async def test_a_caller_who_goes_while_sending_is_a_bad_request() -> None:
         return next(messages)
 
     with pytest.raises(BadRequest, match="ended early"):
-        await read_body(Request({"type": "http", "headers": []}, receive), 1000)
+        await read_body(Request({"type": "http", "headers": []}, receive), 1000, TIMEOUT_MS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sent", [b"", b"half"], ids=["nothing", "a part"])
+async def test_a_caller_who_stops_sending_is_told_so_and_cut_off(sent: bytes) -> None:
+    messages: Iterator[Message] = iter([{"type": "http.request", "body": sent, "more_body": True}])
+
+    async def receive() -> Message:
+        for message in messages:
+            return message
+        return await asyncio.get_running_loop().create_future()  # never comes
+
+    with pytest.raises(BadRequest, match="too slowly") as raised:
+        await read_body(Request({"type": "http", "headers": []}, receive), 1000, timeout_ms=20)
+    assert raised.value.closes_connection
+
+
+@pytest.mark.anyio
+async def test_a_large_body_is_given_the_time_that_a_slow_network_needs() -> None:
+    """64 KiB at once have brought four seconds: the rest may come after the time for an empty body is over."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 0.01
+    late = loop.create_future()
+    loop.call_at(until + 0.02, late.set_result, {"type": "http.request", "body": b"rest", "more_body": False})
+    messages: Iterator[Message] = iter([{"type": "http.request", "body": bytes(2**16), "more_body": True}])
+
+    async def receive() -> Message:
+        for message in messages:
+            return message
+        rest: Message = await late
+        return rest
+
+    body = await read_body(Request({"type": "http", "headers": []}, receive), 2**20, timeout_ms=10)
+
+    assert body == bytes(2**16) + b"rest"

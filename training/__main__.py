@@ -1,4 +1,4 @@
-"""The command line of training: ``python -m training fit | evaluate | export``.
+"""The command line of training: ``python -m training fit | evaluate | export | report``.
 
 Commands import what they need when they run: ``--help`` waits for no TensorFlow.
 """
@@ -9,15 +9,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 
 from app.errors import DigitsError, ModelError
 from app.preprocessing import Mode
-from training.data import Mnist, load_mnist, read_labels
+from training.answers import Reader
+from training.data import Mnist, load_mnist, read_arrays, read_labels, read_unlabelled
 from training.errors import TrainingError
 from training.recipes import find_recipe
-from training.tables import show_scores
+from training.tables import show_choices, show_corruptions, show_rejection, show_scores
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -26,6 +28,19 @@ complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 Data = Annotated[
     Path | None,
     typer.Option(help="MNIST as .npz, in the layout of keras.datasets.mnist; downloaded by default."),
+]
+
+ModelToMeasure = Annotated[Path, typer.Argument(help="A models directory, a run directory, or a .keras file of a run.")]
+ImageFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="A folder with labels.csv (file,label; tag and group if you like).")
+]
+OnlyTags = Annotated[str | None, typer.Option(metavar="TAG,TAG", help="Only the images with one of these tags.")]
+OutlierFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A folder with labels.csv (file) of what is no digit; pure_negative=yes if told."),
+]
+SeveralFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="A folder with labels.csv (file) of several digits in one picture.")
 ]
 
 
@@ -63,13 +78,16 @@ def fit(
 
 @app.command()
 def evaluate(
-    model: Annotated[
-        Path, typer.Argument(help="A models directory, a run directory, or a .keras file of a run.")
-    ] = Path("models"),
+    model: ModelToMeasure = Path("models"),
     data: Data = None,
-    images: Annotated[
-        Path | None, typer.Option(help="A folder with labels.csv (file,label), instead of MNIST's test set.")
-    ] = None,
+    images: ImageFolder = None,
+    only_tags: OnlyTags = None,
+    outliers: OutlierFolder = None,
+    several: SeveralFolder = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Only the test images, corrupted in the fifteen ways of MNIST-C.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first of the test images.")] = None,
     through_service: Annotated[
         str | None, typer.Option(metavar="URL", help="Ask a running service, instead of MODEL.")
     ] = None,
@@ -77,29 +95,67 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there too.")
     ] = None,
+    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the mistakes in DIR there, a PNG.")] = None,
 ) -> None:
-    """Measure a model on MNIST's test set or on a folder of images."""
+    """Measure a model on MNIST's test set or on a folder of images, and how it rejects what is no digit."""
     from training import evaluate as evaluation
     from training.classifier import load_classifier
     from training.remote import RemoteService
+    from training.scoring import score_rejection
+    from training.sheets import mistakes_sheet
 
-    if through_service is not None:
-        service = RemoteService(through_service)
-        scores = (
-            evaluation.evaluate_mnist_through(service, _mnist(data), preprocess)
-            if images is None
-            else evaluation.evaluate_folder_through(service, read_labels(images), preprocess)
-        )
+    reader: Reader = load_classifier(model) if through_service is None else RemoteService(through_service)
+    if corruptions:
+        mnist = _mnist(data)
+        by_corruption = evaluation.corrupted_accuracy(reader, mnist.x_test[:limit], mnist.y_test[:limit], preprocess)
+        show_corruptions(by_corruption, console)
+        _write_json(json_file, dict(by_corruption))
+        return
+    if images is None:
+        answers, scores = evaluation.read_mnist(reader, _mnist(data).first_tests(limit), preprocess)
     else:
-        classifier = load_classifier(model)
-        scores = (
-            evaluation.evaluate_mnist(classifier, _mnist(data), preprocess)
-            if images is None
-            else evaluation.evaluate_folder(classifier, read_labels(images), preprocess)
-        )
-    if json_file is not None:
-        json_file.write_text(json.dumps(asdict(scores), indent=2) + "\n", encoding="utf-8")
+        files = read_labels(images, _tags(only_tags))
+        answers, scores = evaluation.read_folder(reader, files, preprocess)
+        if sheet is not None:
+            opened = evaluation.contents([file.path for file in files])
+            mistakes_sheet(
+                scores, dict(zip((file.path.name for file in files), opened, strict=True)), preprocess, sheet
+            )
     show_scores(scores, console)
+    figures = asdict(scores)
+    for what, folder in (("outliers", outliers), ("several digits", several)):
+        if folder is not None:
+            rejected = reader.read(evaluation.contents(read_unlabelled(folder)), preprocess)
+            rejection = score_rejection(rejected, answers)
+            show_rejection(what, rejection, console)
+            figures[what.replace(" ", "_")] = asdict(rejection)
+    _write_json(json_file, figures)
+
+
+@app.command()
+def thresholds(
+    images: Annotated[Path, typer.Option(help="Digits of other people: a folder with labels.csv (file,label).")],
+    model: ModelToMeasure = Path("models"),
+    data: Data = None,
+    only_tags: OnlyTags = None,
+    outliers: OutlierFolder = None,
+) -> None:
+    """Show what each choice of thresholds would accept; those chosen are constants of training.export."""
+    from training.classifier import load_classifier
+    from training.evaluate import contents
+    from training.thresholds import choices, read_validation
+
+    classifier = load_classifier(model)
+    files = read_labels(images, _tags(only_tags))
+    show_choices(
+        choices(
+            read_validation(classifier, _mnist(data)),
+            classifier.read(contents([file.path for file in files]), "auto"),
+            np.array([file.label for file in files]),
+            None if outliers is None else classifier.read(contents(read_unlabelled(outliers)), "auto"),
+        ),
+        console,
+    )
 
 
 @app.command()
@@ -117,6 +173,47 @@ def export(
     console.print(f"{models}")
 
 
+@app.command()
+def report(
+    models: Annotated[Path, typer.Option(help="Where the model is, and where the card is written.")] = Path("models"),
+    data: Data = None,
+    images: ImageFolder = None,
+    only_tags: OnlyTags = None,
+    outliers: OutlierFolder = None,
+    several: SeveralFolder = None,
+    semeion: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Semeion as .npz: x uint8 (n, 16, 16), y.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first of the test images.")] = None,
+) -> None:
+    """Measure the exported model on all data given, and write its card, its pictures and the figures of its manifest."""
+    from training import report as reporting
+
+    sources = reporting.Sources(
+        mnist=_mnist(data).first_tests(limit),
+        files=[] if images is None else read_labels(images, _tags(only_tags)),
+        outliers=[] if outliers is None else read_unlabelled(outliers),
+        several=[] if several is None else read_unlabelled(several),
+        semeion=None if semeion is None else read_arrays(semeion),
+        corruptions=True,
+    )
+    figures = reporting.report(models, sources)
+    show_scores(figures.test, console)
+    console.print(f"{models / reporting.CARD}")
+
+
+@app.command()
+def sheets(
+    out: Annotated[Path, typer.Option(help="The folder that the pictures are written into.")],
+    data: Data = None,
+) -> None:
+    """Draw contact sheets of what a model learns from: strokes, distortions, photographs, outliers, and what it sees."""
+    from training.sheets import drawn_sheets
+
+    for path in drawn_sheets(_mnist(data), out):
+        console.print(f"{path}")
+
+
 def main() -> None:
     """Run the command; a mistake that a person can mend is one line and exit status 1."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on the processor drown the figures
@@ -125,6 +222,15 @@ def main() -> None:
     except (TrainingError, ModelError, DigitsError) as error:
         complaints.print(f"error: {error}", markup=False)
         raise SystemExit(1) from None
+
+
+def _tags(only_tags: str | None) -> list[str]:
+    return [tag.strip() for tag in (only_tags or "").split(",") if tag.strip()]
+
+
+def _write_json(path: Path | None, figures: dict[str, object]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def _mnist(data: Path | None) -> Mnist:

@@ -74,8 +74,8 @@ def adadelta() -> keras.Model:
 def compact() -> keras.Model:
     """All-convolutional, batch normalisation after each 3x3 convolution, global average pooling at the end.
 
-    An eleventh logit speaks for what is no digit. Few filters where the frame is large: a second convolution of 32 filters at 28x28 would cost 7.2 million
-    multiply-adds by itself.
+    An eleventh logit speaks for what is no digit. Few filters where the frame is large: a second convolution of 32
+    filters at 28x28 would cost 7.2 million multiply-adds by itself.
     """
     return _sequential(
         "compact",

@@ -22,8 +22,8 @@ Augmentation = Callable[[Grey, Labels, int], tuple[Ink, Labels]]
 
 NOT_A_DIGIT = 10  # the label of what is none
 
-OUTLIERS = 0.12  # the share of images that are no digit
-DRAWN = 0.18  # the share of digits that code draws, with the strokes MNIST's writers do not make
+OUTLIERS = 0.15  # the share of images that are no digit
+DRAWN = 0.22  # the share of digits that code draws, with the strokes MNIST's writers do not make
 WARPED = 0.9  # of MNIST's digits
 REPENNED = 0.25  # of MNIST's digits, thicker or thinner
 PHOTOGRAPHED = 0.25  # of all digits; outliers half
@@ -61,7 +61,7 @@ def _digit(random: np.random.Generator, grey: Grey, label: int) -> Grey:
         if height_px >= SIDE_PX and random.random() < 0.5:
             drawing = warp(drawing, random, strength=0.5)
     else:
-        drawing = grey.astype(np.float32) / 255
+        drawing = grey.astype(np.float32) / np.float32(255)
         if random.random() < WARPED:
             drawing = warp(drawing, random)
         if random.random() < REPENNED:

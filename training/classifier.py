@@ -1,29 +1,67 @@
 """What is measured: a classifier out of models/, out of a run directory or out of a .keras file in one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.decision import probabilities
+from app.decision import outlier_scores, probabilities, rejection
 from app.engine import KerasEngine
-from app.manifest import MANIFEST
-from app.preprocessing import Ink
+from app.errors import DigitsError
+from app.manifest import MANIFEST, Manifest
+from app.preprocessing import Ink, Mode, Preprocessed, preprocess
+from training.answers import Answers
 from training.errors import RunError
+from training.preparation import normalise_columns
 from training.recipes import Preprocessing, read_recipe
 from training.run_directory import MODEL, RECIPE
+from training.scoring import CLASSES
 
 BATCH = 1000
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """``classify``: ink (n, 28, 28, 1) -> probabilities (n, 10). ``preprocessing``: what it learnt to see."""
+    """``logits``: ink (n, 28, 28, 1) -> (n, 10 or 11). ``preprocessing``: what it learnt to see.
 
-    classify: Callable[[Ink], NDArray[np.float64]]
+    ``manifest``: of a model that was exported, its temperature and its thresholds; without one nothing is rejected.
+    """
+
+    logits: Callable[[Ink], NDArray[np.float32]]
     preprocessing: Preprocessing
+    manifest: Manifest | None = None
+
+    def read(self, pictures: Sequence[bytes | str], mode: Mode) -> Answers:
+        """The answers to encoded pictures, as the service would give them. See `training.answers.Reader`."""
+        seen: list[Preprocessed] = []
+        unread: dict[int, str] = {}
+        for place, picture in enumerate(pictures):
+            try:
+                if isinstance(picture, str):
+                    unread[place] = picture
+                else:
+                    seen.append(preprocess(picture, mode))
+            except DigitsError as error:
+                unread[place] = error.code
+        read = [place for place in range(len(pictures)) if place not in unread]
+        rows = np.full((len(pictures), CLASSES), np.nan)
+        scores = np.full(len(pictures), np.inf)
+        rejections: list[str | None] = [unread.get(place) for place in range(len(pictures))]
+        if read:
+            logits = self._logits(np.stack([found.ink for found in seen]))
+            rows[read] = probabilities(logits, self.manifest.temperature if self.manifest else 1.0)
+            scores[read] = outlier_scores(logits)
+        if self.manifest:
+            for place, found in zip(read, seen, strict=True):
+                why = rejection(self.manifest, float(scores[place]), float(rows[place].max()), found.digits)
+                rejections[place] = why.reason if why else None
+        return Answers(rows, scores, rejections if self.manifest else None, unread)
+
+    def _logits(self, ink: Ink) -> NDArray[np.float32]:
+        ink = normalise_columns(ink) if self.preprocessing == "l2" else ink
+        return np.concatenate([self.logits(ink[start : start + BATCH]) for start in range(0, len(ink), BATCH)])
 
 
 def load_classifier(path: Path) -> Classifier:
@@ -33,18 +71,12 @@ def load_classifier(path: Path) -> Classifier:
     """
     if (path / MANIFEST).exists():
         engine = KerasEngine.load(path)
-        return Classifier(
-            lambda ink: probabilities(engine.logits(ink), engine.manifest.temperature), preprocessing="auto"
-        )
+        return Classifier(engine.logits, "auto", engine.manifest)
     weights = path / MODEL if path.is_dir() else path
     recipe = weights.parent / RECIPE
     if not weights.is_file() or not recipe.is_file():
         raise RunError(f"{path} is no models directory, no finished run, and no .keras file beside its {RECIPE}")
-    network = _read_network(weights)
-    return Classifier(
-        lambda ink: probabilities(network(ink), temperature=1.0),
-        preprocessing=read_recipe(recipe).preprocessing,
-    )
+    return Classifier(_read_network(weights), read_recipe(recipe).preprocessing)
 
 
 def _read_network(path: Path) -> Callable[[Ink], NDArray[np.float32]]:

@@ -4,7 +4,8 @@ import csv
 import hashlib
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from training.errors import DataError
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+
+LABELS = "labels.csv"
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -45,14 +48,19 @@ class Mnist:
         """Whether these are the arrays of the MNIST database, byte for byte."""
         return self.hashes == PUBLISHED
 
+    def first_tests(self, limit: int | None) -> "Mnist":
+        """The same with the first of the test images alone; all of them when ``limit`` is None."""
+        return replace(self, x_test=self.x_test[:limit], y_test=self.y_test[:limit])
+
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """One image of a folder; ``tag`` is empty where the table has none."""
+    """One image of a folder; ``tag`` and ``group``, one hand or camera, are empty where the table has none."""
 
     path: Path
     label: int
     tag: str
+    group: str = ""
 
 
 def load_mnist(path: Path | None = None) -> Mnist:
@@ -81,25 +89,65 @@ def split(count: int, validation_share: float) -> tuple[NDArray[np.int64], NDArr
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def read_labels(folder: Path) -> list[LabelledFile]:
-    """The images named in ``folder``/labels.csv: columns file and label, and tag where there is one.
+def read_labels(folder: Path, tags: Collection[str] = ()) -> list[LabelledFile]:
+    """The images named in ``folder``/labels.csv: columns file and label, tag and group where there are.
 
-    Raises DataError when the table is missing or has a row without a file or with a label that is no digit.
+    ``tags``: only images with one of these. Raises DataError when the table is missing, names no such image, or has a
+    row without a file or with a label that is no digit.
     """
-    table = folder / "labels.csv"
     files: list[LabelledFile] = []
+    for number, row in enumerate(_rows(folder), start=1):
+        if not row["file"] or row.get("label", "") not in set("0123456789"):
+            raise DataError(f"{folder / LABELS}: row {number} needs a file and a label from 0 to 9")
+        if not tags or row.get("tag") in tags:
+            files.append(
+                LabelledFile(folder / row["file"], int(row["label"]), row.get("tag", ""), row.get("group", ""))
+            )
+    if not files:
+        raise DataError(f"{folder / LABELS} names no image{' of these tags' if tags else ''}")
+    return files
+
+
+def read_unlabelled(folder: Path) -> list[Path]:
+    """The images named in ``folder``/labels.csv that should be rejected.
+
+    Where there is a column pure_negative, only those with yes in it. Raises DataError.
+    """
+    paths = [folder / row["file"] for row in _rows(folder) if row["file"] and row.get("pure_negative", "yes") == "yes"]
+    if not paths:
+        raise DataError(f"{folder / LABELS} names no image to reject")
+    return paths
+
+
+def read_arrays(path: Path) -> tuple[Images, Labels]:
+    """Images uint8 (n, height, width), light on dark, and labels int64 (n,), the arrays x and y of an .npz file.
+
+    Raises DataError.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            images, labels = file["x"], file["y"]
+    except (OSError, KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is no .npz file with the arrays x and y: {error}") from error
+    if images.dtype != np.uint8 or images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise DataError(f"{path}: x must be uint8 of shape (n, height, width), and y one digit an image")
+    return images, labels.astype(np.int64)
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of ``folder``/labels.csv, at least one, every value stripped."""
+    table = folder / LABELS
     try:
         with table.open(encoding="utf-8-sig", newline="") as lines:
-            for row in csv.DictReader(lines):
-                name, label = (row.get("file") or "").strip(), (row.get("label") or "").strip()
-                if not name or label not in set("0123456789"):
-                    raise DataError(f"{table}: row {len(files) + 1} needs a file and a label from 0 to 9")
-                files.append(LabelledFile(folder / name, int(label), (row.get("tag") or "").strip()))
+            rows = [
+                {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
+                for row in csv.DictReader(lines)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read: {error}") from error
-    if not files:
+    if not rows or "file" not in rows[0]:
         raise DataError(f"{table} names no image; it needs the columns file and label")
-    return files
+    return rows
 
 
 def _downloaded() -> dict[str, NDArray[np.generic]]:

@@ -1,7 +1,7 @@
-"""Distortions of drawings, before preprocessing: the hand, the pen, the paper, the camera. Pure functions of a generator.
+"""Distortions of drawings, before preprocessing: the hand, the pen, the paper, the camera.
 
 A drawing is alpha, float32 (height, width) in [0, 1], 1 = pen; `photograph` makes of it what people send, uint8 grey.
-Worker processes import this module.
+Pure functions of a random generator. Worker processes import this module.
 """
 
 import cv2
@@ -37,7 +37,7 @@ def warp(alpha: Alpha, random: np.random.Generator, strength: float = 1.0) -> Al
 
 
 def change_pen(alpha: Alpha, random: np.random.Generator) -> Alpha:
-    """Thicker or thinner strokes: a fraction of a pixel in 20 by a sharp threshold on a blurred drawing of thrice the size."""
+    """Thicker or thinner strokes, changed in a drawing of thrice the size: by thirds of a pixel."""
     factor = 3
     large = cv2.resize(alpha, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     change = int(random.integers(-3, 8))  # in thirds of a pixel
@@ -73,8 +73,11 @@ def photograph(alpha: Alpha, random: np.random.Generator) -> Grey:
     if random.random() < 0.35:
         quality = int(random.integers(25, 95))
         _, encoded = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        grey = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE).astype(np.uint8)
-    return 255 - grey if random.random() < 0.3 else grey
+        decoded = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+        assert decoded is not None
+        grey = decoded.astype(np.uint8)
+    negative: Grey = 255 - grey
+    return negative if random.random() < 0.3 else grey
 
 
 def _on_sheet(alpha: Alpha, random: np.random.Generator) -> Alpha:
@@ -99,11 +102,13 @@ def _light(random: np.random.Generator, height: int, width: int) -> Alpha:
     depth = random.uniform(0.05, 0.45)
     kind = random.random()
     if kind < 0.5:
-        return (1 - depth * (along + 1.4) / 2.8).astype(np.float32)
-    if kind < 0.8:
-        return (1 - depth * (x**2 + y**2) / 2).astype(np.float32)
-    edge = random.uniform(-0.7, 0.7)
-    return (1 - depth / (1 + np.exp(-(along - edge) * random.uniform(3, 15)))).astype(np.float32)
+        light = 1 - depth * (along + 1.4) / 2.8
+    elif kind < 0.8:
+        light = 1 - depth * (x**2 + y**2) / 2
+    else:
+        edge = random.uniform(-0.7, 0.7)
+        light = 1 - depth / (1 + np.exp(-(along - edge) * random.uniform(3, 15)))
+    return np.asarray(light, np.float32)
 
 
 def _rule(paper: Alpha, random: np.random.Generator, contrast: float) -> None:

@@ -1,83 +1,70 @@
-"""Evaluation: a classifier or a running service, asked about MNIST's test set or a folder -> scores."""
+"""Evaluation: a classifier or a running service, asked about MNIST's test set or a folder -> answers and scores."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.decoding import encode_png
-from app.errors import DigitsError
-from app.preprocessing import Ink, Mode, preprocess
+from app.preprocessing import Mode
+from training.answers import Answers, Reader
 from training.classifier import Classifier
-from training.data import LabelledFile, Mnist
-from training.preparation import normalise_columns, prepare
-from training.remote import RemoteService
-from training.scoring import CLASSES, Scores, score
+from training.corruptions import CORRUPTIONS
+from training.data import Images, LabelledFile, Labels, Mnist
+from training.measures import accuracy
+from training.scoring import Scores, score
+
+CORRUPTION_SEED = 2019
 
 
-def evaluate_mnist(classifier: Classifier, mnist: Mnist, mode: Mode = "auto") -> Scores:
-    """Scores on the test images. ``mode`` concerns classifiers that learnt through ``auto``; the rest see their own."""
-    plain = classifier.preprocessing == "auto" and mode == "plain"
-    ink = prepare(mnist.x_test, "unit" if plain else classifier.preprocessing)
-    probabilities = classifier.classify(ink)
-    unread = {int(place): "no ink" for place in np.flatnonzero(~ink.any(axis=(1, 2, 3)))}
-    probabilities[list(unread)] = np.nan
-    return score(probabilities, mnist.y_test, _test_names(mnist), unread=unread)
+def read_mnist(reader: Reader, mnist: Mnist, mode: Mode = "auto") -> tuple[Answers, Scores]:
+    """Of the test images, each encoded as PNG. A network that learnt its own input is shown that, not ``mode``."""
+    return read_images(reader, mnist.x_test, mnist.y_test, mode)
 
 
-def evaluate_folder(classifier: Classifier, files: Sequence[LabelledFile], mode: Mode = "auto") -> Scores:
-    """Scores on encoded images, through the preprocessing of the service. One that cannot be read counts as wrong."""
-    contents, unread = _read(files)
-    inks: dict[int, Ink] = {}
-    for place, data in contents.items():
-        try:
-            inks[place] = preprocess(data, mode).ink
-        except DigitsError as error:
-            unread[place] = error.code
-    probabilities = np.full((len(files), CLASSES), np.nan)
-    if inks:
-        ink = np.stack(list(inks.values()))
-        ink = normalise_columns(ink) if classifier.preprocessing == "l2" else ink
-        probabilities[list(inks)] = classifier.classify(ink)
-    return _score_files(probabilities, files, unread)
+def read_images(reader: Reader, images: Images, labels: Labels, mode: Mode = "auto") -> tuple[Answers, Scores]:
+    """Of grey images, uint8 (n, height, width), and their labels."""
+    if isinstance(reader, Classifier) and reader.preprocessing != "auto":
+        mode = "plain"
+    answers = reader.read([encode_png(grey) for grey in images], mode)
+    return answers, score(answers, labels, [f"test {place}" for place in range(len(images))])
 
 
-def evaluate_mnist_through(service: RemoteService, mnist: Mnist, mode: Mode = "auto") -> Scores:
-    """Scores on the test images, each sent as a PNG."""
-    probabilities, unread = service.classify((encode_png(grey) for grey in mnist.x_test), mode)
-    return score(probabilities, mnist.y_test, _test_names(mnist), unread=unread)
-
-
-def evaluate_folder_through(service: RemoteService, files: Sequence[LabelledFile], mode: Mode = "auto") -> Scores:
-    """Scores on the files of a folder, each sent as it is."""
-    contents, unread = _read(files)
-    answers, refused = service.classify(contents.values(), mode)
-    places = list(contents)
-    probabilities = np.full((len(files), CLASSES), np.nan)
-    probabilities[places] = answers
-    return _score_files(probabilities, files, unread | {places[at]: code for at, code in refused.items()})
-
-
-def _read(files: Sequence[LabelledFile]) -> tuple[dict[int, bytes], dict[int, str]]:
-    """The bytes of the files by place, and the reason for those that cannot be opened."""
-    contents, unread = {}, {}
-    for place, file in enumerate(files):
-        try:
-            contents[place] = file.path.read_bytes()
-        except OSError as error:
-            unread[place] = error.strerror or "cannot be opened"
-    return contents, unread
-
-
-def _score_files(probabilities: NDArray[np.float64], files: Sequence[LabelledFile], unread: dict[int, str]) -> Scores:
-    return score(
-        probabilities,
+def read_folder(reader: Reader, files: Sequence[LabelledFile], mode: Mode = "auto") -> tuple[Answers, Scores]:
+    """Of encoded images. One that cannot be read counts as wrong."""
+    answers = reader.read(contents([file.path for file in files]), mode)
+    scores = score(
+        answers,
         np.array([file.label for file in files], np.int64),
         [file.path.name for file in files],
-        unread=unread,
         tags=[file.tag for file in files],
+        groups=[file.group for file in files],
     )
+    return answers, scores
 
 
-def _test_names(mnist: Mnist) -> list[str]:
-    return [f"test {place}" for place in range(len(mnist.x_test))]
+def corrupted_accuracy(reader: Reader, images: Images, labels: Labels, mode: Mode = "auto") -> dict[str, float]:
+    """Accuracy by corruption, on the same images each time."""
+    return {
+        name: _accuracy(reader, corrupt(images, CORRUPTION_SEED), labels, mode) for name, corrupt in CORRUPTIONS.items()
+    }
+
+
+def contents(paths: Sequence[Path]) -> list[bytes | str]:
+    """The bytes of the files, or why one cannot be opened."""
+    return [_content(path) for path in paths]
+
+
+def _accuracy(reader: Reader, images: Images, labels: Labels, mode: Mode) -> float:
+    answers = reader.read([encode_png(grey) for grey in images], mode)
+    answered = np.array([place not in answers.unread for place in range(len(labels))], bool)
+    if not answered.any():
+        return 0.0
+    return accuracy(answers.probabilities[answered], labels[answered]) * float(answered.mean())
+
+
+def _content(path: Path) -> bytes | str:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return error.strerror or "cannot be opened"

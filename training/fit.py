@@ -31,7 +31,7 @@ from training.run_directory import (
     save_model,
     write_text,
 )
-from training.scoring import accuracy, nll
+from training.measures import accuracy, nll
 
 VALIDATION_BATCH = 1000
 

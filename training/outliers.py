@@ -44,13 +44,15 @@ def _sign(random: np.random.Generator) -> Alpha:
         return glyph.astype(np.float32)
     away = cv2.distanceTransform(1 - _skeleton(int(font), _SIGNS[sign]), cv2.DIST_L2, 3)
     pen_px = random.uniform(1.0, 9.0)
-    return np.clip(pen_px / 2 - away + 0.5, 0, 1).astype(np.float32)
+    written: Alpha = np.clip(pen_px / 2 - away + 0.5, 0, 1).astype(np.float32)
+    return written
 
 
 def _word(random: np.random.Generator) -> Alpha:
     letters = [_sign(random) for _ in range(random.integers(2, 5))]
     height = max(letter.shape[0] for letter in letters)
-    return np.hstack([np.pad(letter, ((height - letter.shape[0], 0), (0, 0))) for letter in letters])
+    word: Alpha = np.hstack([np.pad(letter, ((height - letter.shape[0], 0), (0, 0))) for letter in letters])
+    return word
 
 
 def _joined(random: np.random.Generator, digits: NDArray[np.uint8]) -> Alpha:
@@ -135,10 +137,11 @@ def _blot(random: np.random.Generator) -> Alpha:
         cv2.fillPoly(frame, [np.round(points).astype(np.int32)], 255, cv2.LINE_AA)
         points = points[:, ::-1] + random.normal(0, 6, 2)
     if random.random() < 0.5:  # with light on it
-        frame = np.maximum(frame * (0.5 + 0.5 * _noise(random, (64, 64), random.integers(3, 12))), 0).astype(np.uint8)
+        light = _noise(random, (64, 64), int(random.integers(3, 12)))
+        frame = np.maximum(frame * (0.5 + 0.5 * light), 0).astype(np.uint8)
     if random.random() < 0.3:
         frame[:, 30 : 30 + random.integers(2, 6)] = 0
-    return frame.astype(np.float32) / 255
+    return frame.astype(np.float32) / np.float32(255)
 
 
 def _texture(random: np.random.Generator) -> Alpha:

@@ -1,7 +1,8 @@
-"""Pictures: samples, learning curves, confusion, mistakes; figures in, one PNG out. Knows no model."""
+"""Pictures: samples, curves, confusion, reliability, risk, mistakes; figures in, one PNG out. Knows no model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from training.measures import ConfidenceBin
 from training.run_directory import EpochFigures
 from training.scoring import CLASSES, Mistake
 
@@ -18,7 +20,17 @@ INK = "#1f2933"
 TRAINING = "#9aa5b1"
 VALIDATION = "#0b69a3"
 GRID = "#e4e7eb"
+SERIES = (VALIDATION, "#c05621", "#2f855a")
 DPI = 110
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and the ink that was seen of it, both uint8 and dark on light, and what to write above."""
+
+    picture: NDArray[np.uint8]
+    ink: NDArray[np.uint8]
+    title: str
 
 
 def learning_curves(history: Sequence[EpochFigures], path: Path) -> None:
@@ -97,6 +109,65 @@ def mistakes(images: NDArray[np.uint8], worst: Sequence[Mistake], path: Path, *,
             axes.imshow(images[mistake.place], cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
             title = f"{mistake.label} read as {mistake.digit}\n{100 * mistake.confidence:.0f} %"
             axes.set_title(title, fontsize=8, color=INK)
+
+
+def reliability(sets: Mapping[str, Sequence[ConfidenceBin]], path: Path) -> None:
+    """Accuracy over confidence of each named set, the area of a point its share of the images; the diagonal is ideal."""
+    with _figure(path, 4.6, 4.2) as figure:
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=TRAINING, linewidth=1, linestyle="--", zorder=1)
+        for colour, (name, bins) in zip(SERIES, sets.items(), strict=False):
+            images = sum(each.images for each in bins)
+            axes.scatter(
+                [each.confidence for each in bins],
+                [each.accuracy for each in bins],
+                s=[12 + 120 * (each.images / images) ** 0.5 for each in bins],
+                color=colour,
+                alpha=0.75,
+                linewidths=0,
+                label=f"{name} ({images:,})",
+            )
+        _plain_axes(axes, "confidence", "accuracy")
+        axes.set_xlim(0, 1.03)
+        axes.set_ylim(-0.03, 1.05)
+        for handle in axes.legend(frameon=False, fontsize=9, loc="upper left").legend_handles:
+            if handle is not None:
+                handle.set_sizes([30])  # type: ignore[attr-defined]
+
+
+def risk_coverage(sets: Mapping[str, Sequence[float]], path: Path) -> None:
+    """The share that is wrong (%) over the share that is answered (%), the most confident first, of each named set."""
+    with _figure(path, 4.6, 3.4) as figure:
+        axes = figure.subplots()
+        for colour, (name, risks) in zip(SERIES, sets.items(), strict=False):
+            axes.plot(range(1, len(risks) + 1), [100 * risk for risk in risks], color=colour, label=name)
+        _plain_axes(axes, "answered, the most confident first (%)", "wrong among them (%)")
+        axes.set_xlim(0, 101)
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False, fontsize=9, loc="upper left")
+
+
+def pairs(shown: Sequence[Pair], path: Path, *, columns: int = 8) -> None:
+    """Each picture beside its ink, its title above."""
+    rows = max(1, -(-len(shown) // columns))
+    with _figure(path, 1.9 * columns, 1.5 * rows) as figure:
+        grid = figure.subplots(rows, 2 * columns, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for place, pair in enumerate(shown):
+            row, column = divmod(place, columns)
+            for axes, image in zip(grid[row, 2 * column : 2 * column + 2], (pair.picture, pair.ink), strict=True):
+                axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            grid[row, 2 * column].set_title(pair.title, fontsize=7, color=INK, loc="left")
+
+
+def _plain_axes(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label, fontsize=9, color=INK)
+    axes.set_ylabel(y_label, fontsize=9, color=INK)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8, colors=INK)
 
 
 def _bare(axes: Axes) -> None:

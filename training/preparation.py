@@ -59,7 +59,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 class EpochInputs:
-    """Model input and labels of the epochs of a training, each in its order; the next is made while one is learnt from."""
+    """Model input and labels, epoch by epoch, each in its order; the next is made while one is learnt from."""
 
     def __init__(self, grey: Grey, labels: Labels, recipe: Recipe, pool: ProcessPoolExecutor | None) -> None:
         self._grey = grey

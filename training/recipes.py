@@ -98,7 +98,7 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=0.02,
             average_momentum=0.998,
             batch_size=128,
-            epochs=75,
+            epochs=72,
         ),
     )
 }

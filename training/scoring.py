@@ -1,19 +1,33 @@
-"""Scores: probabilities and labels -> figures. Knows no model and no image.
+"""Scores: answers and labels -> figures. Knows no model and no image.
 
-A row of nan is an image without an answer: it counts as wrong, and has no likelihood.
+An image without an answer counts as wrong, and has no likelihood and no confidence.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-CLASSES = 10
+from training.answers import Answers
+from training.data import Labels
+from training.measures import (
+    ConfidenceBin,
+    auroc,
+    bootstrap_interval,
+    ece,
+    nll,
+    reliability,
+    risk_coverage,
+    threshold_accepting,
+    wilson_interval,
+)
 
-Probabilities = NDArray[np.float64]
-Labels = NDArray[np.int64]
+CLASSES = 10
+REAL_ACCEPTED = 0.98  # the share of the digits at hand that the second threshold for outliers accepts
+
+Interval = tuple[float, float]  # 95 %
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,7 @@ class Mistake:
     label: int
     digit: int
     confidence: float
+    rejection: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,26 +48,54 @@ class TagScore:
 
     images: int
     accuracy: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """The mean over groups of their accuracy: one hand that sent a hundred images counts as much as one that sent two."""
+
+    groups: int
+    accuracy: float
+    interval: Interval
+    lowest: float
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """``share`` accepted; ``wrong`` and ``accuracy`` of these. ``reasons``: counts of the rest."""
+
+    share: float
+    wrong: int
+    accuracy: float | None
+    reasons: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Scores:
     """All figures of one set of images.
 
-    ``nll``: mean over the answered, in nats, the loss with no smoothing. ``confusion``: counts (10, 10), row the
-    label, column the digit answered. ``precision``, ``recall``: by digit, None where nothing can be divided.
-    ``mistakes``: the most confident first. ``unread``: name -> reason.
+    ``nll``: mean over the answered, in nats, the loss with no smoothing; ``ece`` and ``reliability`` are theirs too.
+    ``confusion``: counts (10, 10), row the label, column the digit answered. ``precision``, ``recall``: by digit, None
+    where nothing can be divided. ``mistakes``: the most confident first. ``unread``: name -> reason.
+    ``risk_coverage``: 100 shares, see `training.measures`.
     """
 
     images: int
     accuracy: float
+    interval: Interval
     nll: float
+    ece: float
+    acceptance: Acceptance | None
+    tags: dict[str, TagScore]
+    groups: GroupScore | None
     precision: list[float | None]
     recall: list[float | None]
     confusion: list[list[int]]
+    reliability: list[ConfidenceBin]
+    risk_coverage: list[float]
     mistakes: list[Mistake]
     unread: dict[str, str]
-    tags: dict[str, TagScore]
 
     @property
     def wrong(self) -> int:
@@ -60,62 +103,115 @@ class Scores:
         return len(self.mistakes) + len(self.unread)
 
 
+@dataclass(frozen=True)
+class RejectionScores:
+    """How pictures fared that should be rejected.
+
+    ``accepted``: their share as served. ``auroc``: of the outlier score against the digits measured beside them.
+    ``accepted_beside``: their share at the threshold that accepts `REAL_ACCEPTED` of these digits.
+    """
+
+    images: int
+    accepted: float | None
+    interval: Interval
+    reasons: dict[str, int]
+    auroc: float | None
+    accepted_beside: float | None
+
+
 def score(
-    probabilities: Probabilities,
+    answers: Answers,
     labels: Labels,
     names: Sequence[str],
     *,
-    unread: Mapping[int, str] | None = None,
-    tags: Sequence[str] | None = None,
+    tags: Sequence[str] = (),
+    groups: Sequence[str] = (),
 ) -> Scores:
-    """The figures of (n, 10) probabilities and n labels.
-
-    ``unread``: place -> reason, of the rows of nan. ``tags``: one a image, empty for none.
-    """
-    unread = unread or {}
-    answered = np.array([place not in unread for place in range(len(labels))], bool)
-    digits = np.where(answered, np.nan_to_num(probabilities).argmax(axis=1), -1)
+    """The figures of n answers and n labels. ``tags``, ``groups``: one an image, empty for none."""
+    answered = np.array([place not in answers.unread for place in range(len(labels))], bool)
+    probabilities = np.nan_to_num(answers.probabilities)
+    digits = np.where(answered, probabilities.argmax(axis=1), -1)
+    confidences = probabilities.max(axis=1)
     right = digits == labels
     counts = np.zeros((CLASSES, CLASSES), np.int64)
     np.add.at(counts, (labels[answered], digits[answered]), 1)
     wrong = np.flatnonzero(answered & ~right)
-    confidences = probabilities.max(axis=1)
+    bins = reliability(confidences[answered], right[answered])
+    rejections = answers.rejections or [None] * len(labels)
     return Scores(
         images=len(labels),
         accuracy=float(right.mean()),
+        interval=wilson_interval(int(right.sum()), len(labels)),
         nll=nll(probabilities[answered], labels[answered]),
+        ece=ece(bins),
+        acceptance=_acceptance(answers.rejections, right),
+        tags={tag: _tag_score(of_tag) for tag, of_tag in _parts(right, tags).items()},
+        groups=_group_score(_parts(right, groups)),
         precision=_ratio(counts.diagonal(), counts.sum(axis=0)),
         recall=_ratio(counts.diagonal(), np.bincount(labels, minlength=CLASSES)),
         confusion=counts.tolist(),
+        reliability=bins,
+        risk_coverage=risk_coverage(confidences, right),
         mistakes=[
-            Mistake(names[place], int(place), int(labels[place]), int(digits[place]), float(confidences[place]))
+            Mistake(
+                names[place],
+                int(place),
+                int(labels[place]),
+                int(digits[place]),
+                float(confidences[place]),
+                rejections[place],
+            )
             for place in wrong[np.argsort(-confidences[wrong], kind="stable")]
         ],
-        unread={names[place]: reason for place, reason in unread.items()},
-        tags=_by_tag(right, tags or []),
+        unread={names[place]: reason for place, reason in answers.unread.items()},
     )
 
 
-def nll(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean negative log-likelihood of the labels, in nats; nan where there is none."""
-    if not len(labels):
-        return math.nan
-    likelihood = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean())
+def score_rejection(answers: Answers, digits: Answers) -> RejectionScores:
+    """The figures of pictures that should be rejected, beside the answers to digits that should not."""
+    images = len(answers.probabilities)
+    accepted = None if answers.rejections is None else answers.rejections.count(None)
+    area = beside = None
+    if answers.outlier_scores is not None and digits.outlier_scores is not None:
+        area = auroc(digits.outlier_scores, answers.outlier_scores)
+        beside = float((answers.outlier_scores <= threshold_accepting(digits.outlier_scores, REAL_ACCEPTED)).mean())
+    return RejectionScores(
+        images=images,
+        accepted=None if accepted is None else accepted / images,
+        interval=wilson_interval(accepted or 0, 0 if accepted is None else images),
+        reasons=dict(Counter(reason for reason in answers.rejections or [] if reason)),
+        auroc=area,
+        accepted_beside=beside,
+    )
 
 
-def accuracy(probabilities: Probabilities, labels: Labels) -> float:
-    """The share of labels that are the most probable digit."""
-    return float((probabilities.argmax(axis=1) == labels).mean())
+def _acceptance(rejections: list[str | None] | None, right: NDArray[np.bool_]) -> Acceptance | None:
+    if rejections is None:
+        return None
+    accepted = np.array([reason is None for reason in rejections], bool)
+    return Acceptance(
+        share=float(accepted.mean()),
+        wrong=int((accepted & ~right).sum()),
+        accuracy=float(right[accepted].mean()) if accepted.any() else None,
+        reasons=dict(Counter(reason for reason in rejections if reason)),
+    )
 
 
-def _by_tag(right: NDArray[np.bool_], tags: Sequence[str]) -> dict[str, TagScore]:
-    column = np.array(tags, str)
-    return {
-        str(tag): TagScore(int((column == tag).sum()), float(right[column == tag].mean()))
-        for tag in np.unique(column)
-        if tag
-    }
+def _parts(right: NDArray[np.bool_], column: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """What was read rightly, by the value in the column."""
+    values = np.array(column, str)
+    return {str(value): right[values == value] for value in np.unique(values) if value}
+
+
+def _tag_score(right: NDArray[np.bool_]) -> TagScore:
+    return TagScore(len(right), float(right.mean()), wilson_interval(int(right.sum()), len(right)))
+
+
+def _group_score(groups: dict[str, NDArray[np.bool_]]) -> GroupScore | None:
+    if not groups:
+        return None
+    shares = [float(right.mean()) for right in groups.values()]
+    return GroupScore(len(shares), float(np.mean(shares)), bootstrap_interval(shares), min(shares))
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> list[float | None]:

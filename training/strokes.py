@@ -36,7 +36,7 @@ def draw(strokes: Strokes, height_px: int, pen_px: float, smooth: bool = True) -
     lines = [np.round(((stroke - low) * scale + margin) * 2**_SUBPIXEL_BITS).astype(np.int32) for stroke in strokes]
     how = cv2.LINE_AA if smooth else cv2.LINE_8
     cv2.polylines(frame, lines, False, 255, max(1, round(pen_px)), how, _SUBPIXEL_BITS)
-    return frame.astype(np.float32) / 255
+    return frame.astype(np.float32) / np.float32(255)
 
 
 def curve(*points: tuple[float, float], corners: bool = False) -> Points:
@@ -65,7 +65,7 @@ def arc(centre: tuple[float, float], radius: tuple[float, float], start: float, 
 def _hand(strokes: Strokes, random: np.random.Generator) -> Strokes:
     """The same strokes in another hand: slanted, turned, squeezed, bent a little."""
     shear, angle = random.normal(0, 0.18), random.normal(0, np.radians(6))
-    squeeze = random.uniform(0.45, 0.95)
+    squeeze = random.uniform(0.45, 1.1)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = turn @ np.array([[squeeze, -shear], [0, 1]])
     waves = random.uniform(1.5, 5, (2, 2))
@@ -124,7 +124,14 @@ def _three(random: np.random.Generator) -> Strokes:
 def _four(random: np.random.Generator) -> Strokes:
     bar, stem = random.uniform(0.5, 0.75), random.uniform(0.55, 0.8)
     reach = random.uniform(0.85, 1.1)
-    if random.random() < 0.5:  # closed
+    kind = random.random()
+    if kind < 0.07:  # one stroke, like lightning
+        top = (random.uniform(0.45, 0.9), 0.0)
+        foot = (stem - random.uniform(0.0, 0.25), 1.0)
+        return [
+            curve(top, (random.uniform(0.0, 0.15), bar), (reach, bar + random.uniform(-0.1, 0.05)), foot, corners=True)
+        ]
+    if kind < 0.5:  # closed
         return [
             curve(
                 (stem, 0.0), (random.uniform(0.0, 0.12), bar), (reach, bar + random.uniform(-0.06, 0.03)), corners=True
@@ -144,6 +151,9 @@ def _four(random: np.random.Generator) -> Strokes:
 
 def _five(random: np.random.Generator) -> Strokes:
     shoulder = random.uniform(0.36, 0.5)
+    if random.random() < 0.12:  # one stroke, like an S with a corner
+        top = (random.uniform(0.75, 1.0), random.uniform(0.0, 0.08))
+        return [curve(top, (0.3, 0.04), (0.2, shoulder), (0.6, shoulder), (0.88, 0.7), (0.5, 1.0), (0.02, 0.93))]
     neck = (random.uniform(0.12, 0.25), shoulder)
     belly = curve(
         neck, (0.5, shoulder - 0.08), (0.88, random.uniform(0.58, 0.7)), (0.65, 0.97), (0.05, random.uniform(0.85, 1.0))
@@ -190,7 +200,7 @@ def _eight(random: np.random.Generator) -> Strokes:
             arc((0.5, waist / 2), (top, waist / 2), start, start + 365),
             arc((0.5, (1 + waist) / 2), (bottom, (1 - waist) / 2), start, start + 365),
         ]
-    open_top = random.uniform(-0.02, 0.12)
+    open_top = random.uniform(-0.02, 0.18)
     return [
         curve(
             (0.5 + top, 0.12 + open_top), (0.5, 0.0), (0.5 - top, waist / 2), (0.5, waist), (0.5 + bottom, 0.76),
@@ -209,6 +219,8 @@ def _nine(random: np.random.Generator) -> Strokes:
         tail = curve(start, (right - random.uniform(-0.02, 0.25), 1.0))
     elif kind < 0.7:
         tail = curve(start, (right, 0.7), (right - 0.15, 0.95), (random.uniform(0.1, 0.4), 1.0))
+    elif kind < 0.85:  # along the line
+        tail = curve(start, (right, 0.72), (0.6, 0.98), (random.uniform(-0.1, 0.15), random.uniform(0.95, 1.02)))
     else:  # a hook, as in a handwritten g
         tail = curve(start, (right, 0.8), (0.5, 1.0), (0.08, random.uniform(0.78, 0.92)))
     return [ring, tail]

@@ -1,20 +1,36 @@
 """Scores as tables on the terminal."""
 
+from collections.abc import Mapping, Sequence
+
 from rich.console import Console
 from rich.table import Table
 
-from training.scoring import Scores
+from training.scoring import Interval, RejectionScores, Scores
+from training.thresholds import Choice
 
 MISTAKES = 10
 
 
 def show_scores(scores: Scores, console: Console) -> None:
     """Print every figure: the whole, by digit, by tag, the confusion, the worst mistakes, what was not read."""
-    console.print(
-        f"{scores.images} images   accuracy {_percent(scores.accuracy)} %   loss {scores.nll:.4f}   "
+    _say(
+        console,
+        f"{scores.images} images   accuracy {_percent(scores.accuracy)} % {_interval(scores.interval)}   "
+        f"loss {scores.nll:.4f}   ece {_percent(scores.ece)} %   "
         f"wrong {scores.wrong}, of which unread {len(scores.unread)}",
-        highlight=False,
     )
+    if groups := scores.groups:
+        _say(
+            console,
+            f"mean of {groups.groups} groups {_percent(groups.accuracy)} % {_interval(groups.interval)}   "
+            f"lowest group {_percent(groups.lowest)} %",
+        )
+    if acceptance := scores.acceptance:
+        _say(
+            console,
+            f"accepted {_percent(acceptance.share)} %, of which right {_percent(acceptance.accuracy)} % "
+            f"(wrong {acceptance.wrong}){_reasons(acceptance.reasons)}",
+        )
     console.print(_digits(scores))
     console.print(_confusion(scores))
     if scores.tags:
@@ -23,6 +39,56 @@ def show_scores(scores: Scores, console: Console) -> None:
         console.print(_mistakes(scores))
     if scores.unread:
         console.print(_unread(scores))
+
+
+def show_rejection(what: str, scores: RejectionScores, console: Console) -> None:
+    """Print how pictures fared that should be rejected."""
+    accepted = (
+        f"accepted {_percent(scores.accepted)} % {_interval(scores.interval)}" if scores.accepted is not None else ""
+    )
+    _say(console, f"{scores.images} {what}   {accepted}{_reasons(scores.reasons)}")
+    if scores.auroc is None:
+        _say(console, "  AUROC is left out: the scores of accepted answers are not told")
+    else:
+        _say(
+            console,
+            f"  AUROC of the outlier score {scores.auroc:.4f}   at the threshold that accepts 98 % of the digits above: "
+            f"accepted {_percent(scores.accepted_beside)} %",
+        )
+
+
+def show_corruptions(accuracies: Mapping[str, float], console: Console) -> None:
+    """Print the accuracy by corruption, and the mean."""
+    table = _table("MNIST-C, drawn anew", "corruption", "accuracy %")
+    for name, accuracy in accuracies.items():
+        table.add_row(name.replace("_", " "), _percent(accuracy))
+    table.add_row("mean", _percent(sum(accuracies.values()) / len(accuracies)))
+    console.print(table)
+
+
+def show_choices(choices: Sequence[Choice], console: Console) -> None:
+    """Print what each pair of thresholds accepts."""
+    table = _table(
+        "thresholds",
+        "validation accepted %",
+        "not_a_digit",
+        "low_confidence",
+        "digits accepted %",
+        "right of these %",
+        "wrong",
+        "outliers accepted %",
+    )
+    for choice in choices:
+        table.add_row(
+            _percent(choice.validation_accepted),
+            f"{choice.not_a_digit:.2f}",
+            f"{choice.low_confidence:g}",
+            _percent(choice.digits_accepted),
+            _percent(choice.accuracy),
+            str(choice.wrong),
+            _percent(choice.outliers_accepted),
+        )
+    console.print(table)
 
 
 def _digits(scores: Scores) -> Table:
@@ -43,16 +109,22 @@ def _confusion(scores: Scores) -> Table:
 
 
 def _tags(scores: Scores) -> Table:
-    table = _table("by tag", "tag", "images", "accuracy %")
+    table = _table("by tag", "tag", "images", "accuracy %", "95 %")
     for tag, of_tag in scores.tags.items():
-        table.add_row(tag, str(of_tag.images), _percent(of_tag.accuracy))
+        table.add_row(tag, str(of_tag.images), _percent(of_tag.accuracy), _interval(of_tag.interval))
     return table
 
 
 def _mistakes(scores: Scores) -> Table:
-    table = _table("the most confident mistakes", "image", "label", "answer", "confidence %")
+    table = _table("the most confident mistakes", "image", "label", "answer", "confidence %", "rejected as")
     for mistake in scores.mistakes[:MISTAKES]:
-        table.add_row(mistake.name, str(mistake.label), str(mistake.digit), _percent(mistake.confidence))
+        table.add_row(
+            mistake.name,
+            str(mistake.label),
+            str(mistake.digit),
+            _percent(mistake.confidence),
+            mistake.rejection or "",
+        )
     return table
 
 
@@ -68,6 +140,20 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="right")
     return table
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _reasons(reasons: Mapping[str, int]) -> str:
+    return (
+        f"   rejected: {', '.join(f'{reason} {count}' for reason, count in sorted(reasons.items()))}" if reasons else ""
+    )
+
+
+def _interval(interval: Interval) -> str:
+    return f"({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
 
 
 def _percent(share: float | None) -> str:

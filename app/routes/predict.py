@@ -109,7 +109,8 @@ async def predict(
 ) -> Response:
     service: Service = request.app.state.service
     manifest = service.manifest
-    body = await read_body(request, request.app.state.settings.max_body_bytes)
+    settings: Settings = request.app.state.settings
+    body = await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
     data = image_in(request.headers.get("content-type", ""), body)
     result = await service.predict(data, preprocess, explain=explain)
     prediction = _prediction(result, manifest, top_k)
@@ -134,7 +135,7 @@ async def predict_batch(
     service: Service = request.app.state.service
     settings: Settings = request.app.state.settings
     manifest = service.manifest
-    body = await read_body(request, settings.max_body_bytes)
+    body = await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
     content_type = request.headers.get("content-type", "")
     files = [part for part in multipart(content_type, body) if part.field == b"files"]
     if not files:

@@ -1,0 +1,246 @@
+"""Where the digit is: on framed, ruled, shaded, dirty, pale and crowded sheets the strokes found are those of the pen."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from app.errors import NoInk
+from app.preprocessing import Preprocessed, find_ink, ink_from_grey, preprocess
+from app.segmentation import find_strokes
+from tests.drawings import Grey, difference, digit_drawn, encoded, enlarged, mnist_test, placed
+from tests.pictures import (
+    PAPER,
+    PEN,
+    box_of,
+    cut_out,
+    framed,
+    grainy,
+    lit,
+    on_nothing,
+    on_paper,
+    ruled,
+    shadowed,
+    side_by_side,
+    sloping_light,
+    speckled,
+    traced,
+    vignetted,
+)
+
+ALIKE = 0.4  # of the ink may differ: a stroke's edge, after scaling
+NEAR_PX = 10  # that a box may be off: faint ends of strokes
+BOTH = ["dark on light", "light on dark"]
+
+Picture = Callable[[Grey], Grey]
+
+
+def drawing(digit: int, number: int = 0) -> Grey:
+    return placed(enlarged(digit_drawn(digit, number), 160), (260, 220), 50, 30)
+
+
+def small(digit: int) -> Grey:
+    """A digit whose box is a twentieth of the sheet, off its middle."""
+    return placed(enlarged(digit_drawn(digit), 100), (320, 320), 170, 120)
+
+
+def on(picture: Grey, polarity: str) -> Grey:
+    return picture if polarity == "dark on light" else 255 - picture
+
+
+def assert_found(found: Preprocessed, drawn: Grey, polarity: str, *, alike: float = ALIKE) -> None:
+    """The ink is that of the drawing, the box is around it, the polarity is told."""
+    assert found.inverted == (polarity == "dark on light")
+    assert np.abs(np.subtract(found.ink_box, box_of(drawn))).max() <= NEAR_PX
+    assert difference(found.ink, ink_from_grey(drawn)) < alike
+
+
+SHEETS: dict[str, Picture] = {
+    "plain paper": on_paper,
+    "a black line along the edge": lambda drawn: framed(drawn, 0, 1),
+    "a thick black frame": lambda drawn: framed(drawn, 0, 4),
+    "a black margin": lambda drawn: framed(drawn, 0, 12),
+    "a white margin": lambda drawn: framed(drawn, 0, 6, level=255),
+    "a box around the digit": lambda drawn: framed(drawn, 10, 2),
+    "a thick box around the digit": lambda drawn: framed(drawn, 10, 5),
+    "a box near the digit": lambda drawn: framed(drawn, 20, 3),
+    "a soft shadow": lambda drawn: shadowed(drawn, 0.5, 40),
+    "a hard shadow": lambda drawn: shadowed(drawn, 0.5, 3),
+    "a slight shadow": lambda drawn: shadowed(drawn, 0.3),
+    "light from one corner": lambda drawn: sloping_light(drawn, 0.6),
+    "a vignette": lambda drawn: vignetted(drawn, 0.5),
+    "a deep vignette": lambda drawn: vignetted(drawn, 0.8),
+    "specks": lambda drawn: speckled(drawn, 20, 3),
+    "crumbs": lambda drawn: speckled(drawn, 8, 5),
+    "grain": lambda drawn: grainy(on_paper(drawn), 8),
+    "a pale pencil": lambda drawn: on_paper(drawn, 220, 190),
+    "a pale pencil in a shadow": lambda drawn: shadowed(drawn // 2, 0.3),
+}
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("sheet", SHEETS)
+def test_the_digit_is_found_whatever_it_is_drawn_on(sheet: str, polarity: str) -> None:
+    for digit in range(10):
+        drawn = drawing(digit)
+
+        assert_found(find_ink(on(SHEETS[sheet](drawn), polarity)), drawn, polarity)
+
+
+RULED: dict[str, Picture] = {
+    "ruled": lambda drawn: ruled(drawn, 40, 2, 150),
+    "ruled darkly": lambda drawn: ruled(drawn, 40, 2, 70),
+    "ruled, photographed askew": lambda drawn: ruled(drawn, 40, 2, 150, slope=0.02),
+    "squared": lambda drawn: ruled(drawn, 36, 2, 150, squared=True),
+    "squared, photographed askew": lambda drawn: ruled(drawn, 36, 2, 150, slope=0.015, squared=True),
+}
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("paper", RULED)
+def test_lines_of_the_paper_are_no_ink(paper: str, polarity: str) -> None:
+    """For all but three of twenty: where a stroke runs along a line, one is taken for the other."""
+    drawn = [drawing(digit, number) for digit in range(10) for number in (0, 1)]
+    found = [find_ink(on(RULED[paper](each), polarity)) for each in drawn]
+
+    assert {each.inverted for each in found} == {polarity == "dark on light"}
+    alike = [difference(ink.ink, ink_from_grey(each)) < ALIKE for ink, each in zip(found, drawn, strict=True)]
+    assert alike.count(True) >= 17
+
+
+@pytest.mark.parametrize("light", ["even", "shadow", "vignette", "boxed"])
+@pytest.mark.parametrize("polarity", BOTH)
+def test_a_digit_that_fills_a_twentieth_of_the_sheet_is_found(light: str, polarity: str) -> None:
+    sheets: dict[str, Picture] = {
+        "even": on_paper,
+        "shadow": lambda drawn: shadowed(drawn, 0.4),
+        "vignette": lambda drawn: vignetted(drawn, 0.6),
+        "boxed": lambda drawn: framed(drawn, 4, 3),
+    }
+    for digit in range(10):
+        drawn = small(digit)
+        _, _, width, height = box_of(drawn)
+        assert width * height <= 0.055 * drawn.size
+
+        assert_found(find_ink(on(sheets[light](drawn), polarity)), drawn, polarity)
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("side", ["top", "bottom", "left", "right", "top and left"])
+def test_a_digit_that_touches_the_border_is_whole_and_of_the_right_polarity(side: str, polarity: str) -> None:
+    for digit in range(10):
+        cut = cut_out(enlarged(digit_drawn(digit), 160))
+        room = [(0 if before in side else 50, 0 if after in side else 50) for before, after in _SIDES]
+        drawn = np.pad(cut, room)
+
+        assert_found(find_ink(on(on_paper(drawn), polarity)), drawn, polarity)
+
+
+_SIDES = (("top", "bottom"), ("left", "right"))
+
+
+def test_a_digit_cut_out_to_its_last_pixel_is_still_ink_on_paper() -> None:
+    for digit in range(10):
+        cut = cut_out(enlarged(digit_drawn(digit), 160))
+        found = find_ink(on_paper(cut))
+
+        assert found.inverted
+        assert difference(found.ink, ink_from_grey(np.pad(cut, 50))) < ALIKE
+
+
+@pytest.mark.parametrize("level", [180, 195])
+def test_pale_thin_strokes_on_a_sheet_of_three_megapixels_are_found(level: int) -> None:
+    """A pencil of six pixels, of little more contrast than the camera's grain."""
+    for digit in (0, 1, 2, 3, 4, 6, 9):
+        line = placed(traced(digit_drawn(digit), 560, 6), (2000, 1500), 600, 400)
+        found = find_ink(grainy(on_paper(line, 220, level), 3))
+
+        assert_found(found, line, "dark on light", alike=0.5)
+        assert found.ink.max() > 0.9
+
+
+@pytest.mark.parametrize("pen", [0, 200, 255])
+@pytest.mark.parametrize("hidden", [0, 128, 255])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_ink_on_a_transparent_ground_is_found_whatever_is_hidden_beneath(pen: int, hidden: int, kind: str) -> None:
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    for digit in (1, 4, 8):
+        drawn = drawing(digit)
+        found = preprocess(encoded(on_nothing(drawn, pen, hidden), kind, **options))
+
+        assert_found(found, drawn, "light on dark" if pen == 255 else "dark on light")
+
+
+def test_dirt_of_the_size_of_a_dot_is_left_out_wherever_it_lies() -> None:
+    drawn = drawing(4)
+    clean = find_ink(on_paper(drawn))
+
+    for seed in range(10):
+        assert find_ink(speckled(drawn, 6, 3, seed)).ink_box == clean.ink_box
+
+
+def test_strokes_that_do_not_touch_are_one_digit() -> None:
+    """A five whose bar stands apart, a four of two strokes."""
+    five = placed(enlarged(digit_drawn(5, 1), 160), (260, 220), 60, 30)
+    x, y, width, _ = box_of(five)
+    five[y - 22 : y - 12, x + width // 2 : x + width + 20] = 255
+
+    found = find_ink(on_paper(five))
+
+    assert found.digits == 1
+    assert np.abs(np.subtract(found.ink_box, box_of(five))).max() <= NEAR_PX
+
+
+# Several digits
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("first", range(10))
+def test_two_digits_side_by_side_are_two(first: int, polarity: str) -> None:
+    pairs = [on_paper(side_by_side([digit_drawn(first), digit_drawn(second)])) for second in range(10)]
+
+    assert {find_ink(on(pair, polarity)).digits for pair in pairs} == {2}
+
+
+@pytest.mark.parametrize("digits", [(1, 2, 3), (4, 5, 6), (7, 8, 9), (0, 0, 7)], ids=str)
+def test_three_digits_side_by_side_are_three(digits: tuple[int, ...]) -> None:
+    assert find_ink(on_paper(side_by_side([digit_drawn(digit) for digit in digits]))).digits == 3
+
+
+def test_one_digit_is_one() -> None:
+    for image in mnist_test()[0]:
+        assert find_ink(image).digits == 1
+        assert find_ink(on_paper(placed(enlarged(image, 160), (260, 220), 50, 30))).digits == 1
+
+
+def test_one_digit_among_specks_lines_or_shadows_is_one() -> None:
+    for sheet in (SHEETS | RULED).values():
+        assert find_ink(sheet(drawing(3))).digits == 1
+
+
+# What is no ink
+
+
+@pytest.mark.parametrize(
+    "paper",
+    [
+        lambda blank: lit(blank, np.full(blank.shape, PAPER, np.float64)),
+        lambda blank: framed(blank, 0, 4),
+        lambda blank: ruled(blank, 40, 2, 150),
+    ],
+    ids=["blank", "framed", "ruled"],
+)
+def test_paper_without_a_digit_has_no_ink(paper: Picture) -> None:
+    with pytest.raises(NoInk):
+        find_ink(paper(np.zeros((260, 220), np.uint8)))
+
+
+def test_what_is_found_is_a_part_of_the_picture_with_its_contrast() -> None:
+    found = find_strokes(on_paper(drawing(2)))
+
+    assert found.contrast.shape == found.strokes.shape
+    assert (found.contrast.dtype, found.strokes.dtype) == (np.uint8, np.uint8)
+    assert set(np.unique(found.strokes)) == {0, 1}
+    assert found.contrast.max() == PAPER - PEN
+    assert 0 < found.sure < PAPER - PEN
+    assert all(found.strokes.any(axis=axis)[[0, -1]].all() for axis in (0, 1))  # no row or column to spare
