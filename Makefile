@@ -6,12 +6,19 @@ PYTHON_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 RECIPE ?= compact
 DATA ?= $(wildcard ../shared/data/mnist.npz)
+# What a report measures beside MNIST; without them it says that they were not measured.
+IMAGES ?= $(wildcard ../shared/data/wild-dev)
+TAGS ?= $(if $(IMAGES),photo$(comma)paint$(comma)canvas$(comma)crop)
+OUTLIERS ?= $(wildcard ../shared/data/notdigit-dev)
+SEVERAL ?= $(wildcard ../shared/data/multi-dev)
+SEMEION ?= $(wildcard ../shared/data/semeion.npz)
+comma := ,
 DOCKER ?= docker
 IMAGE ?= digits
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check format train image test-image lock
+.PHONY: help serve test check format train report image test-image lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -35,6 +42,11 @@ train: .venv/.dev ## train RECIPE=compact on MNIST, downloaded or read from DATA
 	$(BIN)/python -m training fit --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
 	@echo "To serve this model: $(BIN)/python -m training export RUN, where RUN is the run directory named above."
 
+report: .venv/.dev ## measure models/ on DATA and on IMAGES, OUTLIERS, SEVERAL, SEMEION if given; write its card again
+	$(BIN)/python -m training report $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) \
+	  $(if $(TAGS),--only-tags $(TAGS)) $(if $(OUTLIERS),--outliers $(OUTLIERS)) \
+	  $(if $(SEVERAL),--several $(SEVERAL)) $(if $(SEMEION),--semeion $(SEMEION))
+
 image: ## build the container image with DOCKER=docker
 	$(DOCKER) build --tag $(IMAGE) \
 	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
@@ -46,6 +58,7 @@ test-image: .venv/.dev ## build the image, run it read-only and ask it for a pre
 lock: .venv/.dev ## pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade: at the newest versions)
 	$(LOCK) --extra dev --output-file requirements/dev.txt
 	$(LOCK) --extra keras --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	$(LOCK) --extra litert --constraint requirements/dev.txt --output-file requirements/litert.txt
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header $(LOCK_FLAGS)
 

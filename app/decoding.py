@@ -34,6 +34,7 @@ _REDUCED_FLAGS = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
+_BLOCK_PIXELS = 2**18
 _BLANK_RANGE = 16  # grey levels: a picture with less than this over white shows nothing
 _ORIENTATION = 0x0112  # EXIF's tag
 _METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # where Pillow finds it
@@ -164,12 +165,18 @@ def _to_grey(pixels: MatLike) -> Grey:
 
 def _composite(grey: Grey, alpha: Grey) -> Grey:
     """Over white, unless that shows nothing: a white stroke on a transparent ground goes over black."""
-    share = alpha.astype(np.float32) / 255
-    inked = grey * share
-    over_white = _uint8(inked + 255 * (1 - share) + 0.5)
-    if np.ptp(over_white) >= _BLANK_RANGE:
-        return over_white
-    return _uint8(inked + 0.5)
+    over_white = _over(grey, alpha, 255)
+    return over_white if np.ptp(over_white) >= _BLANK_RANGE else _over(grey, alpha, 0)
+
+
+def _over(grey: Grey, alpha: Grey, ground: int) -> Grey:
+    composite = np.empty_like(grey)
+    rows = max(1, _BLOCK_PIXELS // grey.shape[1])  # floats of 50 million pixels at once would be 800 MB
+    for top in range(0, len(grey), rows):
+        block = np.s_[top : top + rows]
+        share = alpha[block].astype(np.float32) / 255
+        composite[block] = grey[block] * share + ground * (1 - share) + 0.5
+    return composite
 
 
 def _orient(grey: Grey, header: Image.Image) -> Grey:

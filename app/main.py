@@ -19,7 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from app.engine import KerasEngine
+from app.engine import ENGINES
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
 from app.observability import RequestLog, start_logging
 from app.problems import problem_response
@@ -68,7 +68,9 @@ async def _load(app: FastAPI) -> None:
     started = time.monotonic()
     loader = ThreadPoolExecutor(1, thread_name_prefix="load")  # its own: at its end the loop waits for the shared ones
     try:
-        engine = await asyncio.get_running_loop().run_in_executor(loader, KerasEngine.load, settings.model_dir)
+        engine = await asyncio.get_running_loop().run_in_executor(
+            loader, ENGINES[settings.engine].load, settings.model_dir
+        )
     except Exception as error:  # noqa: BLE001 - without a model there is no service, whatever is wrong
         app.state.failure = str(error) if isinstance(error, ModelError) else f"the model cannot be loaded: {error!r}"
         os.kill(os.getpid(), signal.SIGTERM)  # the server stops as it does for anyone who asks
@@ -81,6 +83,7 @@ async def _load(app: FastAPI) -> None:
         extra={
             "fields": {
                 "model": f"{engine.manifest.name} {engine.manifest.version}",
+                "engine": settings.engine,
                 "parameters": engine.manifest.parameters,
                 "seconds": round(time.monotonic() - started, 2),
             }

@@ -9,6 +9,7 @@ from app.errors import ModelError
 
 MANIFEST = "digits.json"
 WEIGHTS = "digits.keras"
+LITE_WEIGHTS = "digits.tflite"
 
 
 class Thresholds(BaseModel):

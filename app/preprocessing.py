@@ -73,10 +73,10 @@ def ink_from_grey(grey: Grey, mode: Mode = "auto") -> Ink:
 
 def _plain(grey: Grey) -> Preprocessed:
     """The textbook way: light ink on dark is taken as given."""
-    if not grey.any():
-        raise NoInk("The image is black all over: draw a digit on it.")
     height, width = grey.shape
     small = cv2.resize(grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+    if not small.any():
+        raise NoInk("At 28x28 the image is black all over: draw a digit on it, or let `auto` find a small one.")
     ink = small.astype(np.float32)[:, :, None] / np.float32(255)
     return Preprocessed(ink, inverted=False, ink_box=(0, 0, width, height))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.batching import Answer, MicroBatcher
 from app.decision import Rejection, outlier_scores, probabilities, rejection
 from app.decoding import Encoded, decode, inspect
-from app.engine import KerasEngine
+from app.engine import Engine
 from app.errors import DeadlineExceeded, NotReady
 from app.manifest import Manifest
 from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded
@@ -64,7 +64,7 @@ class Service:
         self._batcher: MicroBatcher | None = None
         self._manifest: Manifest | None = None
 
-    def start(self, engine: KerasEngine) -> None:
+    def start(self, engine: Engine) -> None:
         """Take an engine that is warm. Called on the event loop."""
         self._batcher = MicroBatcher(
             engine.logits,

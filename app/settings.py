@@ -17,6 +17,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8000, ge=0, le=65535)
     model_dir: Path = Path("models")
+    engine: Literal["keras", "litert"] = "keras"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(10 * 2**20, ge=1)
     max_pixels: int = Field(MAX_PIXELS, ge=1)

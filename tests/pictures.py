@@ -59,7 +59,9 @@ def framed(drawing: Grey, inset_px: int, thickness_px: int, level: int = 30) -> 
     return picture
 
 
-def ruled(drawing: Grey, gap_px: int, thickness_px: int, level: int, slope: float = 0.0, *, squared: bool = False) -> Grey:
+def ruled(
+    drawing: Grey, gap_px: int, thickness_px: int, level: int, slope: float = 0.0, *, squared: bool = False
+) -> Grey:
     """With lines from edge to edge beneath the ink, ``slope`` pixels down for each to the right."""
     y, x = np.mgrid[: drawing.shape[0], : drawing.shape[1]]
     lines = (np.floor(y - slope * x).astype(int) + gap_px // 2) % gap_px < thickness_px

@@ -155,7 +155,7 @@ async def test_after_a_full_batch_the_next_ones_wait_for_company_again() -> None
 
 @pytest.mark.parametrize("rows", [0, 2, 4], ids=["none", "too few", "too many"])
 async def test_an_engine_that_gives_another_number_of_rows_answers_everyone_of_that_batch(rows: int) -> None:
-    async with batching(lambda batch: np.zeros((rows, 10), np.float32)) as batcher:
+    async with batching(lambda _: np.zeros((rows, 10), np.float32)) as batcher:
         answers = await asyncio.wait_for(
             asyncio.gather(*(batcher.submit(ink(number)) for number in range(3)), return_exceptions=True), WAIT_S
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.engine import BATCH_SIZES, KerasEngine
+from app.engine import KerasEngine
 from app.errors import ModelError
 from app.manifest import MANIFEST, WEIGHTS, Manifest, read_manifest, sha256_of, write_manifest
 from app.preprocessing import Mode, ink_from_grey
@@ -69,7 +69,7 @@ def test_any_number_of_inks_is_run_in_the_sizes_that_are_warm(
     ink = np.random.default_rng(0).random((count, 28, 28, 1), np.float32)
 
     assert np.array_equal(engine_of(run).logits(ink), ink[:, :10, 0, 0])
-    assert set(sizes) <= set(BATCH_SIZES)
+    assert set(sizes) <= set(KerasEngine.batch_sizes)
     assert sum(sizes) < 2 * max(1, count)
 
 

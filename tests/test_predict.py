@@ -3,8 +3,6 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx2
 import numpy as np
@@ -16,42 +14,13 @@ from app.errors import NotReady
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
+from tests.asking import WAIT_S, Run, assert_is_problem, service
 from tests.drawings import digit_drawn, encoded
-
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+from tests.pictures import side_by_side
 
 SEVEN = encoded(digit_drawn(7))
-WAIT_S = 10
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def service(engine: KerasEngine | None, **changed: Any) -> AsyncIterator[httpx2.AsyncClient]:  # noqa: ANN401
-    """A client of an app that serves ``engine``, or whose model is not loaded yet."""
-    app = create_app(Settings(**changed))
-    if engine is not None:
-        app.state.service.start(engine)
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    try:
-        async with httpx2.AsyncClient(transport=transport, base_url="http://digits", timeout=WAIT_S) as client:
-            yield client
-    finally:
-        app.state.service.close()
-
-
-def assert_is_problem(answer: httpx2.Response, status: int, code: str) -> None:
-    """Whole and consistent, and with nothing of ours in it that helps nobody."""
-    assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert set(problem) == {"type", "title", "status", "detail", "instance", "code", "request_id"}
-    assert problem["status"] == status
-    assert problem["request_id"] == answer.headers["x-request-id"]
-    assert problem["request_id"] in problem["instance"]
-    assert problem["title"]
-    assert problem["detail"]
-    assert not [word for word in ("Traceback", "app/", ".py", "site-packages", "OpenCV") if word in answer.text]
 
 
 async def test_the_answer_is_as_the_contract_says(seven: KerasEngine) -> None:
@@ -106,6 +75,38 @@ async def test_each_mode_gives_the_model_what_it_says(engine_of: Callable[[Run],
     assert seen == [1, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("none", "seven", "reason"),
+    [(0.0, 8.0, None), (30.0, 8.0, "not_a_digit"), (-30.0, 0.0, "low_confidence")],
+    ids=["a digit", "no digit", "a doubtful one"],
+)
+async def test_an_answer_that_is_not_accepted_says_why_and_gives_its_probabilities(
+    engine_of: Callable[[Run], KerasEngine], none: float, seven: float, reason: str | None
+) -> None:
+    logits = np.array([0, 0, 0, 0, 0, 0, 0, seven, 0, 0, none], np.float32)
+    async with service(engine_of(lambda ink: np.tile(logits, (len(ink), 1)))) as client:
+        answer = await client.post("/predict", content=SEVEN)
+
+    assert answer.status_code == httpx2.codes.OK
+    body = answer.json()
+    assert sum(body["probabilities"]) == pytest.approx(1, abs=1e-6)
+    assert body["accepted"] == (reason is None)
+    if reason is None:
+        assert body["rejection"] is None
+    else:
+        assert list(body["rejection"]) == ["reason", "score", "threshold"]
+        assert body["rejection"]["reason"] == reason
+
+
+async def test_two_digits_side_by_side_are_answered_and_not_accepted(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        both = encoded(side_by_side([digit_drawn(7), digit_drawn(4)]))
+        body = (await client.post("/predict", content=both)).json()
+
+    assert (body["digit"], body["accepted"]) == (7, False)
+    assert body["rejection"] == {"reason": "several_digits", "score": 2.0, "threshold": 1.0}
+
+
 async def test_the_time_of_each_stage_is_told(seven: KerasEngine) -> None:
     async with service(seven) as client:
         timing = (await client.post("/predict", content=SEVEN)).headers["server-timing"]
@@ -117,7 +118,17 @@ async def test_the_time_of_each_stage_is_told(seven: KerasEngine) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["top_k=0", "top_k=11", "top_k=99", "top_k=three", "top_k=", "top_k=2.5", "preprocess=magic", "preprocess="],
+    [
+        "top_k=0",
+        "top_k=11",
+        "top_k=99",
+        "top_k=three",
+        "top_k=",
+        "top_k=2.5",
+        "preprocess=magic",
+        "preprocess=",
+        "explain=2",
+    ],
 )
 async def test_a_parameter_out_of_its_range_is_invalid(seven: KerasEngine, query: str) -> None:
     async with service(seven) as client:
@@ -157,6 +168,18 @@ async def chunks(count: int, taken: list[int]) -> AsyncIterator[bytes]:
     for number in range(count):
         taken.append(number)
         yield bytes(1000)
+
+
+async def test_a_body_that_does_not_come_is_a_bad_request_and_the_connection_is_closed(seven: KerasEngine) -> None:
+    async def half_of_it() -> AsyncIterator[bytes]:
+        yield SEVEN[:100]
+        await asyncio.Event().wait()
+
+    async with service(seven, request_timeout_ms=50) as client:
+        answer = await client.post("/predict", content=half_of_it())
+
+    assert_is_problem(answer, 400, "bad_request")
+    assert answer.headers["connection"] == "close"
 
 
 async def test_a_body_that_says_it_is_too_large_is_refused_unread(seven: KerasEngine) -> None:

@@ -1,4 +1,4 @@
-"""Where the digit is: on framed, ruled, shaded, dirty, pale and crowded sheets the strokes found are those of the pen."""
+"""Where the digit is: on framed, ruled, shaded, dirty, pale and crowded sheets, what is found is the pen's."""
 
 from collections.abc import Callable
 
@@ -239,8 +239,9 @@ def test_what_is_found_is_a_part_of_the_picture_with_its_contrast() -> None:
     found = find_strokes(on_paper(drawing(2)))
 
     assert found.contrast.shape == found.strokes.shape
-    assert (found.contrast.dtype, found.strokes.dtype) == (np.uint8, np.uint8)
+    assert found.contrast.dtype == found.strokes.dtype == np.dtype(np.uint8)
     assert set(np.unique(found.strokes)) == {0, 1}
     assert found.contrast.max() == PAPER - PEN
     assert 0 < found.sure < PAPER - PEN
-    assert all(found.strokes.any(axis=axis)[[0, -1]].all() for axis in (0, 1))  # no row or column to spare
+    for edge in (found.strokes[0], found.strokes[-1], found.strokes[:, 0], found.strokes[:, -1]):
+        assert edge.any()  # no row or column to spare

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.drawings import (
     transparent,
     turned,
 )
+from tests.pictures import cut_out, framed, on_nothing, on_paper, ruled, shadowed, side_by_side, speckled, vignetted
 from tests.server import Process, running
 
 DIGITS = range(10)
@@ -47,6 +49,11 @@ def client(server: Process) -> Iterator[httpx2.Client]:
 def large(digit: int) -> Grey:
     """Dark on light, larger than the model sees, taller than wide."""
     return 255 - placed(enlarged(digit_drawn(digit), 160), (240, 200), 30, 25)
+
+
+def twentieth(digit: int) -> Grey:
+    """Light on dark, in a box that is a twentieth of the sheet."""
+    return placed(enlarged(digit_drawn(digit), 100), (320, 320), 170, 120)
 
 
 def image(digit: int) -> Image.Image:
@@ -80,6 +87,16 @@ DRAWN: dict[str, Callable[[int], bytes]] = {
     "poor JPEG": lambda digit: encoded(large(digit), "JPEG", quality=20),
     "photograph's size": lambda digit: encoded(large(digit).repeat(12, axis=0).repeat(12, axis=1), "JPEG"),
     "animation": lambda digit: encoded(large(digit), "GIF", save_all=True, append_images=[image((digit + 1) % 10)]),
+    "framed": lambda digit: encoded(framed(255 - large(digit), 0, 4)),
+    "in a box": lambda digit: encoded(framed(255 - large(digit), 8, 3)),
+    "on squared paper": lambda digit: encoded(ruled(255 - large(digit), 36, 2, 150, squared=True)),
+    "half in shadow": lambda digit: encoded(shadowed(255 - large(digit), 0.5), "JPEG"),
+    "in a vignette": lambda digit: encoded(vignetted(255 - large(digit), 0.7), "JPEG"),
+    "among specks": lambda digit: encoded(speckled(255 - large(digit), 15, 3)),
+    "cut out to its last pixel": lambda digit: encoded(on_paper(cut_out(255 - large(digit)))),
+    "a twentieth of the sheet": lambda digit: encoded(on_paper(twentieth(digit))),
+    "black on a transparency that hides black": lambda digit: encoded(on_nothing(255 - large(digit), 0, 0)),
+    "white on a transparency that hides white": lambda digit: encoded(on_nothing(255 - large(digit), 255, 255)),
 } | {f"large {kind}": lambda digit, kind=kind: encoded(large(digit), kind) for kind in FORMATS}
 
 TURNED = {
@@ -120,6 +137,63 @@ def test_the_textbook_way_reads_mnist_as_it_is(client: httpx2.Client) -> None:
     digits = [predicted(client, encoded(digit_drawn(digit)), preprocess="plain")["digit"] for digit in DIGITS]
 
     assert digits == list(DIGITS)
+
+
+def test_digits_that_are_clear_are_accepted(client: httpx2.Client) -> None:
+    answers = [predicted(client, encoded(image)) for image in mnist_test()[0]]
+
+    assert sum(answer["accepted"] for answer in answers) >= 194  # of 200
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (4, 7), (0, 8)])
+def test_several_digits_are_answered_and_not_accepted(client: httpx2.Client, first: int, second: int) -> None:
+    both = side_by_side([digit_drawn(first), digit_drawn(second)])
+
+    answer = predicted(client, encoded(on_paper(both)))
+
+    assert answer["digit"] in {first, second}
+    assert answer["rejection"]["reason"] == "several_digits"
+
+
+def test_what_is_no_digit_is_not_accepted(client: httpx2.Client) -> None:
+    """A grid, a disc, grain, a star of strokes."""
+    y, x = np.mgrid[-1:1:200j, -1:1:200j]
+    pictures = {
+        "a grid": (np.minimum(np.abs(x * 4 % 1 - 0.5), np.abs(y * 4 % 1 - 0.5)) < 0.08) & (np.hypot(x, y) < 0.9),
+        "a disc": np.hypot(x, y) < 0.6,
+        "grain": (np.random.default_rng(0).random(x.shape) < 0.5) & (np.maximum(abs(x), abs(y)) < 0.7),
+        "a star": (np.abs(np.sin(4 * np.arctan2(y, x))) * np.hypot(x, y) < 0.06) & (np.hypot(x, y) < 0.8),
+    }
+
+    rejected = {
+        name: predicted(client, encoded(np.where(ink, 20, 240).astype(np.uint8))) for name, ink in pictures.items()
+    }
+
+    assert [name for name, answer in rejected.items() if answer["accepted"]] == []
+
+
+def test_the_explanation_of_the_shipped_model_lies_on_the_ink(client: httpx2.Client) -> None:
+    answer = predicted(client, encoded(large(4)), explain="true")
+
+    shown = {
+        name: np.array(Image.open(BytesIO(base64.b64decode(answer["explanation"][name]))))
+        for name in ("input_png", "saliency_png")
+    }
+    assert answer["digit"] == 4
+    assert shown["input_png"].shape == shown["saliency_png"].shape == (28, 28)
+    assert shown["saliency_png"].max() == 255
+    assert shown["saliency_png"][shown["input_png"] > 0].mean() > shown["saliency_png"].mean()
+
+
+def test_a_batch_is_answered_as_its_images_are_alone(client: httpx2.Client) -> None:
+    contents = [encoded(large(digit)) for digit in DIGITS] + [b"no image"]
+    files = [("files", (f"{number}.png", content)) for number, content in enumerate(contents)]
+
+    entries = client.post("/predict/batch", files=files).json()["predictions"]
+
+    assert [entry["filename"] for entry in entries] == [f"{number}.png" for number in range(11)]
+    assert [entry["prediction"]["digit"] for entry in entries[:10]] == list(DIGITS)
+    assert entries[10]["error"]["code"] == "unsupported_media_type"
 
 
 def multipart(data: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 IMPORTS = {
     "app.__main__": {"app.main"},
     "app.batching": {"app.errors", "app.preprocessing"},
-    "app.decision": set[str](),
+    "app.decision": {"app.manifest"},
     "app.decoding": {"app.errors"},
     "app.engine": {"app.errors", "app.manifest", "app.preprocessing"},
     "app.errors": set[str](),
@@ -32,7 +32,17 @@ IMPORTS = {
     "app.preprocessing": {"app.decoding", "app.errors", "app.segmentation"},
     "app.problems": {"app.errors", "app.schemas"},
     "app.routes.operations": {"app.manifest", "app.schemas", "app.service"},
-    "app.routes.predict": {"app.preprocessing", "app.schemas", "app.service", "app.uploads"},
+    "app.routes.predict": {
+        "app.decoding",
+        "app.errors",
+        "app.manifest",
+        "app.preprocessing",
+        "app.problems",
+        "app.schemas",
+        "app.service",
+        "app.settings",
+        "app.uploads",
+    },
     "app.schemas": set[str](),
     "app.segmentation": {"app.decoding", "app.errors"},
     "app.service": {

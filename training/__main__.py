@@ -18,30 +18,13 @@ from app.preprocessing import Mode
 from training.answers import Reader
 from training.data import Mnist, load_mnist, read_arrays, read_labels, read_unlabelled
 from training.errors import TrainingError
+from training.options import Data, ImageFolder, ModelToMeasure, OnlyTags, OutlierFolder, SeveralFolder
 from training.recipes import find_recipe
 from training.tables import show_choices, show_corruptions, show_rejection, show_scores
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
-
-Data = Annotated[
-    Path | None,
-    typer.Option(help="MNIST as .npz, in the layout of keras.datasets.mnist; downloaded by default."),
-]
-
-ModelToMeasure = Annotated[Path, typer.Argument(help="A models directory, a run directory, or a .keras file of a run.")]
-ImageFolder = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="A folder with labels.csv (file,label; tag and group if you like).")
-]
-OnlyTags = Annotated[str | None, typer.Option(metavar="TAG,TAG", help="Only the images with one of these tags.")]
-OutlierFolder = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="A folder with labels.csv (file) of what is no digit; pure_negative=yes if told."),
-]
-SeveralFolder = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="A folder with labels.csv (file) of several digits in one picture.")
-]
 
 
 @app.callback()
@@ -100,8 +83,8 @@ def evaluate(
     """Measure a model on MNIST's test set or on a folder of images, and how it rejects what is no digit."""
     from training import evaluate as evaluation
     from training.classifier import load_classifier
+    from training.rejection import score_rejection
     from training.remote import RemoteService
-    from training.scoring import score_rejection
     from training.sheets import mistakes_sheet
 
     reader: Reader = load_classifier(model) if through_service is None else RemoteService(through_service)
@@ -126,7 +109,8 @@ def evaluate(
     for what, folder in (("outliers", outliers), ("several digits", several)):
         if folder is not None:
             rejected = reader.read(evaluation.contents(read_unlabelled(folder)), preprocess)
-            rejection = score_rejection(rejected, answers)
+            # several digits look like digits: the score is not what tells them
+            rejection = score_rejection(rejected, answers if folder is outliers else None)
             show_rejection(what, rejection, console)
             figures[what.replace(" ", "_")] = asdict(rejection)
     _write_json(json_file, figures)
@@ -142,14 +126,14 @@ def thresholds(
 ) -> None:
     """Show what each choice of thresholds would accept; those chosen are constants of training.export."""
     from training.classifier import load_classifier
-    from training.evaluate import contents
-    from training.thresholds import choices, read_validation
+    from training.evaluate import contents, read_validation
+    from training.thresholds import choices
 
     classifier = load_classifier(model)
     files = read_labels(images, _tags(only_tags))
     show_choices(
         choices(
-            read_validation(classifier, _mnist(data)),
+            read_validation(classifier, _mnist(data))[0],
             classifier.read(contents([file.path for file in files]), "auto"),
             np.array([file.label for file in files]),
             None if outliers is None else classifier.read(contents(read_unlabelled(outliers)), "auto"),
@@ -184,18 +168,19 @@ def report(
     semeion: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Semeion as .npz: x uint8 (n, 16, 16), y.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first of the test images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Corrupt only the first of the test images.")] = None,
 ) -> None:
-    """Measure the exported model on all data given, and write its card, its pictures and the figures of its manifest."""
+    """Measure the exported model on the data given, and write its card, its pictures and its figures."""
     from training import report as reporting
 
+    mnist = _mnist(data)
     sources = reporting.Sources(
-        mnist=_mnist(data).first_tests(limit),
+        mnist=mnist,
         files=[] if images is None else read_labels(images, _tags(only_tags)),
         outliers=[] if outliers is None else read_unlabelled(outliers),
         several=[] if several is None else read_unlabelled(several),
         semeion=None if semeion is None else read_arrays(semeion),
-        corruptions=True,
+        corrupted=len(mnist.x_test) if limit is None else limit,
     )
     figures = reporting.report(models, sources)
     show_scores(figures.test, console)
@@ -207,7 +192,7 @@ def sheets(
     out: Annotated[Path, typer.Option(help="The folder that the pictures are written into.")],
     data: Data = None,
 ) -> None:
-    """Draw contact sheets of what a model learns from: strokes, distortions, photographs, outliers, and what it sees."""
+    """Draw contact sheets of what a model learns from, and of the corruptions that it is measured on."""
     from training.sheets import drawn_sheets
 
     for path in drawn_sheets(_mnist(data), out):

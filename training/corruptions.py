@@ -7,6 +7,7 @@ which OpenCV thins otherwise than scikit-image at the same blur and thresholds.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ CENTRE = (SIDE_PX - 1) / 2
 
 
 def _shot_noise(frame: Frame, random: np.random.Generator) -> Frame:
-    return random.poisson(frame * 3) / 3
+    return np.asarray(random.poisson(frame * 3) / 3, np.float64)
 
 
 def _impulse_noise(frame: Frame, random: np.random.Generator) -> Frame:
@@ -85,7 +86,8 @@ def _stripe(frame: Frame, _: np.random.Generator) -> Frame:
 
 def _fog(frame: Frame, random: np.random.Generator) -> Frame:
     brightest = frame.max()
-    return (frame + 3 * _plasma(random, side=256, decay=1.4)[:SIDE_PX, :SIDE_PX]) * brightest / (brightest + 3)
+    fog = 3 * _plasma(random, side=256, decay=1.4)[:SIDE_PX, :SIDE_PX]
+    return np.asarray((frame + fog) * brightest / (brightest + 3), np.float64)
 
 
 def _spatter(frame: Frame, random: np.random.Generator) -> Frame:
@@ -115,7 +117,7 @@ def _zigzag(frame: Frame, random: np.random.Generator) -> Frame:
     turn = np.array([[np.cos(slope), -np.sin(slope)], [np.sin(slope), np.cos(slope)]])
     points = np.array(corners) @ turn.T + (left, start)
     drawn = frame
-    for (column, row), (to_column, to_row) in zip(points, points[1:], strict=False):
+    for (column, row), (to_column, to_row) in pairwise(points):
         drawn = np.minimum(drawn + _line(column, row, to_column, to_row), 1)
     return drawn
 
@@ -167,7 +169,7 @@ def _line(column: float, row: float, to_column: float, to_row: float) -> Frame:
     columns, rows = np.arange(SIDE_PX), np.arange(SIDE_PX)[:, np.newaxis]
     centre = row + (to_row - row) / (to_column - column) * (columns - column)
     away = np.minimum(np.abs(rows - centre) / 2.3, 1 - 1e-10)
-    line = np.clip(np.log1p(-away) + 1, 0, 1)
+    line: Frame = np.clip(np.log1p(-away) + 1, 0, 1)
     line[:, : int(np.floor(column))] = 0
     line[:, int(np.ceil(to_column)) :] = 0
     return line
@@ -189,8 +191,8 @@ def _plasma(random: np.random.Generator, side: int, decay: float) -> Frame:
         heights[half::step, ::step] = _wobbled(along_columns, wobble, random)
         step, wobble = half, wobble / decay
     heights -= heights.min()
-    return heights / heights.max()
+    return np.asarray(heights / heights.max(), np.float64)
 
 
 def _wobbled(sums: Frame, wobble: float, random: np.random.Generator) -> Frame:
-    return sums / 4 + wobble * random.uniform(-wobble, wobble, sums.shape)
+    return np.asarray(sums / 4 + wobble * random.uniform(-wobble, wobble, sums.shape), np.float64)

@@ -10,7 +10,8 @@ from app.preprocessing import Mode
 from training.answers import Answers, Reader
 from training.classifier import Classifier
 from training.corruptions import CORRUPTIONS
-from training.data import Images, LabelledFile, Labels, Mnist
+from training.data import Images, LabelledFile, Labels, Mnist, split
+from training.errors import RunError
 from training.measures import accuracy
 from training.scoring import Scores, score
 
@@ -20,6 +21,16 @@ CORRUPTION_SEED = 2019
 def read_mnist(reader: Reader, mnist: Mnist, mode: Mode = "auto") -> tuple[Answers, Scores]:
     """Of the test images, each encoded as PNG. A network that learnt its own input is shown that, not ``mode``."""
     return read_images(reader, mnist.x_test, mnist.y_test, mode)
+
+
+def read_validation(classifier: Classifier, mnist: Mnist) -> tuple[Answers, Scores]:
+    """Of the training images that an exported model was validated on. Raises RunError for one that was not exported."""
+    if classifier.manifest is None:
+        raise RunError("this asks for a model that was exported, and its manifest: give a models directory")
+    share = classifier.manifest.recipe["validation_share"]
+    assert isinstance(share, float)
+    _, held_out = split(len(mnist.x_train), share)
+    return read_images(classifier, mnist.x_train[held_out], mnist.y_train[held_out])
 
 
 def read_images(reader: Reader, images: Images, labels: Labels, mode: Mode = "auto") -> tuple[Answers, Scores]:

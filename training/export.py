@@ -1,4 +1,4 @@
-"""Export: a finished run -> models/: weights, manifest, card and pictures, calibrated and measured as served.
+"""Export: a finished run -> models/: weights, manifest and history, calibrated; the report of it on MNIST alone.
 
 Everything is made beside the target and moved into it at the end: an export that fails leaves the old model alone.
 """
@@ -19,22 +19,18 @@ from app.decision import outlier_scores, probabilities
 from app.engine import KerasEngine
 from app.manifest import MANIFEST, WEIGHTS, Manifest, Thresholds, sha256_of, write_manifest
 from app.preprocessing import VERSION
-from training import plots
 from training.architectures import CLASSES, multiply_adds
-from training.card import card
-from training.classifier import load_classifier
 from training.data import Mnist, split
 from training.errors import RunError
-from training.evaluate import evaluate_mnist
+from training.measures import nll
 from training.preparation import prepare
 from training.recipes import Recipe, read_recipe
-from training.run_directory import DATA, MODEL, RECIPE, read_environment, read_history, save_model
-from training.scoring import Scores, accuracy, nll
+from training.report import FIGURES, Sources, report
+from training.run_directory import DATA, HISTORY, MODEL, RECIPE, read_environment, save_model
+from training.scoring import Scores
+from training.thresholds import not_a_digit_threshold
 
-CARD = "card.md"
-FIGURES = "figures"
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
-MISTAKES = 24
 
 ACCEPTED = 0.998  # the share of validation digits that are not rejected as none
 LOW_CONFIDENCE = 0.6
@@ -106,33 +102,14 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
     labels = mnist.y_train[held_out]
     logits = KerasEngine.load(target).logits(prepare(mnist.x_train[held_out], "auto"))
     temperature = round(fit_temperature(logits, labels), 4)
-    not_a_digit = round(float(np.quantile(outlier_scores(logits), ACCEPTED)), 4)
-    thresholds = Thresholds(not_a_digit=max(not_a_digit, -30.0), low_confidence=LOW_CONFIDENCE)
+    not_a_digit = not_a_digit_threshold(outlier_scores(logits), ACCEPTED)
+    thresholds = Thresholds(not_a_digit=not_a_digit, low_confidence=LOW_CONFIDENCE)
     manifest = manifest.model_copy(update={"temperature": temperature, "thresholds": thresholds})
     write_manifest(manifest, target)
 
-    # Loaded again, from what was written: these figures are those of the model that is served.
-    scores = evaluate_mnist(load_classifier(target), mnist)
-    validated = probabilities(logits, temperature)
-    metrics = {
-        "test_accuracy": scores.accuracy,
-        "test_nll": scores.nll,
-        "validation_accuracy": accuracy(validated, labels),
-        "validation_nll": nll(validated, labels),
-    }
-    manifest = manifest.model_copy(update={"metrics": {name: round(value, 6) for name, value in metrics.items()}})
-    write_manifest(manifest, target)
-    _draw(run, target / FIGURES, scores, mnist)
-    (target / CARD).write_text(card(manifest, scores), encoding="utf-8")
-    return scores
-
-
-def _draw(run: Path, figures: Path, scores: Scores, mnist: Mnist) -> None:
-    figures.mkdir()
-    plots.samples(mnist.x_train, mnist.y_train, figures / "samples.png")
-    plots.learning_curves(read_history(run), figures / "curves.png")
-    plots.confusion(scores.confusion, figures / "confusion.png")
-    plots.mistakes(mnist.x_test, scores.mistakes[:MISTAKES], figures / "mistakes.png")
+    shutil.copyfile(run / HISTORY, target / HISTORY)
+    # Loaded again, from what was written: the figures are those of the model that is served.
+    return report(target, Sources(mnist)).test
 
 
 def _move(source: Path, target: Path) -> None:

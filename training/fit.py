@@ -17,6 +17,7 @@ from training import plots
 from training.architectures import ARCHITECTURES
 from training.data import Mnist, split
 from training.errors import RecipeError
+from training.measures import accuracy, nll
 from training.preparation import epoch_inputs, find_augmentation, prepare
 from training.progress import ProgressBar
 from training.recipes import Recipe
@@ -31,7 +32,6 @@ from training.run_directory import (
     save_model,
     write_text,
 )
-from training.measures import accuracy, nll
 
 VALIDATION_BATCH = 1000
 

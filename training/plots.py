@@ -112,7 +112,7 @@ def mistakes(images: NDArray[np.uint8], worst: Sequence[Mistake], path: Path, *,
 
 
 def reliability(sets: Mapping[str, Sequence[ConfidenceBin]], path: Path) -> None:
-    """Accuracy over confidence of each named set, the area of a point its share of the images; the diagonal is ideal."""
+    """Accuracy over confidence of each named set, larger points of more images; the diagonal is ideal."""
     with _figure(path, 4.6, 4.2) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=TRAINING, linewidth=1, linestyle="--", zorder=1)
@@ -130,7 +130,7 @@ def reliability(sets: Mapping[str, Sequence[ConfidenceBin]], path: Path) -> None
         _plain_axes(axes, "confidence", "accuracy")
         axes.set_xlim(0, 1.03)
         axes.set_ylim(-0.03, 1.05)
-        for handle in axes.legend(frameon=False, fontsize=9, loc="upper left").legend_handles:
+        for handle in axes.legend(frameon=False, fontsize=9, loc="lower right").legend_handles:
             if handle is not None:
                 handle.set_sizes([30])  # type: ignore[attr-defined]
 
@@ -142,7 +142,9 @@ def risk_coverage(sets: Mapping[str, Sequence[float]], path: Path) -> None:
         for colour, (name, risks) in zip(SERIES, sets.items(), strict=False):
             axes.plot(range(1, len(risks) + 1), [100 * risk for risk in risks], color=colour, label=name)
         _plain_axes(axes, "answered, the most confident first (%)", "wrong among them (%)")
-        axes.set_xlim(0, 101)
+        # most of the way nothing is wrong: what is left of the first mistakes is cut off
+        faultless = min(sum(risk == 0 for risk in risks) for risks in sets.values())
+        axes.set_xlim(max(0, faultless - 10), 100.5)
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False, fontsize=9, loc="upper left")
 

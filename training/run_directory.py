@@ -121,6 +121,15 @@ def write_history(path: Path, history: list[EpochFigures]) -> None:
     write_text(path, table.getvalue())
 
 
+def read_history_table(path: Path) -> list[EpochFigures]:
+    """The history in a file that `write_history` wrote."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        return [
+            EpochFigures(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
+            for row in csv.DictReader(lines)
+        ]
+
+
 def write_json(path: Path, value: JsonValue) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 

@@ -14,18 +14,15 @@ from training.answers import Answers
 from training.data import Labels
 from training.measures import (
     ConfidenceBin,
-    auroc,
     bootstrap_interval,
     ece,
     nll,
     reliability,
     risk_coverage,
-    threshold_accepting,
     wilson_interval,
 )
 
 CLASSES = 10
-REAL_ACCEPTED = 0.98  # the share of the digits at hand that the second threshold for outliers accepts
 
 Interval = tuple[float, float]  # 95 %
 
@@ -53,7 +50,7 @@ class TagScore:
 
 @dataclass(frozen=True)
 class GroupScore:
-    """The mean over groups of their accuracy: one hand that sent a hundred images counts as much as one that sent two."""
+    """The mean over groups of their accuracy: a hand that sent a hundred images counts no more than another."""
 
     groups: int
     accuracy: float
@@ -103,22 +100,6 @@ class Scores:
         return len(self.mistakes) + len(self.unread)
 
 
-@dataclass(frozen=True)
-class RejectionScores:
-    """How pictures fared that should be rejected.
-
-    ``accepted``: their share as served. ``auroc``: of the outlier score against the digits measured beside them.
-    ``accepted_beside``: their share at the threshold that accepts `REAL_ACCEPTED` of these digits.
-    """
-
-    images: int
-    accepted: float | None
-    interval: Interval
-    reasons: dict[str, int]
-    auroc: float | None
-    accepted_beside: float | None
-
-
 def score(
     answers: Answers,
     labels: Labels,
@@ -164,24 +145,6 @@ def score(
             for place in wrong[np.argsort(-confidences[wrong], kind="stable")]
         ],
         unread={names[place]: reason for place, reason in answers.unread.items()},
-    )
-
-
-def score_rejection(answers: Answers, digits: Answers) -> RejectionScores:
-    """The figures of pictures that should be rejected, beside the answers to digits that should not."""
-    images = len(answers.probabilities)
-    accepted = None if answers.rejections is None else answers.rejections.count(None)
-    area = beside = None
-    if answers.outlier_scores is not None and digits.outlier_scores is not None:
-        area = auroc(digits.outlier_scores, answers.outlier_scores)
-        beside = float((answers.outlier_scores <= threshold_accepting(digits.outlier_scores, REAL_ACCEPTED)).mean())
-    return RejectionScores(
-        images=images,
-        accepted=None if accepted is None else accepted / images,
-        interval=wilson_interval(accepted or 0, 0 if accepted is None else images),
-        reasons=dict(Counter(reason for reason in answers.rejections or [] if reason)),
-        auroc=area,
-        accepted_beside=beside,
     )
 
 

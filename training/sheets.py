@@ -1,11 +1,10 @@
-"""Contact sheets: the mistakes of a folder, what code draws, what distortions make of a drawing, what the model sees."""
+"""Contact sheets: the mistakes of a folder, what code draws, what distortions make of it, what the model sees."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from app.decoding import Grey, decode, inspect
 from app.errors import DigitsError, NoInk
@@ -13,11 +12,11 @@ from app.preprocessing import SIDE_PX, Mode, find_ink
 from training.augmentation import distort
 from training.corruptions import CORRUPTIONS
 from training.data import Mnist
-from training.drawings import photograph, warp
+from training.drawings import change_pen, photograph, warp
 from training.outliers import draw_outlier
 from training.plots import Pair, pairs
 from training.scoring import Scores
-from training.strokes import draw_digit
+from training.strokes import Alpha, draw_digit
 
 COLUMNS = 16
 TILE_PX = 44
@@ -65,12 +64,15 @@ def _strokes(_: Mnist, random: np.random.Generator) -> list[Grey]:
 
 
 def _distorted(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
-    """Each row: a test digit, then what warping makes of it."""
-    return [
-        _grey(drawing if column == 0 else warp(drawing, random))
-        for drawing in _digits(mnist)
-        for column in range(COLUMNS)
-    ]
+    """Each row: a test digit, then what warping makes of it, every other time with another pen."""
+    return [_grey(_distort(drawing, column, random)) for drawing in _digits(mnist) for column in range(COLUMNS)]
+
+
+def _distort(drawing: Alpha, column: int, random: np.random.Generator) -> Alpha:
+    warped = drawing if column == 0 else warp(drawing, random)
+    drawn = change_pen(warped, random) if column % 2 else warped
+    x, y, width, height = cv2.boundingRect((drawn > 0.1).astype(np.uint8))
+    return np.pad(drawn[y : y + height, x : x + width], 3)
 
 
 def _photographs(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
@@ -92,16 +94,16 @@ def _corruptions(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
     return [_WHITE - grey for corrupt in CORRUPTIONS.values() for grey in corrupt(digits, int(random.integers(2**31)))]
 
 
-def _digits(mnist: Mnist) -> list[NDArray[np.float32]]:
+def _digits(mnist: Mnist) -> list[Alpha]:
     """The first test image of each digit."""
     return [mnist.x_test[mnist.y_test == digit][0].astype(np.float32) / 255 for digit in range(10)]
 
 
-def _enlarged(drawing: NDArray[np.float32]) -> NDArray[np.float32]:
+def _enlarged(drawing: Alpha) -> Alpha:
     return np.clip(cv2.resize(drawing, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), 0, 1).astype(np.float32)
 
 
-def _grey(alpha: NDArray[np.float32]) -> Grey:
+def _grey(alpha: Alpha) -> Grey:
     """Dark on white."""
     return (_WHITE - np.clip(alpha, 0, 1) * _WHITE).astype(np.uint8)
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from training.scoring import Interval, RejectionScores, Scores
+from training.rejection import RejectionScores
+from training.scoring import Interval, Scores
 from training.thresholds import Choice
 
 MISTAKES = 10
@@ -47,12 +48,10 @@ def show_rejection(what: str, scores: RejectionScores, console: Console) -> None
         f"accepted {_percent(scores.accepted)} % {_interval(scores.interval)}" if scores.accepted is not None else ""
     )
     _say(console, f"{scores.images} {what}   {accepted}{_reasons(scores.reasons)}")
-    if scores.auroc is None:
-        _say(console, "  AUROC is left out: the scores of accepted answers are not told")
-    else:
+    if scores.auroc is not None:
         _say(
             console,
-            f"  AUROC of the outlier score {scores.auroc:.4f}   at the threshold that accepts 98 % of the digits above: "
+            f"  AUROC of the outlier score {scores.auroc:.4f}   at a threshold that accepts 98 % of the digits: "
             f"accepted {_percent(scores.accepted_beside)} %",
         )
 

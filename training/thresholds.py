@@ -7,10 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.answers import Answers
-from training.classifier import Classifier
-from training.data import Labels, Mnist, split
-from training.errors import RunError
-from training.evaluate import read_images
+from training.data import Labels
 from training.measures import threshold_accepting
 
 VALIDATION_ACCEPTED = (0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995)
@@ -38,16 +35,6 @@ class Choice:
 def not_a_digit_threshold(scores: NDArray[np.float64], share: float) -> float:
     """The outlier score up to which that share of validation digits, whose ``scores`` (n,) are given, is accepted."""
     return max(round(threshold_accepting(scores, share), 4), _OF_NO_ELEVENTH_LOGIT)
-
-
-def read_validation(classifier: Classifier, mnist: Mnist) -> Answers:
-    """The answers to the images that the model of a manifest was validated on. Raises RunError without a manifest."""
-    if classifier.manifest is None:
-        raise RunError("thresholds are those of an exported model: give a models directory")
-    share = classifier.manifest.recipe["validation_share"]
-    assert isinstance(share, float)
-    _, held_out = split(len(mnist.x_train), share)
-    return read_images(classifier, mnist.x_train[held_out], mnist.y_train[held_out])[0]
 
 
 def choices(validation: Answers, digits: Answers, labels: Labels, outliers: Answers | None) -> list[Choice]:
@@ -80,7 +67,7 @@ def _accepted(answers: Answers, threshold: float, low_confidence: float) -> NDAr
     assert answers.outlier_scores is not None
     single = np.array([reason != "several_digits" for reason in _reasons(answers)], bool)
     confidences = np.nan_to_num(answers.probabilities).max(axis=1)
-    return single & (answers.outlier_scores <= threshold) & (confidences >= low_confidence)
+    return np.asarray(single & (answers.outlier_scores <= threshold) & (confidences >= low_confidence))
 
 
 def _reasons(answers: Answers) -> Sequence[str | None]:

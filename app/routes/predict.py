@@ -85,6 +85,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     504: _error(504, "deadline_exceeded", "Deadline exceeded", "No answer within 10000 ms: send it again later."),
 }
 
+_BATCH_EXPLAINED_IN_FLIGHT = 4  # each takes about 80 places in the queue
+
 TopK = Annotated[int, Query(ge=1, le=10, description="How many entries `top` has.")]
 Preprocess = Annotated[
     Mode,
@@ -143,12 +145,15 @@ async def predict_batch(
     if len(files) > settings.max_images:
         raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
 
+    in_flight = asyncio.Semaphore(_BATCH_EXPLAINED_IN_FLIGHT if explain else settings.max_batch)
+
     async def answer(file: Part) -> BatchEntry:
         name = file.filename.decode("utf-8", "replace")
         try:
             if not file.data:
                 raise BadRequest("The file is empty.")
-            result = await service.predict(file.data, preprocess, explain=explain)
+            async with in_flight:  # leave room in the queue for others
+                result = await service.predict(file.data, preprocess, explain=explain)
         except DigitsError as error:
             found = problem(error, request.scope)
             return BatchEntry.model_construct(filename=name, prediction=None, error=found)

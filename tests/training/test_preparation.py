@@ -1,18 +1,17 @@
+import multiprocessing
 from dataclasses import replace
 
 import cv2
 import keras
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from app.preprocessing import ink_from_grey
-from training.augmentation import AUGMENTATIONS, Augmentation
+from training.augmentation import AUGMENTATIONS, NOT_A_DIGIT, distort
 from training.data import Mnist
 from training.errors import RecipeError
 from training.preparation import (
     EpochInputs,
-    distort_and_prepare,
     epoch_inputs,
     epoch_order,
     find_augmentation,
@@ -39,27 +38,6 @@ def test_a_blank_image_stays_blank() -> None:
     assert not prepare(np.zeros((1, 28, 28), np.uint8), "auto").any()
 
 
-def test_drawings_are_distorted_before_preprocessing_and_strokes_after_it(mnist: Mnist) -> None:
-    augmentation = Augmentation(drawings=lambda grey, _: 255 - grey, strokes=lambda ink, _: np.sqrt(ink))
-    ink = distort_and_prepare(mnist.x_test[:5], "unit", augmentation, [0, 0])
-    assert np.allclose(ink, np.sqrt(prepare(255 - mnist.x_test[:5], "unit")))
-
-
-def test_drawings_and_strokes_get_different_seeds(mnist: Mnist) -> None:
-    seeds = []
-
-    def note_drawings(grey: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        seeds.append(seed)
-        return grey
-
-    def note_strokes(ink: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-        seeds.append(seed)
-        return ink
-
-    distort_and_prepare(mnist.x_test[:5], "unit", Augmentation(note_drawings, note_strokes), [0, 0])
-    assert len(set(seeds)) == 2
-
-
 def test_the_order_differs_by_epoch_and_by_seed() -> None:
     orders = [tuple(epoch_order(100, seed, epoch)) for seed in range(3) for epoch in range(3)]
     assert len(set(orders)) == 9
@@ -68,14 +46,17 @@ def test_the_order_differs_by_epoch_and_by_seed() -> None:
 
 def test_inputs_without_augmentation_are_the_images_in_the_order_of_the_epoch(mnist: Mnist) -> None:
     recipe = RECIPES["yalcin"]
-    with epoch_inputs(mnist.x_train, recipe) as inputs:
+    with epoch_inputs(mnist.x_train, mnist.y_train, recipe) as inputs:
         order = epoch_order(len(mnist.x_train), recipe.seed, 3)
-        assert np.array_equal(inputs.of(3), prepare(mnist.x_train[order], "unit"))
+        ink, labels = inputs.of(3)
+    assert np.array_equal(ink, prepare(mnist.x_train[order], "unit"))
+    assert np.array_equal(labels, mnist.y_train[order])
 
 
-def _epochs(mnist: Mnist, recipe: Recipe, epochs: list[int], workers: int) -> list[bytes]:
-    with epoch_inputs(mnist.x_train, recipe, workers) as inputs:
-        return [inputs.of(epoch).tobytes() for epoch in epochs]
+def _epochs(mnist: Mnist, recipe: Recipe, epochs: list[int], workers: int) -> list[tuple[bytes, bytes]]:
+    with epoch_inputs(mnist.x_train, mnist.y_train, recipe, workers) as inputs:
+        made = [inputs.of(epoch) for epoch in epochs]
+    return [(ink.tobytes(), labels.tobytes()) for ink, labels in made]
 
 
 def test_inputs_do_not_depend_on_the_number_of_workers_or_the_epoch_begun_with(mnist: Mnist, recipe: Recipe) -> None:
@@ -85,10 +66,20 @@ def test_inputs_do_not_depend_on_the_number_of_workers_or_the_epoch_begun_with(m
     assert len(set(in_a_row)) == 3
 
 
+def test_inputs_and_labels_of_an_epoch_belong_together(mnist: Mnist, recipe: Recipe) -> None:
+    with epoch_inputs(mnist.x_train, mnist.y_train, recipe, workers=1) as inputs:
+        ink, labels = inputs.of(0)
+    order = epoch_order(len(mnist.x_train), recipe.seed, 0)
+    assert ink.shape == (600, 28, 28, 1)
+    kept = labels != NOT_A_DIGIT
+    assert np.array_equal(labels[kept], mnist.y_train[order][kept])
+
+
 def test_workers_are_not_started_where_nothing_is_distorted(mnist: Mnist) -> None:
-    with epoch_inputs(mnist.x_train, replace(RECIPES["compact"], augmentation=None)) as inputs:
+    with epoch_inputs(mnist.x_train, mnist.y_train, replace(RECIPES["compact"], augmentation=None)) as inputs:
         assert isinstance(inputs, EpochInputs)
-        assert inputs.of(0).shape == (600, 28, 28, 1)
+        assert inputs.of(0)[0].shape == (600, 28, 28, 1)
+        assert not multiprocessing.active_children()
 
 
 def test_an_unknown_augmentation_is_answered_with_the_known_ones() -> None:
@@ -97,11 +88,10 @@ def test_an_unknown_augmentation_is_answered_with_the_known_ones() -> None:
 
 
 def test_opencv_distorts_the_same_on_one_thread_as_on_many(mnist: Mnist) -> None:
-    strokes = AUGMENTATIONS["strokes"]
     threads = cv2.getNumThreads()
-    many = distort_and_prepare(mnist.x_train[:50], "auto", strokes, [1])
+    many, _ = distort(mnist.x_train[:50], mnist.y_train[:50], 1)
     cv2.setNumThreads(1)
     try:
-        assert np.array_equal(distort_and_prepare(mnist.x_train[:50], "auto", strokes, [1]), many)
+        assert np.array_equal(distort(mnist.x_train[:50], mnist.y_train[:50], 1)[0], many)
     finally:
         cv2.setNumThreads(threads)

@@ -1,0 +1,45 @@
+"""An app around a stand-in for the model, asked without a network, and what every one of its errors has to be."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+
+from app.engine import KerasEngine
+from app.main import create_app
+from app.settings import Settings
+
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+WAIT_S = 10  # for what comes at once unless something is broken
+
+
+@asynccontextmanager
+async def service(engine: KerasEngine | None, **changed: Any) -> AsyncIterator[httpx2.AsyncClient]:  # noqa: ANN401
+    """A client of an app that serves ``engine``, or whose model is not loaded yet."""
+    app = create_app(Settings(**changed))
+    if engine is not None:
+        app.state.service.start(engine)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    try:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://digits", timeout=WAIT_S) as client:
+            yield client
+    finally:
+        app.state.service.close()
+
+
+def assert_is_problem(answer: httpx2.Response, status: int, code: str) -> None:
+    """Whole and consistent, and with nothing of ours in it that helps nobody."""
+    assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert set(problem) == {"type", "title", "status", "detail", "instance", "code", "request_id"}
+    assert problem["status"] == status
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["request_id"] in problem["instance"]
+    assert problem["title"]
+    assert problem["detail"]
+    assert not [word for word in ("Traceback", "app/", ".py", "site-packages", "OpenCV") if word in answer.text]
