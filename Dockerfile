@@ -1,31 +1,34 @@
-FROM python:3.13-slim AS environment
+FROM python:3.13-slim AS tools
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/venv
+
+
+FROM tools AS keras-environment
 COPY requirements/runtime.txt /tmp/runtime.txt
 # TensorFlow's C++ headers and libclang, 330 MB, serve those who compile kernels of their own.
 RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/runtime.txt \
  && rm -r /opt/venv/lib/python3.13/site-packages/tensorflow/include /opt/venv/lib/python3.13/site-packages/clang
 
 
-FROM environment AS application
+FROM tools AS litert-environment
+COPY requirements/litert.txt /tmp/litert.txt
+RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/litert.txt
+
+
+FROM tools AS application
 COPY app /srv/app
 # The root filesystem may be read-only, so the bytecode is made now; unchecked: nobody edits a source in an image.
 RUN python -m compileall -q --invalidation-mode unchecked-hash /srv/app
 
 
-FROM python:3.13-slim AS keras
+FROM python:3.13-slim AS service
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     DIGITS_HOST=0.0.0.0 \
     DIGITS_PORT=8000
-# TensorFlow does not even import without a directory for temporary files: this one a read-only container has too.
-ENV TMPDIR=/dev/shm
 WORKDIR /srv
-COPY --from=environment /opt/venv /opt/venv
-COPY --from=application /srv/app app
-COPY models models
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
@@ -42,3 +45,19 @@ LABEL org.opencontainers.image.title="digits" \
       org.opencontainers.image.version=$VERSION \
       org.opencontainers.image.revision=$REVISION \
       org.opencontainers.image.created=$CREATED
+
+
+FROM service AS slim
+ENV DIGITS_ENGINE=litert
+COPY --from=litert-environment /opt/venv /opt/venv
+COPY --from=application /srv/app app
+COPY models models
+
+
+# The last, and so the one that is built unless another is named.
+FROM service AS keras
+# TensorFlow does not even import without a directory for temporary files: this one a read-only container has too.
+ENV TMPDIR=/dev/shm
+COPY --from=keras-environment /opt/venv /opt/venv
+COPY --from=application /srv/app app
+COPY models models

@@ -65,10 +65,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Decoded:
-    """``grey``: uint8 (height, width), oriented. ``reduction``: sides of the original over sides of ``grey``."""
+    """``grey``: uint8, oriented, perhaps reduced. ``width``, ``height``: of the original, oriented, in pixels."""
 
     grey: Grey
-    reduction: int
+    width: int
+    height: int
 
 
 def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
@@ -90,7 +91,6 @@ def decode(image: Encoded) -> Decoded:
     Raises UndecodableImage.
     """
     header = image.header
-    reduction = 1
     try:
         if image.kind == "PNG" and not _chunks_fit(image.data):
             raise ValueError("a chunk is longer than the file")
@@ -99,13 +99,13 @@ def decode(image: Encoded) -> Decoded:
         elif header.mode == "LA" and image.kind == "TIFF":  # whose transparency OpenCV would leave out
             grey = _composite(*(np.array(band) for band in header.split()))
         elif image.kind == "JPEG":  # never transparent, and turned upright by OpenCV itself
-            reduction = _reduction(image.width, image.height)
-            grey = _uint8(_imdecode(image.data, _REDUCED_FLAGS[reduction]))
+            grey = _uint8(_imdecode(image.data, _REDUCED_FLAGS[_reduction(image.width, image.height)]))
         else:
             grey = _orient(_to_grey(_imdecode(image.data, cv2.IMREAD_UNCHANGED)), header)
     except Exception as error:  # cv2.error, OSError, and what a codec may raise next
         raise UndecodableImage(f"The {image.kind} data is broken: save the image again and resend it.") from error
-    return Decoded(grey, reduction)
+    turned = (grey.shape[0] > grey.shape[1]) != (image.height > image.width)
+    return Decoded(grey, *((image.height, image.width) if turned else (image.width, image.height)))
 
 
 def encode_png(grey: Grey) -> bytes:

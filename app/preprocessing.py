@@ -54,8 +54,10 @@ def preprocess(data: bytes, mode: Mode = "auto", *, max_pixels: int = MAX_PIXELS
 def ink_from_decoded(decoded: Decoded, mode: Mode = "auto") -> Preprocessed:
     """`find_ink` of a decoded image, its box in pixels of the original. Raises NoInk."""
     found = find_ink(decoded.grey, mode)
-    x, y, width, height = (value * decoded.reduction for value in found.ink_box)
-    return replace(found, ink_box=(x, y, width, height))
+    scale_x, scale_y = decoded.width / decoded.grey.shape[1], decoded.height / decoded.grey.shape[0]
+    x, y, width, height = found.ink_box
+    left, top, right, bottom = x * scale_x, y * scale_y, (x + width) * scale_x, (y + height) * scale_y
+    return replace(found, ink_box=(int(left), int(top), round(right) - int(left), round(bottom) - int(top)))
 
 
 def find_ink(grey: Grey, mode: Mode = "auto") -> Preprocessed:

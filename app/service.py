@@ -21,7 +21,8 @@ from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded
 from app.settings import Settings
 
 _INLINE_PIXELS = 64 * 64  # decoded and searched for ink in less than 0.3 ms
-_PATCH_PX, _PATCH_STEP_PX = 4, 2  # of the occlusions: about 80 of them touch ink, one batch or two
+_PATCH_PX, _PATCH_STEP_PX = 4, 2  # of the occlusions: about 80 of them touch ink
+_PATCHES_AT_ONCE = 16
 _INLINE_BYTES = 64 * 1024  # more than such a picture needs, less than metadata that would hold the loop up
 
 
@@ -135,7 +136,10 @@ class Service:
         occluded = np.repeat(found.ink[None], len(patches), axis=0)
         for place, patch in enumerate(patches):
             occluded[place][patch] = 0
-        answers = await asyncio.gather(*(self._submit(ink) for ink in occluded))
+        answers: list[Answer] = []
+        for start in range(0, len(occluded), _PATCHES_AT_ONCE):  # leave room in the queue for others
+            some = occluded[start : start + _PATCHES_AT_ONCE]
+            answers += await asyncio.gather(*(self._submit(ink) for ink in some))
         rows = probabilities(np.stack([answer.row for answer in answers]), self.manifest.temperature)
         saliency = np.zeros((SIDE_PX, SIDE_PX), np.float32)
         for patch, lost in zip(patches, np.maximum(row[digit] - rows[:, digit], 0), strict=True):

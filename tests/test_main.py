@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.drawings import digit_drawn, encoded
 from tests.server import running
 
 STOP_S = 5
+WAIT_S = 10
 
 
 @pytest.fixture
@@ -105,3 +107,15 @@ def test_a_process_that_serves_stops_when_told_to(model_dir: Path) -> None:
         assert "Traceback" not in process.errors()
 
     assert answer.json()["digit"] == 7
+
+
+def test_a_caller_who_stops_sending_is_answered_and_cut_off(model_dir: Path) -> None:
+    with running(model_dir=model_dir, request_timeout_ms=300) as process:
+        host, port = process.url().removeprefix("http://").split(":")
+        process.line_with('"ready"')
+        with socket.create_connection((host, int(port)), timeout=WAIT_S) as caller:
+            caller.sendall(b"POST /predict HTTP/1.1\r\nHost: digits\r\nContent-Length: 1000\r\n\r\nhalf of it")
+            answer = b"".join(iter(lambda: caller.recv(4096), b""))  # until the server closes
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"too slowly" in answer

@@ -173,6 +173,14 @@ def test_plain_finds_no_ink_on_a_black_image() -> None:
         ink_from_grey(np.zeros((40, 40), np.uint8), "plain")
 
 
+def test_plain_finds_no_ink_in_what_an_average_wipes_out() -> None:
+    speck = np.zeros((2000, 2000), np.uint8)
+    speck[5, 5] = 255
+
+    with pytest.raises(NoInk):
+        ink_from_grey(speck, "plain")
+
+
 # Whatever comes
 
 

@@ -67,6 +67,7 @@ OPEN_TO_TRAINING = {
     "app.preprocessing",
 }
 OWNERS = {  # a library -> the only modules of the service that import it
+    "ai_edge_litert": {"app.engine"},
     "cv2": {"app.decoding", "app.preprocessing", "app.segmentation"},
     "fastapi": {"app.main", "app.routes.operations", "app.routes.predict"},
     "keras": {"app.engine"},
@@ -87,7 +88,7 @@ for name in sys.argv[2:]:
 root = sys.argv[1]
 print(*sorted({path for path in opened if path.startswith(root) and not path.endswith((".py", ".pyc"))
                and "__pycache__" not in path and ".venv" not in path}))
-print(*sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "training"}))
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "ai_edge_litert", "training"}))
 """
 
 

@@ -130,7 +130,8 @@ def reliability(sets: Mapping[str, Sequence[ConfidenceBin]], path: Path) -> None
         _plain_axes(axes, "confidence", "accuracy")
         axes.set_xlim(0, 1.03)
         axes.set_ylim(-0.03, 1.05)
-        for handle in axes.legend(frameon=False, fontsize=9, loc="lower right").legend_handles:
+        legend = axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(sets))
+        for handle in legend.legend_handles:
             if handle is not None:
                 handle.set_sizes([30])  # type: ignore[attr-defined]
 

@@ -85,7 +85,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     504: _error(504, "deadline_exceeded", "Deadline exceeded", "No answer within 10000 ms: send it again later."),
 }
 
-_BATCH_EXPLAINED_IN_FLIGHT = 4  # each takes about 80 places in the queue
+_BATCH_EXPLAINED_IN_FLIGHT = 4  # each takes 16 places in the queue
 
 TopK = Annotated[int, Query(ge=1, le=10, description="How many entries `top` has.")]
 Preprocess = Annotated[

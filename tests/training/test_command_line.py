@@ -2,9 +2,12 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
 from training.__main__ import main
+from training.data import Mnist
+from training.export import export
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -30,6 +33,10 @@ def test_a_recipe_is_trained_measured_and_exported(
     assert _run(monkeypatch, "evaluate", *data, "--json", "scores.json") == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["images"] == 200
+    assert _run(monkeypatch, "report", *data, "--limit", 5) == 0
+    assert "the first 5 each" in (tmp_path / "models" / "card.md").read_text()
+    assert _run(monkeypatch, "evaluate", *data, "--corruptions", "--limit", 5, "--json", "corrupted.json") == 0
+    assert len(json.loads((tmp_path / "corrupted.json").read_text())) == 15
     printed = capsys.readouterr()
     assert f"accuracy {100 * scores['accuracy']:.2f} %" in printed.out
     assert "not the arrays of the MNIST database" in printed.err
@@ -43,6 +50,35 @@ def test_a_folder_is_measured(
     printed = capsys.readouterr().out
     assert "gone.png" in printed
     assert "photo" in printed
+
+
+def test_a_folder_is_measured_with_what_should_be_rejected(
+    finished_run: Path,
+    mnist: Mnist,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = tmp_path / "models"
+    export(finished_run, models, "1.0.0", mnist)
+    (tmp_path / "labels.csv").write_text("file,label,tag\nseven.png,1,photo\nseven.png,7,printed\n")
+    cv2.imwrite(str(tmp_path / "seven.png"), 255 - mnist.x_test[mnist.y_test == 7][0])
+    folder = ("--images", tmp_path, "--only-tags", "photo", "--outliers", tmp_path)
+    files = ("--sheet", tmp_path / "sheet.png", "--json", tmp_path / "scores.json")
+    assert _run(monkeypatch, "evaluate", models, *folder, "--several", tmp_path, *files) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["images"], scores["outliers"]["images"], scores["several_digits"]["auroc"]) == (1, 2, None)
+    assert cv2.imread(str(tmp_path / "sheet.png")) is not None
+    data = ("--data", Path(__file__).parents[1] / "data" / "mnist-small.npz")
+    assert _run(monkeypatch, "thresholds", models, *data, *folder) == 0
+    printed = capsys.readouterr().out
+    assert "AUROC of the outlier score" in printed
+    assert "low_confidence" in printed
+
+
+def test_the_contact_sheets_are_drawn(small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _run(monkeypatch, "sheets", "--data", small_file, "--out", tmp_path / "figures") == 0
+    assert (tmp_path / "figures" / "strokes.png").is_file()
 
 
 def test_a_mistake_is_one_line_and_exit_status_1(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.data import PUBLISHED, Mnist, load_mnist, read_labels, split
+from training.data import PUBLISHED, Mnist, load_mnist, read_arrays, read_labels, read_unlabelled, split
 from training.errors import DataError
 
 
@@ -129,3 +129,59 @@ def test_a_table_without_files_and_labels_is_refused(table: str, tmp_path: Path)
 def test_a_folder_without_a_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_labels(tmp_path)
+
+
+def test_images_are_chosen_by_tag_and_told_by_group(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,label,tag,group\na.png,3,photo,anna\nb.png,0,scan,bert\nc.png,1,,\n")
+    (chosen,) = read_labels(tmp_path, ["scan", "paint"])
+    assert (chosen.label, chosen.tag, chosen.group) == (0, "scan", "bert")
+
+
+def test_tags_that_no_image_has_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,label,tag\na.png,3,photo\n")
+    with pytest.raises(DataError, match="no image of these tags"):
+        read_labels(tmp_path, ["scan"])
+
+
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        ("file,kind\na.png,cat\nb.png,dog\n", ["a.png", "b.png"]),
+        ("file,pure_negative\na.png,no\nb.png,yes\n", ["b.png"]),
+        ("file,label\na.png,12\n", ["a.png"]),
+    ],
+    ids=["all", "pure ones", "several digits"],
+)
+def test_pictures_to_reject_need_no_label(table: str, names: list[str], tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(table)
+    assert [path.name for path in read_unlabelled(tmp_path)] == names
+
+
+def test_a_folder_without_pictures_to_reject_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("file,pure_negative\na.png,no\n")
+    with pytest.raises(DataError, match="no image to reject"):
+        read_unlabelled(tmp_path)
+
+
+def test_arrays_of_another_size_are_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "small.npz", x=np.zeros((3, 16, 16), np.uint8), y=np.arange(3, dtype=np.uint8))
+    images, labels = read_arrays(tmp_path / "small.npz")
+    assert (images.shape, labels.tolist()) == ((3, 16, 16), [0, 1, 2])
+
+
+@pytest.mark.parametrize("shape", [(3, 16), (2, 16, 16)], ids=["no images", "other labels"])
+def test_arrays_of_another_form_are_one_clear_error(shape: tuple[int, ...], tmp_path: Path) -> None:
+    np.savez(tmp_path / "small.npz", x=np.zeros(shape, np.uint8), y=np.arange(3, dtype=np.uint8))
+    with pytest.raises(DataError, match="x must be uint8"):
+        read_arrays(tmp_path / "small.npz")
+
+
+def test_a_file_without_arrays_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no \.npz file"):
+        read_arrays(tmp_path / "gone.npz")
+
+
+def test_the_first_test_images_alone_can_be_taken(mnist: Mnist) -> None:
+    few = mnist.first_tests(3)
+    assert (len(few.x_test), len(few.y_test), len(few.x_train)) == (3, 3, 600)
+    assert few.hashes == mnist.hashes

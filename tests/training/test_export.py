@@ -12,11 +12,14 @@ from app.preprocessing import VERSION
 from training.classifier import load_classifier
 from training.data import Mnist, split
 from training.errors import RunError
-from training.evaluate import evaluate_mnist
+from training.evaluate import read_mnist
 from training.export import export, fit_temperature
+from training.measures import nll
 from training.preparation import prepare
 from training.recipes import RECIPES, Recipe
-from training.scoring import Scores, nll
+from training.scoring import Scores
+
+CONTENT = ["card.md", "digits.json", "digits.keras", "figures", "history.csv"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def test_the_manifest_says_what_the_model_is(
 
 def test_the_figures_are_those_of_the_served_model(exported: tuple[Path, Scores], mnist: Mnist) -> None:
     models, scores = exported
-    assert evaluate_mnist(load_classifier(models), mnist) == scores
+    assert read_mnist(load_classifier(models), mnist)[1] == scores
     metrics = read_manifest(models).metrics
     assert metrics["test_accuracy"] == round(scores.accuracy, 6)
     assert metrics["test_nll"] == round(scores.nll, 6)
@@ -67,8 +70,8 @@ def test_the_temperature_is_fitted_on_the_images_held_out(
 def test_the_card_shows_figures_and_pictures_that_are_there(exported: tuple[Path, Scores]) -> None:
     models, scores = exported
     card = (models / "card.md").read_text()
-    assert f"{100 * scores.accuracy:.2f} %" in card
-    for picture in ("samples", "curves", "confusion", "mistakes"):
+    assert f"{100 * scores.accuracy:.2f} (" in card
+    for picture in ("samples", "curves", "confusion", "mistakes", "reliability", "risk"):
         assert f"figures/{picture}.png" in card
         content = (models / "figures" / f"{picture}.png").read_bytes()
         assert content.startswith(b"\x89PNG")
@@ -76,7 +79,7 @@ def test_the_card_shows_figures_and_pictures_that_are_there(exported: tuple[Path
 
 
 def test_nothing_but_the_model_is_left_in_the_directory(exported: tuple[Path, Scores]) -> None:
-    assert sorted(path.name for path in exported[0].iterdir()) == ["card.md", "digits.json", "digits.keras", "figures"]
+    assert sorted(path.name for path in exported[0].iterdir()) == CONTENT
 
 
 def test_an_export_that_fails_leaves_the_old_model_alone(
@@ -86,12 +89,12 @@ def test_an_export_that_fails_leaves_the_old_model_alone(
     shutil.copytree(exported[0], models)
     broken = tmp_path / "run"
     shutil.copytree(finished_run, broken)
-    (broken / "state.json").unlink()  # found missing when all but the pictures is written
+    (broken / "history.csv").unlink()  # found missing when all but the report is written
     with pytest.raises(FileNotFoundError):
         export(broken, models, "2.0.0", mnist)
     assert read_manifest(models).version == "1.2.3"
     assert KerasEngine.load(models).manifest.version == "1.2.3"
-    assert sorted(path.name for path in models.iterdir()) == ["card.md", "digits.json", "digits.keras", "figures"]
+    assert sorted(path.name for path in models.iterdir()) == CONTENT
 
 
 def test_a_version_that_is_no_semver_is_refused(finished_run: Path, mnist: Mnist, tmp_path: Path) -> None:

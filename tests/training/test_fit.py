@@ -22,7 +22,7 @@ from training.run_directory import environment, read_environment
 # Dropout and no averaging; distortions, averaging and batch normalisation: all that resuming could lose.
 RESUMED = [
     replace(RECIPES["yalcin"], epochs=3),
-    replace(RECIPES["compact"], epochs=3, batch_size=50, average_momentum=0.9),
+    replace(RECIPES["compact"], epochs=3, batch_size=50, average_momentum=0.9, limit=150),
 ]
 
 

@@ -5,6 +5,7 @@ import numpy as np
 
 from training import plots
 from training.data import Mnist
+from training.measures import ConfidenceBin
 from training.run_directory import EpochFigures
 from training.scoring import Mistake
 
@@ -51,3 +52,11 @@ def test_more_mistakes_take_more_rows(mnist: Mnist, tmp_path: Path) -> None:
 def test_samples_fit_where_a_digit_has_fewer_than_a_row(mnist: Mnist, tmp_path: Path) -> None:
     plots.samples(mnist.x_test, mnist.y_test, tmp_path / "samples.png", per_digit=30)
     assert _shape(tmp_path / "samples.png")
+
+
+def test_calibration_and_risk_of_two_sets_can_be_drawn(tmp_path: Path) -> None:
+    bins = [ConfidenceBin(3, 0.5, 0.4), ConfidenceBin(1000, 0.99, 1.0)]
+    plots.reliability({"one": bins, "other": bins[:1]}, tmp_path / "reliability.png")
+    plots.risk_coverage({"one": [0.0] * 90 + [0.01] * 10, "other": [0.0] * 100}, tmp_path / "risk.png")
+    assert _shape(tmp_path / "reliability.png")
+    assert _shape(tmp_path / "risk.png")
