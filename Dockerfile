@@ -13,6 +13,13 @@ RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-bi
 FROM tools AS litert-environment
 COPY requirements/litert.txt /tmp/litert.txt
 RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/litert.txt
+# A sixth of it serves those who convert or compile models, drive graphics cards, test NumPy or check types.
+# Not every platform's wheel has all of this, hence -f.
+RUN cd /opt/venv/lib/python3.13/site-packages \
+ && rm -rf ai_edge_litert/aot ai_edge_litert/tools ai_edge_litert/vendors ai_edge_litert/libLiteRtWebGpuAccelerator.so \
+           google ml_dtypes tqdm \
+ && find . -name tests -prune -exec rm -r {} + \
+ && find . -name "*.pyi" -delete
 
 
 FROM tools AS application
@@ -51,7 +58,7 @@ FROM service AS slim
 ENV DIGITS_ENGINE=litert
 COPY --from=litert-environment /opt/venv /opt/venv
 COPY --from=application /srv/app app
-COPY models models
+COPY models/digits.json models/digits.tflite models/
 
 
 # The last, and so the one that is built unless another is named.

@@ -14,16 +14,18 @@ SEVERAL ?= $(wildcard ../shared/data/multi-dev)
 SEMEION ?= $(wildcard ../shared/data/semeion.npz)
 comma := ,
 DOCKER ?= docker
-IMAGE ?= digits
+TARGET ?= keras
+IMAGE ?= digits$(if $(filter slim,$(TARGET)),-slim)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check format train report image test-image lock
+.PHONY: help serve test check format train report bench image test-image lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
-serve: .venv/.runtime ## answer on http://localhost:8000 (DIGITS_PORT and the other settings are obeyed)
+NEEDED := $(if $(filter litert,$(DIGITS_ENGINE)),litert,runtime)
+serve: .venv/.$(NEEDED) ## answer on http://localhost:8000 (DIGITS_PORT and the other settings are obeyed)
 	@exec $(BIN)/python -m app
 
 test: .venv/.dev ## run the tests and measure their coverage
@@ -47,12 +49,15 @@ report: .venv/.dev ## measure models/ on DATA and on IMAGES, OUTLIERS, SEVERAL, 
 	  $(if $(TAGS),--only-tags $(TAGS)) $(if $(OUTLIERS),--outliers $(OUTLIERS)) \
 	  $(if $(SEVERAL),--several $(SEVERAL)) $(if $(SEMEION),--semeion $(SEMEION))
 
-image: ## build the container image with DOCKER=docker
-	$(DOCKER) build --tag $(IMAGE) \
+bench: .venv/.dev ## measure the service beside FastAPI that does no work (about two minutes)
+	@mkdir -p benchmarks/results && $(BIN)/python -m benchmarks | tee benchmarks/results/throughput.md
+
+image: ## build the container image with DOCKER=docker (TARGET=slim: without TensorFlow)
+	$(DOCKER) build --target $(TARGET) --tag $(IMAGE) \
 	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" --build-arg CREATED="$$(git log -1 --format=%cI 2>/dev/null)" .
 
-test-image: .venv/.dev ## build the image, run it read-only and ask it for a prediction
+test-image: .venv/.dev ## build both images, run them read-only and ask them for a prediction
 	$(BIN)/python -m pytest -m container
 
 lock: .venv/.dev ## pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade: at the newest versions)
@@ -62,7 +67,8 @@ lock: .venv/.dev ## pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade: at t
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header $(LOCK_FLAGS)
 
-# One environment, two stamps: the service needs runtime.txt alone, and dev.txt holds all of it at the same versions.
+# One environment, three stamps: the service needs runtime.txt alone, or litert.txt alone without TensorFlow, and dev.txt
+# holds all of both at the same versions.
 .venv/.%: requirements/%.txt | $(BIN)/pip
 	@echo "Installing $< into .venv (the first time takes a minute or two)"
 	@$(PIP_INSTALL) -r $<

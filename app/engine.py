@@ -73,8 +73,12 @@ class KerasEngine(Engine):
     @staticmethod
     def _function(path: Path) -> Callable[[Ink], Logits]:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on processors and missing GPUs
-        import keras
-        import tensorflow as tf
+        try:
+            import keras
+            import tensorflow as tf
+        except ImportError as error:
+            advice = "pip install '.[keras]', or set DIGITS_ENGINE=litert"
+            raise ModelError(f"the engine keras needs TensorFlow: {advice}") from error
 
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -110,7 +114,7 @@ class LiteRTEngine(Engine):
             for size in LiteRTEngine.batch_sizes:
                 interpreter = Interpreter(str(path), num_threads=1)
                 [given], [answered] = interpreter.get_input_details(), interpreter.get_output_details()
-                interpreter.resize_tensor_input(given["index"], (size, SIDE_PX, SIDE_PX, 1))
+                interpreter.resize_tensor_input(given["index"], (size, SIDE_PX, SIDE_PX, 1), strict=True)
                 interpreter.allocate_tensors()
                 interpreters[size] = (interpreter, given["index"], answered["index"])
         except Exception as error:  # whatever a file that is no model of ours makes it raise

@@ -1,4 +1,4 @@
-"""The image itself: built, run on a read-only root filesystem, asked for a prediction and told to stop.
+"""The images themselves: built, run on a read-only root filesystem, asked for a prediction and told to stop.
 
 `make test-image` runs this with the first of docker and podman that answers, or with the command that
 DIGITS_CONTAINER names; it needs `build` and `run` alone. It takes minutes, so a plain `pytest` leaves it out.
@@ -19,9 +19,31 @@ import httpx2
 import pytest
 
 ROOT = Path(__file__).parent.parent
-IMAGE = "digits-under-test"
+TARGETS = {"keras": (), "slim": ("--target", "slim")}  # what names it to `build`: without a name it is the first
+SLIM_MB = 300  # what `slim` may add to its base
+
+# Run in a container: the megabytes that our layers hold, and which libraries of this they have.
+_LOOKING = """
+from importlib.util import find_spec
+from pathlib import Path
+files = [path for root in ("/opt/venv", "/srv") for path in Path(root).rglob("*") if path.is_file()]
+print(sum(path.lstat().st_size for path in files) // 10**6)
+print(*[name for name in ("tensorflow", "keras", "ai_edge_litert") if find_spec(name)])
+"""
 
 pytestmark = pytest.mark.container
+
+
+@dataclass(frozen=True)
+class Image:
+    engine: tuple[str, ...]
+    name: str
+    target: str
+
+    def printed(self, code: str) -> list[str]:
+        """The lines that Python prints in a container."""
+        ask = [*self.engine, "run", "--rm", "--read-only", self.name, "python", "-c", code]
+        return subprocess.run(ask, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 @dataclass(frozen=True)
@@ -59,21 +81,22 @@ def _wait_until_ready(service: Service, timeout_s: float) -> None:
     pytest.fail(f"the container was not ready within {timeout_s:.0f} s")
 
 
-@pytest.fixture(scope="module")
-def engine() -> list[str]:
-    """The engine's command, once it has built the image."""
+@pytest.fixture(scope="module", params=TARGETS)
+def image(request: pytest.FixtureRequest) -> Image:
+    """Built just now."""
     engine = _engine()
     if engine is None:
         pytest.skip("neither docker nor podman answers `info`, and DIGITS_CONTAINER names no other engine")
-    subprocess.run([*engine, "build", "--tag", IMAGE, str(ROOT)], check=True)
-    return engine
+    image = Image(tuple(engine), f"digits-under-test-{request.param}", request.param)
+    subprocess.run([*engine, "build", *TARGETS[image.target], "--tag", image.name, str(ROOT)], check=True)
+    return image
 
 
 @pytest.fixture
-def service(engine: list[str]) -> Iterator[Service]:
+def service(image: Image) -> Iterator[Service]:
     port = _free_port()
     options = ["--rm", "--read-only", "--cap-drop", "ALL", "--publish", f"127.0.0.1:{port}:8000"]
-    with subprocess.Popen([*engine, "run", *options, IMAGE]) as process:
+    with subprocess.Popen([*image.engine, "run", *options, image.name]) as process:
         service = Service(process, f"http://127.0.0.1:{port}")
         try:
             _wait_until_ready(service, timeout_s=60)
@@ -86,10 +109,15 @@ def service(engine: list[str]) -> Iterator[Service]:
                 process.kill()
 
 
-def test_the_image_runs_as_a_user_without_privileges(engine: list[str]) -> None:
-    ask = [*engine, "run", "--rm", IMAGE, "python", "-c", "import os; print(os.getuid(), os.getgid())"]
+def test_the_image_runs_as_a_user_without_privileges(image: Image) -> None:
+    assert image.printed("import os; print(os.getuid(), os.getgid())") == ["10001 10001"]
 
-    assert subprocess.run(ask, check=True, capture_output=True, text=True).stdout.split() == ["10001", "10001"]
+
+def test_the_image_holds_its_own_engine_and_slim_is_small(image: Image) -> None:
+    megabytes, libraries = image.printed(_LOOKING)
+
+    assert libraries == {"keras": "tensorflow keras", "slim": "ai_edge_litert"}[image.target]
+    assert image.target != "slim" or int(megabytes) <= SLIM_MB
 
 
 def test_a_container_on_a_read_only_filesystem_reads_a_seven(service: Service) -> None:

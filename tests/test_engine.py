@@ -1,37 +1,75 @@
-"""The engine: the shipped model on real images, padding, and what it refuses to load."""
+"""The engines: the shipped model on real images, padding, and what they refuse to load."""
 
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.engine import KerasEngine
+from app.decision import probabilities
+from app.engine import ENGINES, Engine, KerasEngine, LiteRTEngine
 from app.errors import ModelError
-from app.manifest import MANIFEST, WEIGHTS, Manifest, read_manifest, sha256_of, write_manifest
+from app.manifest import LITE_WEIGHTS, MANIFEST, WEIGHTS, Manifest, read_manifest, sha256_of, write_manifest
 from app.preprocessing import Mode, ink_from_grey
 from tests.drawings import mnist_test
 
+ROOT = Path(__file__).parent.parent
+
 Rows = NDArray[np.float32]
+
+each_engine = pytest.mark.parametrize("kind", ENGINES.values(), ids=ENGINES)
+
+# Run in a fresh interpreter: loads a model, has it answer, and prints what of this was imported for it.
+_ANSWERING = """
+import sys
+from pathlib import Path
+import numpy as np
+from app.engine import LiteRTEngine
+assert LiteRTEngine.load(Path(sys.argv[1])).logits(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, 11)
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "ai_edge_litert"}))
+"""
 
 
 @pytest.fixture(scope="module")
-def shipped(model_dir: Path) -> KerasEngine:
-    return KerasEngine.load(model_dir)
+def engines(model_dir: Path) -> dict[str, Engine]:
+    """The shipped model in each."""
+    return {name: kind.load(model_dir) for name, kind in ENGINES.items()}
+
+
+@pytest.fixture(params=ENGINES)
+def shipped(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine:
+    return engines[request.param]
 
 
 @pytest.fixture
 def copied(model_dir: Path, tmp_path: Path) -> Path:
     """A copy of the shipped model that a test may spoil."""
-    for name in (MANIFEST, WEIGHTS):
+    for name in (MANIFEST, WEIGHTS, LITE_WEIGHTS):
         shutil.copy(model_dir / name, tmp_path)
     return tmp_path
 
 
+def sealed(manifest: Manifest, folder: Path, file_name: str) -> None:
+    """The manifest names the weights that lie there now."""
+    write_manifest(manifest.model_copy(update={"sha256": {file_name: sha256_of(folder / file_name)}}), folder)
+
+
+def written(layers: list[keras.Layer], kind: type[Engine], manifest: Manifest, folder: Path) -> None:
+    """A network of ``layers`` where the engine looks for its model, with a manifest that fits."""
+    network = keras.Sequential(layers)
+    if kind is KerasEngine:
+        network.save(folder / kind.file_name)
+    else:
+        network.export(folder / kind.file_name, format="litert", verbose=False)
+    sealed(manifest, folder, kind.file_name)
+
+
 @pytest.mark.parametrize("mode", ["auto", "plain"])
-def test_the_shipped_model_reads_mnist(shipped: KerasEngine, mode: Mode) -> None:
+def test_the_shipped_model_reads_mnist(shipped: Engine, mode: Mode) -> None:
     images, labels = mnist_test()
 
     digits = shipped.logits(np.stack([ink_from_grey(image, mode) for image in images]))[:, :10].argmax(axis=1)
@@ -39,7 +77,17 @@ def test_the_shipped_model_reads_mnist(shipped: KerasEngine, mode: Mode) -> None
     assert np.count_nonzero(digits != labels) <= 3  # of 200: some of MNIST is hard for people, too
 
 
-def test_an_ink_gets_the_same_logits_alone_and_in_company(shipped: KerasEngine) -> None:
+def test_the_engines_agree_on_mnist(engines: dict[str, Engine]) -> None:
+    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0]])
+
+    by_keras, by_litert = (
+        probabilities(engines[name].logits(inks), engines[name].manifest.temperature) for name in ("keras", "litert")
+    )
+
+    assert np.abs(by_keras - by_litert).max() <= 1e-4
+
+
+def test_an_ink_gets_the_same_logits_alone_and_in_company(shipped: Engine) -> None:
     inks = np.stack([ink_from_grey(image) for image in mnist_test()[0][:67]])
 
     together = shipped.logits(inks)
@@ -50,15 +98,26 @@ def test_an_ink_gets_the_same_logits_alone_and_in_company(shipped: KerasEngine) 
     assert np.allclose(together[[0, 30, 66]], alone, atol=1e-4)
 
 
-def test_the_manifest_of_the_shipped_model_tells_its_files_and_its_parameters(shipped: KerasEngine) -> None:
+def test_logits_stay_as_they_are_when_others_are_asked_for(shipped: Engine) -> None:
+    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0][:2]])
+
+    first = shipped.logits(inks[:1])
+    before = first.copy()
+    shipped.logits(inks[1:])
+
+    assert np.array_equal(first, before)
+
+
+def test_the_manifest_of_the_shipped_model_tells_its_files_and_its_parameters(shipped: Engine) -> None:
     assert shipped.manifest.classes == tuple(range(10))
     assert 0 < shipped.manifest.parameters <= 500_000
     assert shipped.manifest.temperature > 0
 
 
+@each_engine
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 64, 65, 130])
 def test_any_number_of_inks_is_run_in_the_sizes_that_are_warm(
-    engine_of: Callable[[Callable[[Rows], Rows]], KerasEngine], count: int
+    manifest: Manifest, kind: type[Engine], count: int
 ) -> None:
     sizes = []
 
@@ -68,87 +127,116 @@ def test_any_number_of_inks_is_run_in_the_sizes_that_are_warm(
 
     ink = np.random.default_rng(0).random((count, 28, 28, 1), np.float32)
 
-    assert np.array_equal(engine_of(run).logits(ink), ink[:, :10, 0, 0])
-    assert set(sizes) <= set(KerasEngine.batch_sizes)
+    assert np.array_equal(kind(manifest, run).logits(ink), ink[:, :10, 0, 0])
+    assert set(sizes) <= set(kind.batch_sizes)
     assert sum(sizes) < 2 * max(1, count)
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+def test_litert_loads_and_answers_without_tensorflow(model_dir: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _ANSWERING, str(model_dir)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.split() == ["ai_edge_litert"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "library", "advice"),
+    [
+        (KerasEngine, "tensorflow", r"needs TensorFlow: pip install '\.\[keras\]'"),
+        (LiteRTEngine, "ai_edge_litert.interpreter", r"needs ai-edge-litert: pip install '\.\[litert\]'"),
+    ],
+    ids=ENGINES,
+)
+def test_an_engine_without_its_library_says_what_to_install(
+    kind: type[Engine], library: str, advice: str, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+
+    with pytest.raises(ModelError, match=advice):
+        kind.load(model_dir)
+
+
+@each_engine
+def test_a_folder_without_a_model_is_refused(kind: type[Engine], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"^no model: "):
-        KerasEngine.load(tmp_path)
+        kind.load(tmp_path)
 
 
-def test_a_model_with_one_byte_changed_is_refused(copied: Path) -> None:
-    data = bytearray((copied / WEIGHTS).read_bytes())
+@each_engine
+def test_a_folder_with_a_manifest_alone_is_refused(kind: type[Engine], copied: Path) -> None:
+    (copied / kind.file_name).unlink()
+
+    with pytest.raises(ModelError, match=rf"^no model: .*{kind.file_name}"):
+        kind.load(copied)
+
+
+@each_engine
+def test_a_model_with_one_byte_changed_is_refused(kind: type[Engine], copied: Path) -> None:
+    data = bytearray((copied / kind.file_name).read_bytes())
     data[len(data) // 2] ^= 1
-    (copied / WEIGHTS).write_bytes(data)
+    (copied / kind.file_name).write_bytes(data)
 
-    with pytest.raises(ModelError, match=r"^damaged model: "):
-        KerasEngine.load(copied)
+    with pytest.raises(ModelError, match=rf"^damaged model: .*{kind.file_name}"):
+        kind.load(copied)
 
 
-def test_a_model_of_another_preprocessing_is_refused(copied: Path) -> None:
+@each_engine
+def test_a_model_of_another_preprocessing_is_refused(kind: type[Engine], copied: Path) -> None:
     write_manifest(read_manifest(copied).model_copy(update={"preprocessing": "another"}), copied)
 
     with pytest.raises(ModelError, match=r"^foreign model: "):
-        KerasEngine.load(copied)
+        kind.load(copied)
 
 
-def sealed(manifest: Manifest, folder: Path) -> None:
-    """The manifest names the weights that lie there now."""
-    write_manifest(manifest.model_copy(update={"sha256": {WEIGHTS: sha256_of(folder / WEIGHTS)}}), folder)
-
-
-@pytest.mark.parametrize("content", [b"", b"no Keras model"], ids=["empty", "text"])
-def test_a_file_that_is_no_keras_model_is_refused(manifest: Manifest, tmp_path: Path, content: bytes) -> None:
-    (tmp_path / WEIGHTS).write_bytes(content)
-    sealed(manifest, tmp_path)
+@each_engine
+@pytest.mark.parametrize("content", [b"", b"no model at all"], ids=["empty", "text"])
+def test_a_file_that_is_no_model_is_refused(
+    manifest: Manifest, kind: type[Engine], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / kind.file_name).write_bytes(content)
+    sealed(manifest, tmp_path, kind.file_name)
 
     with pytest.raises(ModelError, match=r"^foreign model: "):
-        KerasEngine.load(tmp_path)
+        kind.load(tmp_path)
 
 
+@each_engine
 @pytest.mark.parametrize(
     ("side_px", "classes", "scale"),
     [(28, 9, 1.0), (28, 12, 1.0), (28, 10, float("nan")), (30, 10, 1.0)],
     ids=["nine classes", "twelve classes", "not finite", "pictures of another size"],
 )
-def test_a_keras_model_that_is_not_of_ours_is_refused(
-    manifest: Manifest, tmp_path: Path, side_px: int, classes: int, scale: float
+def test_a_model_that_is_not_of_ours_is_refused(
+    manifest: Manifest, kind: type[Engine], tmp_path: Path, side_px: int, classes: int, scale: float
 ) -> None:
-    import keras
-
     layers = [
         keras.Input((side_px, side_px, 1)),
         keras.layers.Flatten(),
         keras.layers.Dense(classes),
         keras.layers.Rescaling(scale),
     ]
-    keras.Sequential(layers).save(tmp_path / WEIGHTS)
-    sealed(manifest, tmp_path)
+    written(layers, kind, manifest, tmp_path)
 
     with pytest.raises(ModelError, match=r"^foreign model: "):
-        KerasEngine.load(tmp_path)
+        kind.load(tmp_path)
 
 
+@each_engine
 @pytest.mark.parametrize("outputs", [10, 11], ids=["the digits alone", "the digits and none"])
-def test_a_keras_model_of_ten_or_eleven_logits_is_taken(manifest: Manifest, tmp_path: Path, outputs: int) -> None:
-    import keras
-
+def test_a_model_of_ten_or_eleven_logits_is_taken(
+    manifest: Manifest, kind: type[Engine], tmp_path: Path, outputs: int
+) -> None:
     layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(outputs)]
-    keras.Sequential(layers).save(tmp_path / WEIGHTS)
-    sealed(manifest, tmp_path)
+    written(layers, kind, manifest, tmp_path)
 
-    assert KerasEngine.load(tmp_path).logits(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, outputs)
+    assert kind.load(tmp_path).logits(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, outputs)
 
 
-def test_a_model_that_carries_code_is_refused(manifest: Manifest, tmp_path: Path) -> None:
-    import keras
-
+def test_a_keras_model_that_carries_code_is_refused(manifest: Manifest, tmp_path: Path) -> None:
     harmful = keras.layers.Lambda(lambda ink: ink, output_shape=(28, 28, 1))
     layers = [keras.Input((28, 28, 1)), harmful, keras.layers.Flatten(), keras.layers.Dense(10)]
-    keras.Sequential(layers).save(tmp_path / WEIGHTS)
-    sealed(manifest, tmp_path)
+    written(layers, KerasEngine, manifest, tmp_path)
 
     with pytest.raises(ModelError, match=r"^foreign model: "):
         KerasEngine.load(tmp_path)

@@ -374,3 +374,16 @@ def test_a_serving_process_lives_is_ready_and_tells_its_model(client: httpx2.Cli
     assert client.get("/healthz").status_code == httpx2.codes.OK
     assert client.get("/readyz").status_code == httpx2.codes.OK
     assert client.get("/model").json() == json.loads((model_dir / "digits.json").read_text())
+
+
+def test_the_engine_without_tensorflow_gives_the_same_answers(client: httpx2.Client, model_dir: Path) -> None:
+    with running(model_dir=model_dir, engine="litert") as process:
+        url = process.url()
+        process.line_with('"ready"')
+        with httpx2.Client(base_url=url, timeout=30) as without:
+            for digit in DIGITS:
+                one, other = (predicted(each, encoded(large(digit)), explain="true") for each in (client, without))
+                assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-4)
+                for same in ("digit", "accepted", "model"):
+                    assert other[same] == one[same]
+                assert other["explanation"]["input_png"] == one["explanation"]["input_png"]

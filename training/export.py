@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.decision import outlier_scores, probabilities
-from app.engine import KerasEngine
-from app.manifest import MANIFEST, WEIGHTS, Manifest, Thresholds, sha256_of, write_manifest
+from app.engine import KerasEngine, LiteRTEngine
+from app.manifest import LITE_WEIGHTS, MANIFEST, WEIGHTS, Manifest, Thresholds, sha256_of, write_manifest
 from app.preprocessing import VERSION
 from training.architectures import CLASSES, multiply_adds
 from training.data import Mnist, split
@@ -31,6 +31,8 @@ from training.scoring import Scores
 from training.thresholds import not_a_digit_threshold
 
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
+
+MAX_APART = 1e-4  # the largest difference of a probability between the two engines
 
 ACCEPTED = 0.998  # the share of validation digits that are not rejected as none
 LOW_CONFIDENCE = 0.6
@@ -80,10 +82,11 @@ def _finished(run: Path, mnist: Mnist) -> Recipe:
 def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) -> Scores:
     network = keras.saving.load_model(run / MODEL, compile=False, safe_mode=True)
     save_model(target / WEIGHTS, network)
+    network.export(target / LITE_WEIGHTS, format="litert", verbose=False)
     manifest = Manifest(
         name="digits",
         version=version,
-        sha256={WEIGHTS: sha256_of(target / WEIGHTS)},
+        sha256={file: sha256_of(target / file) for file in (WEIGHTS, LITE_WEIGHTS)},
         preprocessing=VERSION,
         classes=tuple(range(CLASSES)),
         architecture=recipe.architecture,
@@ -100,10 +103,18 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
 
     _, held_out = split(len(mnist.x_train), recipe.validation_share)
     labels = mnist.y_train[held_out]
-    logits = KerasEngine.load(target).logits(prepare(mnist.x_train[held_out], "auto"))
+    ink = prepare(mnist.x_train[held_out], "auto")
+    logits = KerasEngine.load(target).logits(ink)
     temperature = round(fit_temperature(logits, labels), 4)
     not_a_digit = not_a_digit_threshold(outlier_scores(logits), ACCEPTED)
     thresholds = Thresholds(not_a_digit=not_a_digit, low_confidence=LOW_CONFIDENCE)
+    apart = np.abs(
+        probabilities(LiteRTEngine.load(target).logits(ink), temperature) - probabilities(logits, temperature)
+    )
+    if apart.max() > MAX_APART:
+        raise RunError(
+            f"{LITE_WEIGHTS} and {WEIGHTS} differ by {apart.max():.1e} in a probability: a fault of the export"
+        )
     manifest = manifest.model_copy(update={"temperature": temperature, "thresholds": thresholds})
     write_manifest(manifest, target)
 

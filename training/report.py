@@ -18,6 +18,7 @@ from training.evaluate import contents, corrupted_accuracy, read_folder, read_im
 from training.figures import Figures
 from training.rejection import score_rejection
 from training.run_directory import HISTORY, read_history_table, write_text
+from training.sheets import hard_sheet
 
 CARD = "card.md"
 FIGURES = "figures"
@@ -47,6 +48,7 @@ def report(models: Path, sources: Sources) -> Figures:
     figures = measure(models, sources)
     manifest = manifest.model_copy(update={"metrics": metrics(figures)})
     _draw(models, figures, sources.mnist)
+    hard_sheet(sources.mnist, load_classifier(models), models / FIGURES / "hard.png")
     write_text(models / CARD, card(manifest, figures))
     write_manifest(manifest, models)
     return figures

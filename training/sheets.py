@@ -6,9 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from app.decoding import Grey, decode, inspect
+from app.decoding import Grey, decode, encode_png, inspect
 from app.errors import DigitsError, NoInk
 from app.preprocessing import SIDE_PX, Mode, find_ink
+from training.answers import Reader
 from training.augmentation import distort
 from training.corruptions import CORRUPTIONS
 from training.data import Mnist
@@ -39,6 +40,20 @@ def mistakes_sheet(scores: Scores, pictures: dict[str, bytes | str], mode: Mode,
     ]
     shown += [_pair(pictures[name], mode, f"{name}\nunread\n{reason}") for name, reason in scores.unread.items()]
     pairs(shown[:SHOWN], path)
+
+
+def hard_sheet(mnist: Mnist, reader: Reader, path: Path, seed: int = 9) -> None:
+    """A dozen hard pictures, made of test digits and of strokes that code draws, each with the answer of ``reader``."""
+    random = np.random.default_rng(seed)
+    drawings = [(_enlarged(drawing), digit) for digit, drawing in enumerate(_digits(mnist))]
+    drawings += [(draw_digit(digit, random, 90, 90 * 0.05), digit) for digit in (0, 1)]
+    pictures = [encode_png(photograph(drawing, random)) for drawing, _ in drawings]
+    answers = reader.read(pictures, "auto")
+    shown = []
+    for picture, row, (_, label) in zip(pictures, answers.probabilities, drawings, strict=True):
+        read = "not read" if np.isnan(row).any() else f"read as {row.argmax()}, {100 * row.max():.1f} %"
+        shown.append(_pair(picture, "auto", f"a {label}, {read}"))
+    pairs(shown, path, columns=4)
 
 
 def drawn_sheets(mnist: Mnist, folder: Path, seed: int = 0) -> list[Path]:

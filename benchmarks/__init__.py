@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against a baseline on the same machine, in one run. Never part of the tests."""
