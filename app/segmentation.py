@@ -26,6 +26,7 @@ _NOISE = 10  # grey levels: less contrast than this is paper
 _NEAR = 0.25  # of the digit's longer side: parts of one digit lie at most this far apart
 _SPECK = 0.02  # of the digit's area: what is smaller is dirt
 _SMALLEST_PX, _SMALLEST_SHARE = 4, 0.015  # of the longer side: what is smaller is grain of the paper
+_SPECKS_AT_MOST = 4  # looked past for a digit
 _PALE_REACH = 0.03  # of the longer side: paler parts of a stroke lie this near to a sure one, pale lines run on
 _RULED_PX = 64  # ruled lines are looked for on images at least this wide: on smaller ones they are as thick as a pen
 _RULED_FILL = 0.3  # of a row that a line, perhaps sloping, fills
@@ -57,9 +58,13 @@ def find_strokes(grey: Grey) -> Found:
     if margin:
         small = small[margin:-margin, margin:-margin]
     contrast, inverted = _stand_out(small)
-    strokes, sure, digits = _find_digit(contrast)
-    x, y, width, height = cv2.boundingRect(strokes)
-    if max(width, height) < max(_SMALLEST_PX, _SMALLEST_SHARE * max(small.shape)):
+    for _ in range(_SPECKS_AT_MOST):
+        strokes, sure, digits = _find_digit(contrast)
+        x, y, width, height = cv2.boundingRect(strokes)
+        if max(width, height) >= max(_SMALLEST_PX, _SMALLEST_SHARE * max(small.shape)):
+            break
+        contrast[cv2.dilate(strokes, np.ones((3, 3), np.uint8)) > 0] = 0  # dirt, stronger than a pale digit
+    else:
         raise NoInk("Nothing but specks stands out from the ground: send a larger image of the digit.")
     part = np.s_[y : y + height, x : x + width]
     left, top = int((x + margin) * scale_x), int((y + margin) * scale_y)
