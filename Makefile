@@ -50,7 +50,8 @@ report: .venv/.dev ## measure models/ on DATA and on IMAGES, OUTLIERS, SEVERAL, 
 	  $(if $(SEVERAL),--several $(SEVERAL)) $(if $(SEMEION),--semeion $(SEMEION))
 
 bench: .venv/.dev ## measure the service beside FastAPI that does no work (about two minutes)
-	@mkdir -p benchmarks/results && $(BIN)/python -m benchmarks | tee benchmarks/results/throughput.md
+	@mkdir -p benchmarks/results && $(BIN)/python -m benchmarks > benchmarks/results/throughput.md
+	@cat benchmarks/results/throughput.md
 
 image: ## build the container image with DOCKER=docker (TARGET=slim: without TensorFlow)
 	$(DOCKER) build --target $(TARGET) --tag $(IMAGE) \

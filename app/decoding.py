@@ -26,6 +26,7 @@ _SIGNATURES = {
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
+_PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # those that decide pixels
 _READERS = {"JPEG": ["JPEG", "MPO"]}  # cameras append pictures to a JPEG: Pillow calls that MPO
 _REDUCED_PX = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 as long as its longest side stays at least this
 _REDUCED_FLAGS = {
@@ -92,16 +93,15 @@ def decode(image: Encoded) -> Decoded:
     """
     header = image.header
     try:
-        if image.kind == "PNG" and not _chunks_fit(image.data):
-            raise ValueError("a chunk is longer than the file")
+        data = _essential_chunks(image.data) if image.kind == "PNG" else image.data
         if header.mode == "CMYK":  # OpenCV would take a TIFF's fourth ink for transparency
             grey = _orient(np.array(header.convert("L")), header)
         elif header.mode == "LA" and image.kind == "TIFF":  # whose transparency OpenCV would leave out
             grey = _composite(*(np.array(band) for band in header.split()))
         elif image.kind == "JPEG":  # never transparent, and turned upright by OpenCV itself
-            grey = _uint8(_imdecode(image.data, _REDUCED_FLAGS[_reduction(image.width, image.height)]))
+            grey = _uint8(_imdecode(data, _REDUCED_FLAGS[_reduction(image.width, image.height)]))
         else:
-            grey = _orient(_to_grey(_imdecode(image.data, cv2.IMREAD_UNCHANGED)), header)
+            grey = _orient(_to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED)), header)
     except Exception as error:  # cv2.error, OSError, and what a codec may raise next
         raise UndecodableImage(f"The {image.kind} data is broken: save the image again and resend it.") from error
     turned = (grey.shape[0] > grey.shape[1]) != (image.height > image.width)
@@ -123,15 +123,24 @@ def _format_of(data: bytes) -> str:
     raise UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF.")
 
 
-def _chunks_fit(png: bytes) -> bool:
-    """Whether every chunk ends within the file. OpenCV reserves and clears what one claims, up to 4 GiB, unseen."""
+def _essential_chunks(png: bytes) -> bytes:
+    """The file without what decides no pixel. Raises ValueError when a chunk claims to be longer than the file.
+
+    OpenCV reserves and clears what a chunk claims, up to 4 GiB; libpng prints the names of broken profiles and texts.
+    """
     place = len(_SIGNATURES["PNG"][0])
+    kept = [png[:place]]
     while place < len(png):
         kind = png[place + 4 : place + 8]
-        place += 12 + int.from_bytes(png[place : place + 4])  # length, kind and checksum around the data
+        end = place + 12 + int.from_bytes(png[place : place + 4])  # length, kind and checksum around the data
+        if end > len(png):
+            raise ValueError("a chunk is longer than the file")
+        if kind in _PNG_CHUNKS:
+            kept.append(png[place:end])
+        place = end
         if kind == b"IEND":
             break
-    return place <= len(png)
+    return b"".join(kept)
 
 
 def _reduction(width: int, height: int) -> int:

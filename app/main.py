@@ -120,6 +120,8 @@ def main() -> None:
         wrong = error.errors()[0]
         sys.exit(f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg']}")
     listener = start_logging(settings.log_level)
+    logging.captureWarnings(True)  # of libraries, about a caller's picture: nothing that an operator could mend
+    logging.getLogger("py.warnings").addHandler(logging.NullHandler())
     app = create_app(settings)
     # uvicorn stops gracefully, then raises the signal once more: as an interrupt, which ends nothing before its time.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -132,7 +134,7 @@ def main() -> None:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=4,
+                timeout_graceful_shutdown=3,
             )
     finally:
         listener.stop()

@@ -53,7 +53,9 @@ def read_manifest(model_dir: Path) -> Manifest:
 
 
 def write_manifest(manifest: Manifest, model_dir: Path) -> None:
-    (model_dir / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    part = model_dir / f"part-{MANIFEST}"
+    part.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    part.replace(model_dir / MANIFEST)  # whole or not at all
 
 
 def sha256_of(path: Path) -> str:

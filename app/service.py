@@ -5,8 +5,11 @@ Small pictures are decoded on the event loop (30 µs, less than a thread's hand-
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,9 @@ from app.errors import DeadlineExceeded, NotReady
 from app.manifest import Manifest
 from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded
 from app.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _INLINE_PIXELS = 64 * 64  # decoded and searched for ink in less than 0.3 ms
 _PATCH_PX, _PATCH_STEP_PX = 4, 2  # of the occlusions: about 80 of them touch ink
@@ -77,7 +83,7 @@ class Service:
 
     def close(self) -> None:
         """Finish what runs, take nothing more."""
-        self._decoders.shutdown()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
         if self._batcher is not None:
             self._batcher.close()
             self._batcher = None
@@ -92,14 +98,17 @@ class Service:
     async def predict(self, data: bytes, mode: Mode = "auto", *, explain: bool = False) -> Result:
         """Read an encoded image. Raises the errors of decoding and preprocessing, Overloaded, DeadlineExceeded."""
         manifest = self.manifest
-        image = inspect(data, max_pixels=self._settings.max_pixels)
+        max_pixels = self._settings.max_pixels
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                if len(data) <= _INLINE_BYTES:
+                    image = inspect(data, max_pixels=max_pixels)
+                else:  # whose header may be a list of a million parts
+                    image = await self._in_thread(inspect, data, max_pixels=max_pixels)
                 if image.width * image.height <= _INLINE_PIXELS and len(data) <= _INLINE_BYTES:
                     found, decode_ms, preprocess_ms = _find(image, mode)
                 else:
-                    loop = asyncio.get_running_loop()
-                    found, decode_ms, preprocess_ms = await loop.run_in_executor(self._decoders, _find, image, mode)
+                    found, decode_ms, preprocess_ms = await self._in_thread(_find, image, mode)
                 answer = await self._submit(found.ink)
                 row = probabilities(answer.row[None], manifest.temperature)[0]
                 explanation = await self._explain(found, row) if explain else None
@@ -115,6 +124,11 @@ class Service:
             explanation,
             Stages(decode_ms, preprocess_ms, answer.queue_ms, answer.inference_ms),
         )
+
+    async def _in_thread(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        if self._batcher is None:
+            raise NotReady("The service is stopping: send it again in a second.")
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, partial(function, *given, **named))
 
     async def _submit(self, ink: Ink) -> Answer:
         if self._batcher is None:

@@ -102,7 +102,7 @@ def _server(command: list[str], environment: dict[str, str]) -> Iterator[tuple[s
     """A running server, and the seconds from its start until it is ready."""
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", *command],
+        command,
         env=os.environ | {"DIGITS_PORT": str(PORT)} | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

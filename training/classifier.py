@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from app.decision import outlier_scores, probabilities, rejection
 from app.engine import KerasEngine
 from app.errors import DigitsError
-from app.manifest import MANIFEST, Manifest
+from app.manifest import MANIFEST, WEIGHTS, Manifest
 from app.preprocessing import Ink, Mode, Preprocessed, preprocess
 from training.answers import Answers
 from training.errors import RunError
@@ -69,6 +69,8 @@ def load_classifier(path: Path) -> Classifier:
 
     Raises RunError, or ModelError when the engine refuses the directory.
     """
+    if path.name == WEIGHTS and (path.parent / MANIFEST).exists():
+        path = path.parent
     if (path / MANIFEST).exists():
         engine = KerasEngine.load(path)
         return Classifier(engine.logits, "auto", engine.manifest)
