@@ -258,6 +258,16 @@ def test_opencv_writes_nothing_about_a_broken_file_to_standard_error(
     assert [line for line in written if not line.startswith("libpng error")] == []  # which libpng writes by itself
 
 
+def test_names_inside_a_png_reach_neither_libpng_nor_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    data = encoded(drawing(), "PNG")
+    profile = png_chunk(b"iCCP", b"level=error FORGED\0\0" + zlib.compress(b"no profile at all" * 20))
+    text = png_chunk(b"zTXt", b"FORGED\0\0no deflate stream")
+
+    assert np.array_equal(decoded(data[:33] + profile + text + data[33:]), drawing())
+
+    assert capfd.readouterr().err == ""
+
+
 # What is too large
 
 

@@ -206,6 +206,19 @@ async def test_a_body_of_just_the_bound_is_read(seven: KerasEngine, spare: int) 
         assert (await client.post("/predict", content=SEVEN)).status_code == httpx2.codes.OK
 
 
+async def test_a_header_of_a_million_parts_holds_nobody_up(seven: KerasEngine) -> None:
+    """Pillow walks them one by one, for seconds: meanwhile the loop answers others."""
+    parts = SEVEN[:33] + (bytes(4) + b"teSt" + bytes(4)) * 300_000 + SEVEN[33:]
+    async with service(seven) as client:
+        slow = asyncio.create_task(client.post("/predict", content=parts))
+        await asyncio.sleep(0)
+        answers = [(await client.get("/healthz")).status_code for _ in range(3)]
+
+        assert answers == [httpx2.codes.OK] * 3
+        assert not slow.done()
+        assert (await slow).status_code in {200, 422}
+
+
 async def test_an_unknown_address_is_not_found(seven: KerasEngine) -> None:
     async with service(seven) as client:
         assert_is_problem(await client.get("/nowhere"), 404, "not_found")
