@@ -19,7 +19,7 @@ IMAGE ?= digits$(if $(filter slim,$(TARGET)),-slim)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check format train report bench image test-image lock
+.PHONY: help install serve test check format train report bench image test-image lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -40,9 +40,11 @@ format: .venv/.dev ## mend what the linter and the formatter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+install: .venv/.dev ## set up .venv with everything, for the commands of python -m training
+
 train: .venv/.dev ## train RECIPE=compact on MNIST, downloaded or read from DATA=mnist.npz
 	$(BIN)/python -m training fit --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
-	@echo "To serve this model: $(BIN)/python -m training export RUN, where RUN is the run directory named above."
+	@echo "To serve this model: $(BIN)/python -m training export RUN --version X.Y.Z, where RUN is the run directory named above."
 
 report: .venv/.dev ## measure models/ on DATA and on IMAGES, OUTLIERS, SEVERAL, SEMEION if given; write its card again
 	$(BIN)/python -m training report $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) \

@@ -97,7 +97,7 @@ class KerasEngine(Engine):
 
 
 class LiteRTEngine(Engine):
-    """`models/digits.tflite`, made from the same weights: without TensorFlow, a fifth of the memory and of the start."""
+    """`models/digits.tflite`, from the same weights: no TensorFlow, a fifth of the memory and of the start."""
 
     file_name = LITE_WEIGHTS
     batch_sizes = (1, 2, 4, 8)  # one interpreter each; more images at once are no faster

@@ -40,6 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="An image of a handwritten digit in, ten calibrated probabilities out.",
         lifespan=_lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # an address with one more slash is another: 404, not a redirect that loses the body
     )
     app.state.settings = settings
     app.state.service = Service(settings)

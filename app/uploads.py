@@ -65,7 +65,7 @@ def image_in(content_type: str, body: bytes) -> bytes:
     else:
         data = body
     if not data:
-        raise BadRequest("There is no image in the request: send a file in the multipart field `file`.")
+        raise BadRequest("The image is empty: send a file that holds one, such as curl -F file=@seven.png does.")
     return data
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 PORT = 8765
 CONNECTIONS = (1, 16, 64)
-ROUNDS = 5
+ROUNDS = 3
 SECONDS = 2.0
 IMAGE = Path("examples/seven.png")
 BOUNDARY = "benchmark"
@@ -111,7 +111,7 @@ def _server(command: list[str], environment: dict[str, str]) -> Iterator[tuple[s
         while not _ready():
             if process.poll() is not None or time.monotonic() - started > 60:
                 raise SystemExit(f"{' '.join(command)} does not start")
-            time.sleep(0.01)
+            time.sleep(0.1)
         yield process, time.monotonic() - started
     finally:
         process.terminate()

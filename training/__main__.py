@@ -147,9 +147,9 @@ def thresholds(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run directory.")],
+    version: Annotated[str, typer.Option(metavar="X.Y.Z", help="The version of the model.")],
     data: Data = None,
     models: Annotated[Path, typer.Option(help="Where the service finds the model.")] = Path("models"),
-    version: Annotated[str, typer.Option(metavar="X.Y.Z", help="The version of the model.")] = "1.0.0",
 ) -> None:
     """Write the model of a run as the service loads it, calibrated and measured, with manifest and card."""
     from training import export as training_export

@@ -14,7 +14,7 @@ from training.rejection import RejectionScores
 from training.scoring import Interval, Scores
 
 TEMPLATE = Path(__file__).with_name("card.md")
-LIBRARIES = ("python", "keras", "tensorflow", "jax", "numpy", "opencv")
+LIBRARIES = ("python", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "opencv")
 
 _SETS = {
     "test": "MNIST test",

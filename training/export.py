@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.decision import outlier_scores, probabilities
 from app.engine import KerasEngine, LiteRTEngine
-from app.manifest import LITE_WEIGHTS, MANIFEST, WEIGHTS, Manifest, Thresholds, sha256_of, write_manifest
+from app.manifest import LITE_WEIGHTS, MANIFEST, WEIGHTS, Manifest, Thresholds, read_manifest, sha256_of, write_manifest
 from app.preprocessing import VERSION
 from training.architectures import CLASSES, multiply_adds
 from training.data import Mnist, split
@@ -45,10 +45,13 @@ LOG_TEMPERATURE_PRECISION = 1e-4
 def export(run: Path, models: Path, version: str, mnist: Mnist) -> Scores:
     """Write the model of ``run`` into ``models``; its scores on the test set, measured through the served engine.
 
-    Raises RunError when the run is not finished, learnt from other data, or with another preprocessing than ``auto``.
+    Raises RunError when the run is not finished, learnt from other data, or with another preprocessing than ``auto``,
+    and when ``models`` holds another model of that version.
     """
     if not SEMVER.fullmatch(version):
         raise RunError(f"version {version!r} is not of the form X.Y.Z")
+    if (models / MANIFEST).exists() and read_manifest(models).version == version:
+        raise RunError(f"{models} holds version {version} already: give another, for two models must not share one")
     recipe = _finished(run, mnist)
     models.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix="part-", dir=models))

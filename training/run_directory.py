@@ -148,7 +148,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "backend": backend,
         "keras": keras.__version__,
-        **{name: found for name in ("tensorflow", "jax") if (found := _version(name))},
+        **{name: found for name in ("tensorflow", "tensorflow-cpu", "jax") if (found := _version(name))},
         "numpy": version("numpy"),
         "opencv": cv2.__version__,
         "preprocessing": VERSION,

@@ -130,3 +130,10 @@ def test_the_temperature_that_logits_were_scaled_by_is_found(temperature: float)
     labels = (probabilities.cumsum(axis=1) < random.random((len(logits), 1))).sum(axis=1).clip(max=9)
     assert fit_temperature((logits * temperature).astype(np.float32), labels) == pytest.approx(temperature, rel=0.03)
     assert nll(probabilities, labels) < 2.3
+
+
+def test_two_models_do_not_share_a_version(exported: tuple[Path, Scores], finished_run: Path, mnist: Mnist) -> None:
+    before = (exported[0] / "digits.json").read_bytes()
+    with pytest.raises(RunError, match=r"1\.2\.3"):
+        export(finished_run, exported[0], "1.2.3", mnist)
+    assert (exported[0] / "digits.json").read_bytes() == before
