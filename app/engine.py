@@ -5,7 +5,8 @@ TensorFlow or LiteRT is imported when an engine is loaded, never with this modul
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -74,18 +75,20 @@ class KerasEngine(Engine):
     def _function(path: Path) -> Callable[[Ink], Logits]:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on processors and missing GPUs
         try:
-            import keras
-            import tensorflow as tf
+            with _without_stderr():
+                import keras
+                import tensorflow as tf
         except ImportError as error:
             advice = "pip install '.[keras]', or set DIGITS_ENGINE=litert"
             raise ModelError(f"the engine keras needs TensorFlow: {advice}") from error
 
         try:
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
-            function = tf.function(
-                lambda ink: model(ink, training=False),
-                input_signature=[tf.TensorSpec((None, SIDE_PX, SIDE_PX, 1), tf.float32)],
-            ).get_concrete_function()
+            with _without_stderr():
+                model = keras.saving.load_model(path, compile=False, safe_mode=True)
+                function = tf.function(
+                    lambda ink: model(ink, training=False),
+                    input_signature=[tf.TensorSpec((None, SIDE_PX, SIDE_PX, 1), tf.float32)],
+                ).get_concrete_function()
         except Exception as error:  # whatever a file that is no model of ours makes Keras raise
             raise ModelError(f"foreign model: {path} is not a Keras model of 28x28x1 pictures") from error
 
@@ -94,6 +97,20 @@ class KerasEngine(Engine):
             return logits
 
         return run
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """What native code writes before its log levels hold is dropped; exceptions pass as ever."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class LiteRTEngine(Engine):

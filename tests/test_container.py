@@ -1,6 +1,6 @@
 """The images themselves: built, run on a read-only root filesystem, asked for a prediction and told to stop.
 
-`make test-image` runs this with the first of docker and podman that answers, or with the command that
+`make test-image` runs this with docker if it answers, or with the command that
 DIGITS_CONTAINER names; it needs `build` and `run` alone. It takes minutes, so a plain `pytest` leaves it out.
 """
 
@@ -55,9 +55,8 @@ class Service:
 def _engine() -> list[str] | None:
     if named := os.environ.get("DIGITS_CONTAINER"):
         return shlex.split(named)
-    for name in ("docker", "podman"):
-        if shutil.which(name) and subprocess.run([name, "info"], capture_output=True, check=False).returncode == 0:
-            return [name]
+    if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
+        return ["docker"]
     return None
 
 
@@ -86,7 +85,7 @@ def image(request: pytest.FixtureRequest) -> Image:
     """Built just now."""
     engine = _engine()
     if engine is None:
-        pytest.skip("neither docker nor podman answers `info`, and DIGITS_CONTAINER names no other engine")
+        pytest.skip("docker does not answer `info`, and DIGITS_CONTAINER names no other engine")
     image = Image(tuple(engine), f"digits-under-test-{request.param}", request.param)
     subprocess.run([*engine, "build", *TARGETS[image.target], "--tag", image.name, str(ROOT)], check=True)
     return image
