@@ -18,6 +18,10 @@ _FLAT_RANGE = 12  # grey levels that most of the border's pixels span on evenly 
 _EVEN_SHARE, _EVEN_SHARE_SMALL = 0.75, 0.5  # most of them: small pictures are cut tightly, large ones have shadows
 _MARGIN_SHARE = 0.1  # of the shorter side: a margin of another level is looked for this deep
 _MARGIN_LEVELS = 16  # grey levels from one ring of pixels to the next at the edge of such a margin
+_BAND_SHARE = 0.3  # of the width: bands of another level at the sides are at most this broad
+_NARROWEST_BAND_PX, _NARROWEST_BAND_SHARE = 6, 0.15  # at least this broad, or a stroke at the edge would be one
+_BAND_LEVELS = 64  # grey levels from one column to the next at the edge of such a band
+_BAND_UNBROKEN = 0.5  # of that edge: strokes may cross the rest
 _CROWDED_SHARE = 0.3  # of the border: more than this of another level, and strokes crowd it
 _BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estimated
 _BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
@@ -54,10 +58,15 @@ def find_strokes(grey: Grey) -> Found:
     """The digit on a picture, uint8 of any size. Raises NoInk when nothing stands out from the paper."""
     small = _shrink(grey)
     scale_y, scale_x = grey.shape[0] / small.shape[0], grey.shape[1] / small.shape[1]
-    margin = _margin(small)
-    if margin:
-        small = small[margin:-margin, margin:-margin]
-    contrast, inverted = _stand_out(small)
+    margin = 0
+    level = _blank_border(small)
+    if level is None:
+        margin = _margin(small)
+        if margin:
+            small = small[margin:-margin, margin:-margin]
+        small = _level_bands(_level_bands(small).T).T
+        level = _even_level(small)
+    contrast, inverted = _stand_out(small, level)
     for _ in range(_SPECKS_AT_MOST):
         strokes, sure, digits = _find_digit(contrast)
         x, y, width, height = cv2.boundingRect(strokes)
@@ -87,19 +96,40 @@ def _shrink(grey: Grey) -> Grey:
     return grey
 
 
-def _stand_out(grey: Grey) -> tuple[Grey, bool]:
+def _blank_border(grey: Grey) -> int | None:
+    """The level of the paper where nothing touches the border and little comes near it, as in drawings; else None.
+
+    There is no margin, band or shadow to look for then: a third of the work.
+    """
+    level = int(grey[0, 0])
+    ink = cv2.absdiff(grey, np.full_like(grey, level))
+    rows, columns = grey.shape
+    left, top, width, height = cv2.boundingRect(ink)
+    if min(left, top, columns - left - width, rows - top - height) < 1:
+        return None
+    rings = _rings(grey)
+    near = cv2.countNonZero(ink) - cv2.countNonZero(ink[rings : rows - rings, rings : columns - rings])
+    innermost = 2 * (rows + columns) - 8 * rings + 4  # pixels of the last ring: a margin's edge covers half of them
+    return level if 2 * near < innermost else None
+
+
+def _rings(grey: Grey) -> int:
+    """How many rings of pixels, from the border inwards, may belong to a margin."""
+    shorter: int = min(grey.shape)
+    return min(int(shorter * _MARGIN_SHARE) + 2, (shorter + 1) // 2)  # a picture of one or two pixels has only one
+
+
+def _stand_out(grey: Grey, level: int | None) -> tuple[Grey, bool]:
     """How far each pixel stands out from the paper, uint8, and whether the ink is the darker side.
 
-    From one level where the border is even (drawings, scans): a local one would eat the inside of thick strokes. In
-    uneven light (photographs) from a wide median; dark ink then is the share of the light that is missing, so that it
-    is as strong in a shadow as beside it.
+    From one ``level`` where the border is even (drawings, scans): a local one would eat the inside of thick strokes.
+    In uneven light (photographs) from a wide median; dark ink then is the share of the light that is missing, so that
+    it is as strong in a shadow as beside it.
     """
-    level = _even_level(grey)
-    even = level is not None
     paper = _light_on_paper(grey) if level is None else np.full_like(grey, level)
     darker, lighter = _uint8(cv2.subtract(paper, grey)), _uint8(cv2.subtract(grey, paper))
     inverted = _energy(darker) > _energy(lighter)
-    if inverted and not even:
+    if inverted and level is None:
         darker = _uint8(cv2.divide(darker, np.maximum(paper, _DARKEST_PAPER), scale=float(np.median(paper))))
     return (darker if inverted else lighter), inverted
 
@@ -123,8 +153,8 @@ def _even_level(grey: Grey) -> int | None:
 
 
 def _energy(contrast: Grey) -> float:
-    above = contrast[contrast > _NOISE].astype(np.float32)
-    return float(np.dot(above, above))
+    above = cv2.threshold(contrast, _NOISE, 0, cv2.THRESH_TOZERO)[1]
+    return cv2.norm(above, cv2.NORM_L2SQR)
 
 
 def _light_on_paper(grey: Grey) -> Grey:
@@ -159,7 +189,7 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int]:
         standing_out = _without_ruling(standing_out)
         reach = 2 * round(max(contrast.shape) * _PALE_REACH) + 1
         standing_out &= _uint8(cv2.dilate((contrast > sure).astype(np.uint8), np.ones((reach, reach), np.uint8)))
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(standing_out, connectivity=8)
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(standing_out, connectivity=8, ltype=cv2.CV_16U)
     seeded = np.zeros(count, bool)
     seeded[labels[contrast > sure]] = True
     seeded[0] = False
@@ -169,7 +199,8 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int]:
     if parts.size == 1:
         return (labels == parts[0]).astype(np.uint8), sure, 1
     parts = _without_frames(parts, labels, stats)
-    strength = np.bincount(labels.ravel(), weights=np.square(contrast, dtype=np.float32).ravel(), minlength=count)
+    inked = labels > 0
+    strength = np.bincount(labels[inked], weights=np.square(contrast[inked], dtype=np.float32), minlength=count)
     chosen = _choose(stats[parts], centres[parts], strength[parts], contrast.shape)
     keep = np.zeros(count, np.uint8)
     keep[parts[chosen]] = 1
@@ -224,26 +255,68 @@ def _margin(grey: Grey) -> int:
 
     Past the deepest jump of a ring's level, where the rings are even and of the level of the paper within.
     """
-    shorter = min(grey.shape)
-    rings = min(int(shorter * _MARGIN_SHARE) + 2, (shorter + 1) // 2)  # a picture of one or two pixels has only one
-    levels = [_ring_levels(grey, depth) for depth in range(rings)]
-    jumps = [at for at in range(1, rings) if abs(levels[at][1] - levels[at - 1][1]) > _MARGIN_LEVELS]
+    rings = _rings(grey)
+    levels = [_percentile(_ring(grey, depth), 50) for depth in range(rings)]
+    jumps = [at for at in range(1, rings) if abs(levels[at] - levels[at - 1]) > _MARGIN_LEVELS]
     if not jumps:
         return 0
     for depth in range(jumps[-1] + 1, rings):
-        low, level, high = levels[depth]
+        low, level, high = (_percentile(_ring(grey, depth), percent) for percent in (20, 50, 80))
         paper = float(np.median(grey[depth:-depth, depth:-depth]))
         if high - low <= 2 * _FLAT_RANGE and abs(level - paper) <= _FLAT_RANGE:
             return depth
     return 0
 
 
-def _ring_levels(grey: Grey, depth: int) -> tuple[int, int, int]:
-    """The 20th, 50th and 80th percentile of the ring that lies ``depth`` pixels inside the border."""
+def _level_bands(grey: Grey) -> Grey:
+    """The picture with straight bands at its left and right brought to the level and polarity of its middle.
+
+    Bars of letterboxed pictures become paper, and strokes that reach into an inverted band are whole again.
+    """
+    if np.ptp(grey[0]) < _BAND_LEVELS:
+        return grey
+    ends = grey[[0, -1]].astype(np.int16)
+    jumps = ends[:, 1:] - ends[:, :-1]
+    width = grey.shape[1]
+    narrowest = max(_NARROWEST_BAND_PX, _NARROWEST_BAND_SHARE * width)
+    edges = [
+        int(column) + 1
+        for column in np.flatnonzero(np.abs(jumps).min(axis=0) >= _BAND_LEVELS)
+        if narrowest <= min(column + 1, width - column - 1) <= _BAND_SHARE * width and _is_edge(grey, int(column))
+    ]
+    if not edges:
+        return grey
+    left = max((edge for edge in edges if edge < width / 2), default=0)
+    right = min((edge for edge in edges if edge > width / 2), default=width)
+    middle = grey[:, left:right].astype(np.int16)
+    if np.ptp(middle) < _BAND_LEVELS:  # a bar from edge to edge is a digit, and its sides are the paper
+        return grey
+    level = int(np.median(middle))
+    levelled = [_turned(grey[:, :left], middle, level), middle, _turned(grey[:, right:], middle, level)]
+    return np.clip(np.concatenate(levelled, axis=1), 0, 255).astype(np.uint8)
+
+
+def _is_edge(grey: Grey, column: int) -> bool:
+    """Whether most of a column differs from the next as its two ends do."""
+    steps = grey[:, column + 1].astype(np.int16) - grey[:, column]
+    return bool(np.mean(steps * np.sign(steps[0]) >= _BAND_LEVELS) >= _BAND_UNBROKEN)
+
+
+def _turned(band: Grey, middle: NDArray[np.int16], level: int) -> NDArray[np.int16]:
+    apart = band - np.int16(np.median(band)) if band.size else band.astype(np.int16)
+    turned_over = (apart.sum(dtype=np.int64) < 0) != ((middle - level).sum(dtype=np.int64) < 0)
+    return level - apart if turned_over else level + apart
+
+
+def _ring(grey: Grey, depth: int) -> Grey:
+    """The pixels that lie ``depth`` inside the border."""
     inner = grey[depth : grey.shape[0] - depth, depth : grey.shape[1] - depth]
-    ring = np.sort(np.concatenate([inner[0], inner[-1], inner[1:-1, 0], inner[1:-1, -1]]))
-    last = ring.size - 1
-    return int(ring[last // 5]), int(ring[last // 2]), int(ring[last * 4 // 5])
+    return np.concatenate([inner[0], inner[-1], inner[1:-1, 0], inner[1:-1, -1]])
+
+
+def _percentile(levels: Grey, percent: int) -> int:
+    up_to = np.bincount(levels, minlength=256).cumsum()
+    return int(np.searchsorted(up_to, (levels.size - 1) * percent // 100, side="right"))
 
 
 def _without_ruling(mask: Grey) -> Grey:

@@ -205,6 +205,14 @@ def test_a_picture_of_any_shape_gives_ink_or_none(
     _gives_ink_within_the_picture_or_none(grey, mode)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_picture_of_any_few_pixels_gives_ink_or_none(mode: Mode) -> None:
+    """Some libraries take four numbers for a colour."""
+    for shape in np.ndindex(12, 12):
+        grey = np.random.default_rng(0).integers(256, size=np.add(shape, 1)).astype(np.uint8)
+        _gives_ink_within_the_picture_or_none(grey, mode)
+
+
 def _gives_ink_within_the_picture_or_none(grey: Grey, mode: Mode) -> None:
     before = grey.copy()
     try:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from app import segmentation
 from app.errors import NoInk
 from app.preprocessing import Preprocessed, find_ink, ink_from_grey, preprocess
 from app.segmentation import find_strokes
@@ -189,6 +190,192 @@ def test_strokes_that_do_not_touch_are_one_digit() -> None:
 
     assert found.digits == 1
     assert np.abs(np.subtract(found.ink_box, box_of(five))).max() <= NEAR_PX
+
+
+# Bands of another level
+
+
+BAND_PX = 40  # of 160: MNIST's strokes reach into it
+
+Part = Callable[[Grey], Grey]
+
+BANDS: dict[str, Part] = {
+    "inverted": lambda band: 255 - band,
+    "lighter": lambda band: band + 70,
+    "darker": lambda band: band - 70,
+}
+
+
+def banded(picture: Grey, sides: str, band: Part) -> Grey:
+    """With bands at the sides named, in which ``band`` was done to the picture."""
+    changed = picture.copy()
+    for side, part in (
+        ("top", np.s_[:BAND_PX]),
+        ("bottom", np.s_[-BAND_PX:]),
+        ("left", np.s_[:, :BAND_PX]),
+        ("right", np.s_[:, -BAND_PX:]),
+    ):
+        if side in sides:
+            changed[part] = band(picture[part])
+    return changed
+
+
+def differences_banded(sides: str, band: str, polarity: str) -> list[float]:
+    """Of each digit's ink, from that of the same picture without bands."""
+    differences = []
+    for digit in range(10):
+        picture = on(on_paper(enlarged(digit_drawn(digit), 160), 170, 90), polarity)
+        plain, found = find_ink(picture), find_ink(banded(picture, sides, BANDS[band]))
+        assert found.inverted == plain.inverted
+        differences.append(difference(found.ink, plain.ink))
+    return differences
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("sides", ["left and right", "left", "right"])
+def test_strokes_that_run_into_a_band_of_another_level_or_polarity_come_out_whole(
+    sides: str, band: str, polarity: str
+) -> None:
+    assert max(differences_banded(sides, band, polarity)) < 0.1
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("sides", ["top and bottom", "top", "bottom"])
+def test_so_do_strokes_that_run_into_bands_above_and_below(sides: str, band: str, polarity: str) -> None:
+    """For all but two of ten: the foot of a two or a three may run along the edge of a band and hide it."""
+    assert sum(apart < 0.1 for apart in differences_banded(sides, band, polarity)) >= 8
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("level", [0, 120])
+@pytest.mark.parametrize(
+    "bars",
+    [((0, 0), (56, 56)), ((0, 0), (56, 0)), ((0, 0), (0, 56)), ((56, 56), (0, 0)), ((0, 56), (0, 0))],
+    ids=["left and right", "left", "right", "above and below", "below"],
+)
+def test_bars_beside_a_picture_are_no_ink(
+    bars: tuple[tuple[int, int], tuple[int, int]], level: int, polarity: str
+) -> None:
+    """As a player of films puts them beside a picture of another shape: a quarter of its width or height."""
+    for digit in range(10):
+        picture = on_paper(enlarged(digit_drawn(digit), 160))
+        plain = find_ink(on(picture, polarity))
+        found = find_ink(on(np.pad(picture, bars, constant_values=level), polarity))
+
+        assert found.inverted == plain.inverted
+        assert np.array_equal(found.ink, plain.ink)
+        x, y, width, height = plain.ink_box
+        assert found.ink_box == (x + bars[1][0], y + bars[0][0], width, height)
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize(("side_px", "pen"), [(28, "sharp"), (160, "sharp"), (160, "soft")])
+def test_a_one_from_edge_to_edge_is_no_band(side_px: int, pen: str, polarity: str) -> None:
+    """MNIST's stroke, upright, cut off above and below, in the middle or where a band would be."""
+    stem = digit_drawn(1) if side_px == 28 else enlarged(digit_drawn(1), side_px)
+    across = cut_out(stem[side_px // 2 : side_px // 2 + 1])
+    if pen == "sharp":
+        across = np.full_like(across, 255)
+    upright = np.tile(across, (side_px, 1))
+    whole = ink_from_grey(np.pad(upright, side_px))
+    for left, right in ((4, 4), (2, 12), (12, 2), (1, 16), (16, 0)):  # quarters of its width
+        room = [(0, 0), (left * across.size // 4, right * across.size // 4)]
+
+        found = find_ink(on(on_paper(np.pad(upright, room)), polarity))
+
+        assert found.inverted == (polarity == "dark on light")
+        assert difference(found.ink, whole) < 0.1
+
+
+@pytest.mark.parametrize("sigma", [5, 20, 60])
+def test_noise_makes_no_band(sigma: int) -> None:
+    for digit in range(10):
+        for picture in (on_paper(enlarged(digit_drawn(digit), 160), 170, 90), np.full((90, 60), 128, np.uint8)):
+            noisy = grainy(picture, sigma, digit)
+
+            assert np.array_equal(segmentation._level_bands(noisy), noisy)
+
+
+def test_frames_shadows_and_ruled_lines_make_no_band() -> None:
+    """What is levelled at most is a difference that nobody sees."""
+    for sheet in (SHEETS | RULED).values():
+        picture = sheet(drawing(3))
+        for turned in (picture, picture.T):
+            assert np.array_equal(segmentation._level_bands(turned), turned)
+
+
+# Drawings with nothing near the border
+
+
+def _everything(grey: Grey) -> tuple[object, ...] | None:
+    """All that is found, to be compared; None for no ink."""
+    try:
+        found = find_strokes(grey)
+    except NoInk:
+        return None
+    arrays = (found.contrast, found.strokes)
+    return (*((part.shape, part.tobytes()) for part in arrays), found.sure, found.inverted, found.box, found.digits)
+
+
+def _slowly(grey: Grey, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...] | None:
+    """The same, as if something lay near the border."""
+    with monkeypatch.context() as patched:
+        patched.setattr(segmentation, "_blank_border", lambda _: None)
+        return _everything(grey)
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("kind", ["MNIST's", "enlarged", "on a large sheet", "near the border"])
+def test_a_blank_border_spares_most_pictures_work_and_changes_none(
+    kind: str, polarity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets: dict[str, Picture] = {
+        "MNIST's": lambda image: image,
+        "enlarged": enlarged,
+        "on a large sheet": lambda image: placed(enlarged(image, 300), (900, 700), 80, 350),
+        "near the border": lambda image: np.pad(cut_out(enlarged(image, 100)), 9),
+    }
+    quick = 0
+    for image in mnist_test()[0][::4]:
+        picture = on(255 - sheets[kind](image), polarity)
+        quick += segmentation._blank_border(picture) is not None
+
+        assert _everything(picture) == _slowly(picture, monkeypatch)
+    assert quick > 25
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+def test_frames_and_crumbs_near_a_blank_border_are_treated_alike(
+    polarity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every depth, whole or with gaps: some frames are margins, some are too faint to be."""
+    quick = 0
+    for digit in range(10):
+        for depth, thickness in ((1, 1), (1, 6), (3, 2), (8, 5), (15, 2), (20, 12), (26, 3)):
+            whole = framed(drawing(digit), depth, thickness)
+            dashed = np.where(np.add.outer(*map(np.arange, whole.shape)) % 8 < 3, whole, on_paper(drawing(digit)))
+            for picture in (on(whole, polarity), on(dashed, polarity)):
+                quick += segmentation._blank_border(picture) is not None
+                assert _everything(picture) == _slowly(picture, monkeypatch)
+    assert 10 < quick < 130
+
+
+def test_whatever_lies_within_a_blank_border_is_found_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small random pictures: blots and lines of any level at any place, two to fifty pixels a side."""
+    quick = 0
+    for seed in range(600):
+        random = np.random.default_rng(seed)
+        picture = np.full(random.integers(2, 50, 2), random.integers(256), np.uint8)
+        for _ in range(random.integers(1, 6)):
+            top, left = random.integers(0, picture.shape)
+            height, width = random.integers(1, 12, 2) if random.random() < 0.5 else random.permutation([1, 40])
+            picture[max(1, top) : top + height, max(1, left) : left + width][:-1, :-1] = random.integers(256)
+        quick += segmentation._blank_border(picture) is not None
+
+        assert _everything(picture) == _slowly(picture, monkeypatch)
+    assert quick > 100
 
 
 # Several digits

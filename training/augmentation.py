@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.decoding import Grey
 from app.errors import NoInk
 from app.preprocessing import SIDE_PX, Ink, ink_from_grey
-from training.drawings import change_pen, photograph, warp
+from training.drawings import change_pen, outline, photograph, squared, strike, warp
 from training.outliers import draw_outlier
 from training.strokes import Alpha, draw_digit
 
@@ -26,6 +26,9 @@ OUTLIERS = 0.15  # the share of images that are no digit
 DRAWN = 0.22  # the share of digits that code draws, with the strokes MNIST's writers do not make
 WARPED = 0.9  # of MNIST's digits
 REPENNED = 0.25  # of MNIST's digits, thicker or thinner
+OUTLINED = 0.04  # of MNIST's other digits
+SQUARED = 0.06  # of all digits
+STRUCK = 0.05  # of all digits
 PHOTOGRAPHED = 0.25  # of all digits; outliers half
 
 
@@ -57,7 +60,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {"drawings": distort}
 def _digit(random: np.random.Generator, grey: Grey, label: int) -> Grey:
     if random.random() < DRAWN:
         height_px = int(random.choice([20, 22, 28, 56, 100]))
-        drawing = draw_digit(label, random, height_px, height_px * random.uniform(0.02, 0.14), random.random() < 0.7)
+        drawing = draw_digit(label, random, height_px, height_px * _pen_width(random), random.random() < 0.7)
         if height_px >= SIDE_PX and random.random() < 0.5:
             drawing = warp(drawing, random, strength=0.5)
     else:
@@ -66,7 +69,18 @@ def _digit(random: np.random.Generator, grey: Grey, label: int) -> Grey:
             drawing = warp(drawing, random)
         if random.random() < REPENNED:
             drawing = change_pen(drawing, random)
+        elif random.random() < OUTLINED:
+            drawing = outline(drawing, random)
+    if random.random() < SQUARED:
+        drawing = squared(drawing, random)
+    if random.random() < STRUCK:
+        drawing = strike(drawing, random)
     return photograph(drawing, random) if random.random() < PHOTOGRAPHED else _as_grey(drawing)
+
+
+def _pen_width(random: np.random.Generator) -> float:
+    """Of a digit's height: from a hairline to a marker, seldom a brush."""
+    return random.uniform(0.02, 0.14) if random.random() < 0.85 else random.uniform(0.14, 0.22)
 
 
 def _outlier(random: np.random.Generator, digits: Grey) -> Grey:

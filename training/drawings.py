@@ -49,6 +49,52 @@ def change_pen(alpha: Alpha, random: np.random.Generator) -> Alpha:
     return np.clip(large, 0, 1).astype(np.float32)
 
 
+def outline(alpha: Alpha, random: np.random.Generator) -> Alpha:
+    """Strokes hollow, as broad pens of drawing programs and filters that find edges leave them; thrice the size."""
+    large = cv2.resize(alpha, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    padded = np.pad((large > random.uniform(0.3, 0.6)).astype(np.float32), 4)
+    size = int(random.integers(2, 4))
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (size, size))
+    hollow: Alpha = np.clip(cv2.dilate(padded, kernel) - cv2.erode(padded, kernel), 0, 1).astype(np.float32)
+    return hollow
+
+
+def squared(alpha: Alpha, random: np.random.Generator) -> Alpha:
+    """Cut at its bounds and resized to a square or nearly, as many programs do; sometimes coarsely."""
+    x, y, width, height = cv2.boundingRect((alpha > 0.2).astype(np.uint8))
+    if not width or not height:
+        return alpha
+    side = int(random.integers(12, 29))
+    longest = max(width, height)
+    shorter = random.uniform(0.5, 1) * longest
+    size = [round(side * max(length, min(shorter, 2 * length)) / longest) for length in (width, height)]
+    cut = cv2.resize(alpha[y : y + height, x : x + width], size, interpolation=cv2.INTER_AREA)
+    if random.random() < 0.5:  # black and white
+        cut = (cut > random.uniform(0.3, 0.6)).astype(np.float32)
+    return np.pad(cut, 1).astype(np.float32)
+
+
+def strike(alpha: Alpha, random: np.random.Generator) -> Alpha:
+    """One line across the drawing, straight, dotted or a saw, thinner than the pen."""
+    height, width = alpha.shape
+    side = max(height, width)
+    steps = max(8, side // 2)
+    x = np.linspace(-0.05, 1.05, steps) * width
+    start, end = random.uniform(0.05, 0.95, 2)
+    y = (start + (end - start) * np.linspace(0, 1, steps)) * height
+    kind = random.random()
+    if kind < 0.5:
+        y += side * random.uniform(0.03, 0.09) * np.where(np.arange(steps) % 4 < 2, 1, -1)
+    points = np.stack([x, y] if random.random() < 0.75 else [y * width / height, x * height / width], axis=1)
+    pieces = [points] if kind < 0.75 else [points[at : at + 2] for at in range(0, steps - 1, 2 + (steps > 20))]
+    frame = np.zeros(alpha.shape, np.uint8)
+    thickness = max(1, round(side * random.uniform(0.01, 0.05)))
+    lines = [np.round(piece * 16).astype(np.int32) for piece in pieces]
+    cv2.polylines(frame, lines, False, int(random.uniform(120, 255)), thickness, cv2.LINE_AA, 4)
+    struck: Alpha = np.maximum(alpha, frame.astype(np.float32) / np.float32(255))
+    return struck
+
+
 def photograph(alpha: Alpha, random: np.random.Generator) -> Grey:
     """The drawing as a picture file would hold it: paper, light, lines, dirt, blur, noise, compression, polarity."""
     grown = _on_sheet(alpha, random)
@@ -70,6 +116,11 @@ def photograph(alpha: Alpha, random: np.random.Generator) -> Grey:
     if random.random() < 0.5:
         picture += random.normal(0, random.uniform(0.5, min(8.0, contrast / 8)), picture.shape).astype(np.float32)
     grey = np.clip(picture, 0, 255).astype(np.uint8)
+    chance = random.random()
+    if chance < 0.08:
+        _add_noise(grey, random, contrast)
+    elif chance < 0.14:
+        _kill_pixels(grey, random)
     if random.random() < 0.35:
         quality = int(random.integers(25, 95))
         _, encoded = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -78,6 +129,22 @@ def photograph(alpha: Alpha, random: np.random.Generator) -> Grey:
         grey = decoded.astype(np.uint8)
     negative: Grey = 255 - grey
     return negative if random.random() < 0.3 else grey
+
+
+def _add_noise(grey: Grey, random: np.random.Generator, contrast: float) -> None:
+    """Of a sensor in the dark, or of few photons: then it is as strong as the light."""
+    if random.random() < 0.6:
+        noise = random.normal(0, contrast * random.uniform(0.05, 0.25), grey.shape)
+    else:
+        photons = random.uniform(2, 12)
+        noise = random.poisson((255 - grey) / 255 * photons) / photons * 255 - (255.0 - grey)
+    np.copyto(grey, np.clip(grey + noise, 0, 255).astype(np.uint8))
+
+
+def _kill_pixels(grey: Grey, random: np.random.Generator) -> None:
+    """Pixels that are black or white whatever the picture is."""
+    dead = random.random(grey.shape) < random.uniform(0.002, 0.2)
+    grey[dead] = np.where(random.random(grey.shape) < 0.5, 0, 255)[dead]
 
 
 def _on_sheet(alpha: Alpha, random: np.random.Generator) -> Alpha:

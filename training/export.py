@@ -34,8 +34,8 @@ SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
 MAX_APART = 1e-4  # the largest difference of a probability between the two engines
 
-ACCEPTED = 0.998  # the share of validation digits not rejected as none; of real drawings it is 98 %
-LOW_CONFIDENCE = 0.9  # what is accepted of real drawings is right in 99.5 %
+ACCEPTED = 0.995  # the share of validation digits not rejected as none; of real drawings it is 98.9 %
+LOW_CONFIDENCE = 0.8  # what is accepted of real drawings is right in 99.5 % or more
 
 # Temperatures tried lie in exp(-3)..exp(3); the search stops when the interval is this narrow.
 LOG_TEMPERATURE_RANGE = (-3.0, 3.0)

@@ -128,10 +128,15 @@ def _shapes(random: np.random.Generator) -> Alpha:
 
 def _blot(random: np.random.Generator) -> Alpha:
     """Filled outlines, as silhouettes and clothes leave them."""
-    corners = random.integers(3, 11)
-    angles = np.sort(random.uniform(0, 2 * np.pi, corners))
-    radius = random.uniform(8, 30, corners)
-    points = np.stack([32 + radius * np.cos(angles), 32 + radius * np.sin(angles)], axis=1)
+    if random.random() < 0.3:  # round
+        angles = np.linspace(0, 2 * np.pi, 24)
+        radius = np.full(24, random.uniform(8, 30))
+    else:
+        corners = random.integers(3, 11)
+        angles = np.sort(random.uniform(0, 2 * np.pi, corners))
+        radius = random.uniform(8, 30, corners)
+    stretch = random.uniform(0.5, 1)
+    points = np.stack([32 + radius * np.cos(angles), 32 + stretch * radius * np.sin(angles)], axis=1)
     frame = np.zeros((64, 64), np.uint8)
     for _ in range(random.integers(1, 4)):
         cv2.fillPoly(frame, [np.round(points).astype(np.int32)], 255, cv2.LINE_AA)

@@ -69,17 +69,27 @@ class EpochInputs:
         self._augmentation = find_augmentation(recipe.augmentation)
         self._undistorted = prepare(grey, recipe.preprocessing) if pool is None else None
         self._ahead: dict[int, list[Future[tuple[Ink, Labels]]]] = {}
+        self._kept: dict[int, tuple[Grey, Labels]] = {}
 
     def of(self, epoch: int) -> tuple[Ink, Labels]:
         """Float32 (n, 28, 28, 1) and int64 (n,), image i being the one at place i of `epoch_order`."""
         if self._undistorted is not None:
             order = self._order(epoch)
             return self._undistorted[order], self._labels[order]
-        chunks = self._ahead.pop(epoch, None) or self._submit(epoch)
-        if epoch + 1 < self._recipe.epochs:
-            self._ahead[epoch + 1] = self._submit(epoch + 1)
-        ink, labels = zip(*(chunk.result() for chunk in chunks), strict=True)
-        return np.concatenate(ink), np.concatenate(labels)
+        distinct = self._recipe.distinct_epochs or self._recipe.epochs
+        made, following = epoch % distinct, (epoch + 1) % distinct
+        chunks = self._ahead.pop(made, None) or ([] if made in self._kept else self._submit(made))
+        if epoch + 1 < self._recipe.epochs and following not in self._kept:
+            self._ahead[following] = self._submit(following)
+        if chunks:
+            ink, labels = (np.concatenate(parts) for parts in zip(*(chunk.result() for chunk in chunks), strict=True))
+            if made + distinct < self._recipe.epochs:  # to be learnt again: kept at a quarter of the size
+                self._kept[made] = (np.round(ink * 255).astype(np.uint8), labels)
+        if epoch < distinct:
+            return ink, labels
+        kept, labels = self._kept[made]
+        again = self._order(epoch)
+        return kept[again].astype(np.float32) / np.float32(255), labels[again]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return epoch_order(len(self._grey), self._recipe.seed, epoch)

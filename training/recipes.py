@@ -26,6 +26,8 @@ class Recipe:
     # unit: grey / 255; l2: each column of pixels normalised to length 1; auto: what the service does to any image
     preprocessing: Preprocessing
     augmentation: str | None = None
+    # distort anew for so many epochs, then learn what came of it again: distorting costs as much as learning
+    distinct_epochs: int | None = None
     optimizer: Literal["adam", "adadelta", "sgd"] = "adam"
     learning_rate: float = 0.001
     schedule: Literal["constant", "cosine"] = "constant"
@@ -47,6 +49,7 @@ class Recipe:
             message
             for holds, message in (
                 (self.epochs >= 1 and self.batch_size >= 1, "epochs and batch_size must be at least 1"),
+                (self.distinct_epochs is None or self.distinct_epochs >= 1, "distinct_epochs must be at least 1"),
                 (0 < self.validation_share < 1, "validation_share must be between 0 and 1"),
                 (self.limit is None or self.limit >= 1, "limit must be at least 1"),
                 (self.seed >= 0, "seed must not be negative"),
@@ -98,7 +101,8 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=0.02,
             average_momentum=0.998,
             batch_size=128,
-            epochs=72,
+            epochs=48,
+            distinct_epochs=16,
         ),
     )
 }

@@ -105,9 +105,7 @@ def read_history(run: Path) -> list[EpochFigures]:
 
 def save_model(path: Path, model: "keras.Model") -> None:
     """Write the network and its weights, without optimizer and loss."""
-    import keras
-
-    bare = keras.Sequential.from_config(model.get_config())
+    bare = model.__class__.from_config(model.get_config())
     bare.set_weights(model.get_weights())
     _replace(path, bare.save)
 

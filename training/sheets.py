@@ -13,7 +13,7 @@ from training.answers import Reader
 from training.augmentation import distort
 from training.corruptions import CORRUPTIONS
 from training.data import Mnist
-from training.drawings import change_pen, photograph, warp
+from training.drawings import change_pen, outline, photograph, squared, strike, warp
 from training.outliers import draw_outlier
 from training.plots import Pair, pairs
 from training.scoring import Scores
@@ -25,6 +25,12 @@ SHOWN = 96  # mistakes on one sheet: the most confident, then the unread
 PICTURE_PX = 160
 
 _WHITE = 255
+_AFTER_WARP: dict[int, Callable[[Alpha, np.random.Generator], Alpha]] = {  # by column of the distorted digits
+    **dict.fromkeys((4, 5, 6, 7), change_pen),
+    **dict.fromkeys((8, 9), outline),
+    **dict.fromkeys((10, 11, 12), squared),
+    **dict.fromkeys((13, 14, 15), strike),
+}
 
 
 def mistakes_sheet(scores: Scores, pictures: dict[str, bytes | str], mode: Mode, path: Path) -> None:
@@ -79,13 +85,13 @@ def _strokes(_: Mnist, random: np.random.Generator) -> list[Grey]:
 
 
 def _distorted(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
-    """Each row: a test digit, then what warping makes of it, every other time with another pen."""
+    """Each row: a test digit, then what warping makes of it, then some of what follows on it."""
     return [_grey(_distort(drawing, column, random)) for drawing in _digits(mnist) for column in range(COLUMNS)]
 
 
 def _distort(drawing: Alpha, column: int, random: np.random.Generator) -> Alpha:
     warped = drawing if column == 0 else warp(drawing, random)
-    drawn = change_pen(warped, random) if column % 2 else warped
+    drawn = _AFTER_WARP[column](warped, random) if column in _AFTER_WARP else warped
     x, y, width, height = cv2.boundingRect((drawn > 0.1).astype(np.uint8))
     return np.pad(drawn[y : y + height, x : x + width], 3)
 

@@ -22,7 +22,10 @@ def draw_digit(digit: int, random: np.random.Generator, height_px: int, pen_px: 
 
     ``smooth``: antialiased, as ink is; else as a mouse leaves it in a paint program.
     """
-    return draw(_hand(_DIGITS[digit](random), random), height_px, pen_px, smooth)
+    strokes = _DIGITS[digit](random)
+    if random.random() < 0.12:
+        strokes = _blocky(strokes, random)
+    return draw(_hand(strokes, random), height_px, pen_px, smooth)
 
 
 def draw(strokes: Strokes, height_px: int, pen_px: float, smooth: bool = True) -> Alpha:
@@ -62,10 +65,21 @@ def arc(centre: tuple[float, float], radius: tuple[float, float], start: float, 
     return np.array(centre) + np.stack([np.cos(angle), np.sin(angle)], axis=1) * radius
 
 
+def _blocky(strokes: Strokes, random: np.random.Generator) -> Strokes:
+    """As a mouse draws them click by click: few corners, mostly on a coarse grid."""
+    grid = random.uniform(0.12, 0.3) if random.random() < 0.6 else 0.01
+    return [_corners(np.round(stroke / grid) * grid, int(random.integers(3, 7))) for stroke in strokes]
+
+
+def _corners(stroke: Points, step: int) -> Points:
+    """Every so many points of a curve and its end; what has few corners keeps them."""
+    return stroke if len(stroke) < 8 else np.vstack([stroke[::step], stroke[-1:]])
+
+
 def _hand(strokes: Strokes, random: np.random.Generator) -> Strokes:
     """The same strokes in another hand: slanted, turned, squeezed, bent a little."""
     shear, angle = random.normal(0, 0.18), random.normal(0, np.radians(6))
-    squeeze = random.uniform(0.45, 1.1)
+    squeeze = random.uniform(0.45, 1.25)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = turn @ np.array([[squeeze, -shear], [0, 1]])
     waves = random.uniform(1.5, 5, (2, 2))
@@ -90,9 +104,13 @@ def _one(random: np.random.Generator) -> Strokes:
     stem = [(0.5 + lean, 0.0), (0.5, 1.0)]
     kind = random.random()
     if kind > 0.12:  # a flag, from a tick to an upstroke as long as the stem
-        length = random.uniform(0.12, 0.6)
-        drop = length * random.uniform(0.35, 1.3)
-        stem = [(0.5 + lean - length, min(drop, 0.75)), *stem]
+        if kind > 0.65:
+            length = random.uniform(0.5, 1.0)
+            drop = min(length * random.uniform(0.5, 1.2), 0.9)
+        else:
+            length = random.uniform(0.12, 0.6)
+            drop = min(length * random.uniform(0.35, 1.3), 0.75)
+        stem = [(0.5 + lean - length, drop), *stem]
     strokes = [curve(*stem, corners=True)]
     if kind > 0.12 and random.random() < 0.3:  # the flag meets the stem in a curve
         strokes = [

@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from app.engine import LiteRTEngine
+from app.preprocessing import Ink, ink_from_grey
+from tests.drawings import digit_drawn
 from training.architectures import ARCHITECTURES, compact, multiply_adds
 
 
@@ -26,6 +31,40 @@ def test_compact_keeps_within_its_budget() -> None:
     model = compact()
     assert model.count_params() <= 500_000
     assert multiply_adds(model) <= 8_000_000
+
+
+def test_compact_is_as_large_as_it_is_said_to_be() -> None:
+    model = compact()
+    assert (model.count_params(), multiply_adds(model)) == (244_523, 7_925_304)
+
+
+@pytest.fixture(scope="module")
+def learnt() -> keras.Model:
+    """`compact` with weights and moving averages as a training leaves them: none is 0 or 1."""
+    model = compact()
+    random = np.random.default_rng(0)
+    model.set_weights([weights + random.uniform(0.01, 0.1, weights.shape) for weights in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def ink() -> Ink:
+    return np.stack([ink_from_grey(digit_drawn(digit)) for digit in range(8)])
+
+
+def test_compact_answers_the_same_once_it_was_written_and_read(learnt: keras.Model, ink: Ink, tmp_path: Path) -> None:
+    learnt.save(tmp_path / "model.keras")
+    read = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    assert np.array_equal(read.predict(ink, verbose=0), learnt.predict(ink, verbose=0))
+
+
+def test_compact_answers_nearly_the_same_in_litert(learnt: keras.Model, ink: Ink, tmp_path: Path) -> None:
+    learnt.export(tmp_path / "model.tflite", format="litert", verbose=False)
+    logits = LiteRTEngine._function(tmp_path / "model.tflite")(ink)
+    expected = learnt.predict(ink, verbose=0)
+    assert logits.shape == (8, 11)
+    assert np.ptp(expected, axis=0).min() > 1e-3  # or else any answer would be near
+    assert np.allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_multiply_adds_are_those_counted_by_hand() -> None:

@@ -53,6 +53,24 @@ def test_each_kind_is_drawn_a_hundred_times_over(kind: str) -> None:
         assert drawn.any()
 
 
+def test_some_blots_are_round() -> None:
+    """Nearly all of what lies within them is an ellipse: of 300 polygons with corners at random none is."""
+    blots = [outliers._blot(np.random.default_rng(seed)) for seed in range(300)]
+    shares = [_share_of_an_ellipse((blot > 0.02).astype(np.uint8)) for blot in blots]
+
+    assert 10 < sum(share > 0.94 for share in shares) < 60
+
+
+def _share_of_an_ellipse(blot: Mask) -> float:
+    """Of the blot without its dents and the ellipse fitted to it, what both cover; 0 where the dents are large."""
+    outline = np.vstack(cv2.findContours(blot, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0])
+    whole = cv2.fillPoly(np.zeros_like(blot), [cv2.convexHull(outline)], (1,))
+    ellipse = cv2.ellipse(np.zeros_like(blot), cv2.fitEllipse(outline), (1,), -1)
+    if blot.sum() < 0.85 * whole.sum():
+        return 0.0
+    return float(np.minimum(whole, ellipse).sum() / np.maximum(whole, ellipse).sum())
+
+
 def test_joined_digits_are_wider_than_one() -> None:
     random = np.random.default_rng(2)
     for _ in range(100):

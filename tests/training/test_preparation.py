@@ -1,4 +1,5 @@
 import multiprocessing
+from concurrent.futures import Future
 from dataclasses import replace
 
 import cv2
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 
 from app.preprocessing import ink_from_grey
-from training.augmentation import AUGMENTATIONS, NOT_A_DIGIT, distort
+from training.augmentation import AUGMENTATIONS, NOT_A_DIGIT, Labels, distort
 from training.data import Mnist
 from training.errors import RecipeError
 from training.preparation import (
     EpochInputs,
+    Ink,
     epoch_inputs,
     epoch_order,
     find_augmentation,
@@ -64,6 +66,64 @@ def test_inputs_do_not_depend_on_the_number_of_workers_or_the_epoch_begun_with(m
     in_a_row = _epochs(mnist, recipe, [0, 1, 2], workers=2)
     assert _epochs(mnist, recipe, [1, 2], workers=1) == in_a_row[1:]
     assert len(set(in_a_row)) == 3
+
+
+def _contents(ink: Ink, labels: Labels) -> list[tuple[bytes, int]]:
+    """Each image in 256 levels with its label, sorted: the same in any order."""
+    levels = np.round(ink * 255).astype(np.uint8)
+    return sorted((level.tobytes(), int(label)) for level, label in zip(levels, labels, strict=True))
+
+
+def test_after_the_distinct_epochs_the_same_images_come_again_in_other_orders(mnist: Mnist, recipe: Recipe) -> None:
+    """Every other epoch the same ones, within half a level of what they were."""
+    recipe = replace(recipe, epochs=6, distinct_epochs=2)
+    with epoch_inputs(mnist.x_train[:200], mnist.y_train[:200], recipe, workers=1) as inputs:
+        epochs = [inputs.of(epoch) for epoch in range(6)]
+
+    contents = [_contents(*epoch) for epoch in epochs]
+    assert contents[0] == contents[2] == contents[4]
+    assert contents[1] == contents[3] == contents[5]
+    assert contents[0] != contents[1]
+    assert len({ink.tobytes() for ink, _ in epochs}) == 6
+    for ink, labels in epochs[2:]:
+        assert (ink.dtype, labels.dtype) == (np.dtype(np.float32), np.dtype(np.int64))
+        assert np.array_equal(ink, np.round(ink * 255).astype(np.float32) / np.float32(255))
+
+
+@pytest.mark.parametrize("distinct", [2, 3, 9])
+def test_the_distinct_epochs_are_what_they_would_be_without_a_bound(
+    mnist: Mnist, recipe: Recipe, distinct: int
+) -> None:
+    recipe = replace(recipe, epochs=3)
+    within = list(range(min(distinct, 3)))
+    some = replace(mnist, x_train=mnist.x_train[:150], y_train=mnist.y_train[:150])
+
+    bounded = _epochs(some, replace(recipe, distinct_epochs=distinct), within, workers=1)
+    assert bounded == _epochs(some, recipe, within, workers=1)
+
+
+def test_epochs_that_come_again_depend_on_neither_workers_nor_the_epoch_begun_with(
+    mnist: Mnist, recipe: Recipe
+) -> None:
+    recipe = replace(recipe, epochs=5, distinct_epochs=2)
+    in_a_row = _epochs(mnist, recipe, [0, 1, 2, 3, 4], workers=2)
+    assert _epochs(mnist, recipe, [3, 4], workers=1) == in_a_row[3:]
+    assert len(set(in_a_row)) == 5
+
+
+def test_images_that_come_again_are_made_once(mnist: Mnist, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    submit = EpochInputs._submit
+
+    def counted(inputs: EpochInputs, epoch: int) -> list[Future[tuple[Ink, Labels]]]:
+        made.append(epoch)
+        return submit(inputs, epoch)
+
+    monkeypatch.setattr(EpochInputs, "_submit", counted)
+    some = replace(mnist, x_train=mnist.x_train[:20], y_train=mnist.y_train[:20])
+    _epochs(some, replace(recipe, epochs=7, distinct_epochs=3), list(range(7)), workers=1)
+
+    assert made == [0, 1, 2]
 
 
 def test_inputs_and_labels_of_an_epoch_belong_together(mnist: Mnist, recipe: Recipe) -> None:

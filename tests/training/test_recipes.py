@@ -55,6 +55,7 @@ def test_a_file_that_holds_no_recipe_names_the_field(text: str, message: str, tm
     ("field", "value"),
     [
         ("epochs", 0),
+        ("distinct_epochs", 0),
         ("batch_size", 0),
         ("validation_share", 0.0),
         ("validation_share", 1.0),
