@@ -1,7 +1,7 @@
 """Encoded bytes -> grey. Owns formats, limits, orientation, transparency and depth; knows nothing of ink.
 
 Pillow reads headers (format, size, orientation) before a pixel is decoded; OpenCV decodes, in a third of the time.
-Both must find the file good: what either refuses is broken.
+Both must find the file good: what either refuses is broken. Of a small PNG without metadata the size is read here.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ _SIGNATURES = {
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
 _PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # those that decide pixels
+_BARE_BYTES = 64 * 1024  # the largest PNG of which it is seen whether it has metadata
 _READERS = {"JPEG": ["JPEG", "MPO"]}  # cameras append pictures to a JPEG: Pillow calls that MPO
 _REDUCED_PX = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 as long as its longest side stays at least this
 _REDUCED_FLAGS = {
@@ -49,19 +50,23 @@ _FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 
     8: (None, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
+cv2.setNumThreads(1)  # requests share the cores; threads within one picture would fight over them
 Image.MAX_IMAGE_PIXELS = None  # our own bound answers instead, with our own error
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else each broken image writes to standard error
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """An image whose header was read and whose pixels were not. ``width``, ``height``: as stored, in pixels."""
+    """An image whose header was read and whose pixels were not. ``width``, ``height``: as stored, in pixels.
+
+    ``header``: as Pillow read it; None for what has no metadata.
+    """
 
     data: bytes
     kind: str
     width: int
     height: int
-    header: Image.Image
+    header: Image.Image | None
 
 
 @dataclass(frozen=True)
@@ -77,10 +82,10 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
     """What the header tells. Raises UnsupportedMediaType, UndecodableImage, or TooLarge beyond ``max_pixels``."""
     kind = _format_of(data)
     try:
-        header = Image.open(BytesIO(data), formats=_READERS.get(kind, [kind]))
+        header = None if _is_bare(data, kind) else Image.open(BytesIO(data), formats=_READERS.get(kind, [kind]))
     except Exception as error:  # a dozen kinds, by format and by what is broken
         raise UndecodableImage(f"The {kind} header is broken: save the image again and resend it.") from error
-    width, height = header.size
+    width, height = header.size if header else (int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
     if width * height > max_pixels:
         raise TooLarge(f"The image has more than {max_pixels} pixels: scale it down and resend it.")
     return Encoded(data, kind, width, height, header)
@@ -94,7 +99,9 @@ def decode(image: Encoded) -> Decoded:
     header = image.header
     try:
         data = _essential_chunks(image.data) if image.kind == "PNG" else image.data
-        if header.mode == "CMYK":  # OpenCV would take a TIFF's fourth ink for transparency
+        if header is None:
+            grey = _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))
+        elif header.mode == "CMYK":  # OpenCV would take a TIFF's fourth ink for transparency
             grey = _orient(np.array(header.convert("L")), header)
         elif header.mode == "LA" and image.kind == "TIFF":  # whose transparency OpenCV would leave out
             grey = _composite(*(np.array(band) for band in header.split()))
@@ -121,6 +128,12 @@ def _format_of(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     raise UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF.")
+
+
+def _is_bare(data: bytes, kind: str) -> bool:
+    """Whether it is a small PNG that holds a header, pixels and nothing else. Raises as `_essential_chunks` does."""
+    whole = len(data) <= _BARE_BYTES and data[12:16] == b"IHDR" and data[-8:-4] == b"IEND"
+    return kind == "PNG" and whole and _essential_chunks(data) == data
 
 
 def _essential_chunks(png: bytes) -> bytes:

@@ -6,7 +6,7 @@ TensorFlow or LiteRT is imported when an engine is loaded, never with this modul
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -26,6 +26,7 @@ class Engine(ABC):
     file_name: ClassVar[str]
     # Every call is padded to one of these, all met at load: no request pays for the first batch of its size.
     batch_sizes: ClassVar[tuple[int, ...]]
+    at_once: ClassVar[bool]  # a single ink takes no longer than the hand-over to a thread and back
 
     def __init__(self, manifest: Manifest, run: Callable[[Ink], Logits]) -> None:
         self.manifest = manifest
@@ -70,6 +71,7 @@ class KerasEngine(Engine):
 
     file_name = WEIGHTS
     batch_sizes = (1, 2, 4, 8, 16, 32, 64)
+    at_once = False
 
     @staticmethod
     def _function(path: Path) -> Callable[[Ink], Logits]:
@@ -78,6 +80,11 @@ class KerasEngine(Engine):
             with _without_stderr():
                 import keras
                 import tensorflow as tf
+
+                # before anything else asks it: on a network so small more threads cost more than they bring
+                with suppress(RuntimeError):  # set already, in a process that used TensorFlow before
+                    tf.config.threading.set_intra_op_parallelism_threads(1)
+                    tf.config.threading.set_inter_op_parallelism_threads(1)
         except ImportError as error:
             advice = "pip install '.[keras]', or set DIGITS_ENGINE=litert"
             raise ModelError(f"the engine keras needs TensorFlow: {advice}") from error
@@ -118,6 +125,7 @@ class LiteRTEngine(Engine):
 
     file_name = LITE_WEIGHTS
     batch_sizes = (1, 2, 4, 8)  # one interpreter each; more images at once are no faster
+    at_once = True
 
     @staticmethod
     def _function(path: Path) -> Callable[[Ink], Logits]:

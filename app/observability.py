@@ -7,21 +7,24 @@ import json
 import logging
 import logging.handlers
 import queue
+import random
 import re
-import secrets
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DigitsError
 from app.problems import problem_response
 
+Lines = queue.SimpleQueue[Any]
+
 log = logging.getLogger("digits")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_LINES_GATHER_S = 0.05
+_ids = random.Random()  # noqa: S311 - to find a line in a log; a secret costs a call of the system
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 
 
@@ -42,10 +45,10 @@ class JsonFormatter(logging.Formatter):
 
 def start_logging(level: str) -> logging.handlers.QueueListener:
     """JSON lines on standard output, written by a thread of their own. Stop the listener to flush."""
-    stream = logging.StreamHandler(sys.stdout)
+    lines: Lines = queue.SimpleQueue()
+    stream = _Stream(lines)
     stream.setFormatter(JsonFormatter())
-    lines: queue.SimpleQueue[object] = queue.SimpleQueue()
-    listener = logging.handlers.QueueListener(lines, stream)
+    listener = _Listener(lines, stream)
     handler = _UnpreparedQueueHandler(lines)
     for name in ("digits", "uvicorn"):
         logger = logging.getLogger(name)
@@ -54,6 +57,32 @@ def start_logging(level: str) -> logging.handlers.QueueListener:
         logger.propagate = False
     listener.start()
     return listener
+
+
+class _Listener(logging.handlers.QueueListener):
+    """Sleeps while lines gather: a thread that each line woke would take the interpreter from the request's."""
+
+    def __init__(self, lines: Lines, handler: logging.Handler) -> None:
+        super().__init__(lines, handler)
+        self._lines = lines
+
+    def dequeue(self, block: bool) -> logging.LogRecord:
+        while self._lines.empty():
+            time.sleep(_LINES_GATHER_S)
+        record: logging.LogRecord = self._lines.get_nowait()
+        return record
+
+
+class _Stream(logging.StreamHandler[TextIO]):
+    """Standard output, flushed once all the lines are written that have gathered."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__(sys.stdout)
+        self._lines = lines
+
+    def flush(self) -> None:
+        if self._lines.empty():
+            super().flush()
 
 
 class _UnpreparedQueueHandler(logging.handlers.QueueHandler):
@@ -72,9 +101,13 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        given = traceparent = ""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                given = value.decode("latin-1")
+            elif name == b"traceparent":
+                traceparent = value.decode("latin-1")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"{_ids.getrandbits(64):016x}"
         fields: dict[str, Any] = {}
         state = scope.setdefault("state", {})
         state["request_id"], state["log"] = request_id, fields
@@ -106,6 +139,6 @@ class RequestLog:
                     "duration_ms": round((time.perf_counter() - started) * 1000, 3),
                     **fields,
                 }
-                if _TRACEPARENT.fullmatch(traceparent := headers.get("traceparent", "")):
+                if _TRACEPARENT.fullmatch(traceparent):
                     line["traceparent"] = traceparent
                 log.info("request", extra={"fields": line})

@@ -14,11 +14,12 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.batching import Answer, MicroBatcher
-from app.decision import Rejection, outlier_scores, probabilities, rejection
+from app.batching import Answer, MicroBatcher, Rows
+from app.decision import DIGITS, Rejection, outlier_scores, probabilities, rejection
 from app.decoding import Encoded, decode, inspect
 from app.engine import Engine
 from app.errors import DeadlineExceeded, NotReady
+from app.machine import cores
 from app.manifest import Manifest
 from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded
 from app.settings import Settings
@@ -67,19 +68,22 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         self._batcher: MicroBatcher | None = None
         self._manifest: Manifest | None = None
+        self._at_once = False
+        self._answering = 0
 
     def start(self, engine: Engine) -> None:
         """Take an engine that is warm. Called on the event loop."""
         self._batcher = MicroBatcher(
-            engine.logits,
+            partial(_decide, engine),
             max_batch=self._settings.max_batch,
             max_wait_ms=self._settings.max_wait_ms,
             max_queue=self._settings.max_queue,
         )
         self._manifest = engine.manifest
+        self._at_once = engine.at_once
 
     def close(self) -> None:
         """Finish what runs, take nothing more."""
@@ -99,6 +103,7 @@ class Service:
         """Read an encoded image. Raises the errors of decoding and preprocessing, Overloaded, DeadlineExceeded."""
         manifest = self.manifest
         max_pixels = self._settings.max_pixels
+        self._answering += 1
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 if len(data) <= _INLINE_BYTES:
@@ -110,20 +115,34 @@ class Service:
                 else:
                     found, decode_ms, preprocess_ms = await self._in_thread(_find, image, mode)
                 answer = await self._submit(found.ink)
-                row = probabilities(answer.row[None], manifest.temperature)[0]
-                explanation = await self._explain(found, row) if explain else None
+                explanation = await self._explain(found, answer.row) if explain else None
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or a smaller image."
             ) from error
-        rounded = tuple(row.round(8).tolist())  # eight places: the sum stays within 1e-7 of 1
-        outlier_score = float(outlier_scores(answer.row[None])[0])
+        finally:
+            self._answering -= 1
+        *rounded, outlier_score = answer.row.round(8).tolist()  # eight places: the sum stays within 1e-7 of 1
         return Result(
-            rounded,
+            tuple(rounded),
             rejection(manifest, outlier_score, max(rounded), found.digits),
             explanation,
             Stages(decode_ms, preprocess_ms, answer.queue_ms, answer.inference_ms),
         )
+
+    async def predict_ink(self, ink: Ink) -> tuple[float, ...]:
+        """The ten probabilities of an ink (28, 28, 1), fed as it is. Raises Overloaded, DeadlineExceeded."""
+        self._answering += 1
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                answer = await self._submit(ink)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or fewer images."
+            ) from error
+        finally:
+            self._answering -= 1
+        return tuple(answer.row[:DIGITS].round(8).tolist())
 
     async def _in_thread(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         if self._batcher is None:
@@ -133,14 +152,14 @@ class Service:
     async def _submit(self, ink: Ink) -> Answer:
         if self._batcher is None:
             raise NotReady("The service is stopping: send it again in a second.")
-        return await self._batcher.submit(ink)
+        return await self._batcher.submit(ink, alone=self._at_once and self._answering == 1)
 
-    async def _explain(self, found: Preprocessed, row: NDArray[np.float64]) -> Explanation:
+    async def _explain(self, found: Preprocessed, row: Rows) -> Explanation:
         """Saliency by occlusion: how much of the answer's probability is lost when a patch is wiped out.
 
         Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks.
         """
-        digit = int(row.argmax())
+        digit = int(row[:DIGITS].argmax())
         patches = [
             np.s_[top : top + _PATCH_PX, left : left + _PATCH_PX]
             for top in range(0, SIDE_PX - _PATCH_PX + 1, _PATCH_STEP_PX)
@@ -154,11 +173,18 @@ class Service:
         for start in range(0, len(occluded), _PATCHES_AT_ONCE):  # leave room in the queue for others
             some = occluded[start : start + _PATCHES_AT_ONCE]
             answers += await asyncio.gather(*(self._submit(ink) for ink in some))
-        rows = probabilities(np.stack([answer.row for answer in answers]), self.manifest.temperature)
+        rows = np.stack([answer.row for answer in answers])
         saliency = np.zeros((SIDE_PX, SIDE_PX), np.float32)
         for patch, lost in zip(patches, np.maximum(row[digit] - rows[:, digit], 0), strict=True):
             saliency[patch] += lost
         return Explanation(found.ink[..., 0], saliency / max(saliency.max(), 1e-6), found.inverted, found.ink_box)
+
+
+def _decide(engine: Engine, ink: Ink) -> NDArray[np.float64]:
+    """Of a batch of n at once, float64 (n, 11): the calibrated probabilities and the log odds that it is no digit."""
+    logits = engine.logits(ink)
+    scores = outlier_scores(logits)[:, np.newaxis]
+    return np.concatenate([probabilities(logits, engine.manifest.temperature), scores], axis=1)
 
 
 def _find(image: Encoded, mode: Mode) -> tuple[Preprocessed, float, float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from app.errors import BadRequest, BodyTooSlow, TooLarge
 from app.schemas import ImageBody
@@ -29,26 +29,32 @@ async def read_body(request: Request, max_bytes: int, timeout_ms: int) -> bytes:
 
     Raises TooLarge, before reading where Content-Length tells, and BadRequest when the client goes away or dawdles.
     """
-    too_large = TooLarge(f"The request has more than {max_bytes} bytes: send a smaller image.")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
-        raise too_large
+        raise _too_large(max_bytes)
     chunks: list[bytes] = []
     received = 0
     until = asyncio.get_running_loop().time() + timeout_ms / 1000
     try:
         async with asyncio.timeout_at(until) as deadline:
-            async for chunk in request.stream():
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise BadRequest("The body ended early: send it whole.")
+                chunk: bytes = message.get("body", b"")
                 received += len(chunk)
                 if received > max_bytes:
-                    raise too_large
+                    raise _too_large(max_bytes)
                 chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
                 deadline.reschedule(until + received / _SLOWEST_BYTES_PER_S)
     except TimeoutError as error:
         raise BodyTooSlow("The body came too slowly: send it again, or a smaller image.") from error
-    except ClientDisconnect as error:
-        raise BadRequest("The body ended early: send it whole.") from error
-    return b"".join(chunks)
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"The request has more than {max_bytes} bytes: send a smaller image.")
 
 
 def image_in(content_type: str, body: bytes) -> bytes:

@@ -103,6 +103,33 @@ async def test_a_free_engine_does_not_wait_for_company() -> None:
     assert gate.batches == [[1], [2]]
 
 
+async def test_who_is_alone_is_answered_on_the_loop_itself() -> None:
+    threads: list[int] = []
+
+    def run(batch: Rows) -> Rows:
+        threads.append(threading.get_ident())
+        return numbers(batch)
+
+    async with batching(run) as batcher:
+        alone = await batcher.submit(ink(1), alone=True)
+        accompanied = await asyncio.gather(batcher.submit(ink(2), alone=True), batcher.submit(ink(3), alone=True))
+
+    assert [int(answer.row[0]) for answer in (alone, *accompanied)] == [1, 2, 3]
+    assert threads[0] == threading.get_ident() != threads[1]
+
+
+async def test_what_raises_on_the_loop_is_answered_and_the_next_one_runs() -> None:
+    def run(batch: Rows) -> Rows:
+        if batch[0, 0, 0, 0] == 1:
+            raise RuntimeError("broken")
+        return numbers(batch)
+
+    async with batching(run) as batcher:
+        with pytest.raises(RuntimeError, match="broken"):
+            await batcher.submit(ink(1), alone=True)
+        assert int((await batcher.submit(ink(2), alone=True)).row[0]) == 2
+
+
 async def test_what_waited_for_a_busy_engine_runs_together_in_order() -> None:
     gate = Gate()
     async with batching(gate) as batcher:

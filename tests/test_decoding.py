@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from app.decoding import decode, inspect
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
@@ -169,6 +170,22 @@ def test_unreadable_metadata_costs_no_readable_picture(kind: str, exif: bytes) -
     data = encoded(drawing(), kind, exif=exif, **EXACT.get(kind, {}))
 
     assert levels_between(decoded(data), drawing()) == 0
+
+
+def test_a_png_with_metadata_and_one_without_read_alike() -> None:
+    bare = encoded(drawing(), "PNG")
+    described = encoded(drawing(), "PNG", pnginfo=_text("Comment", "a seven"))
+
+    assert inspect(bare).header is None
+    assert inspect(described).header is not None
+    assert (inspect(bare).width, inspect(bare).height) == (inspect(described).width, inspect(described).height)
+    assert np.array_equal(decoded(bare), decoded(described))
+
+
+def _text(key: str, value: str) -> PngInfo:
+    info = PngInfo()
+    info.add_text(key, value)
+    return info
 
 
 def test_every_test_image_survives_every_lossless_format() -> None:

@@ -3,7 +3,9 @@
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx2
 import pytest
@@ -140,18 +142,37 @@ async def test_other_protocols_pass_through() -> None:
     assert seen == ["lifespan"]
 
 
-def test_the_log_is_json_lines_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def logging_started(level: str) -> Iterator[logging.Logger]:
+    """The service's logger, writing to standard output; all is written when the context ends."""
     loggers = [logging.getLogger(name) for name in ("digits", "uvicorn")]
     before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    listener = start_logging(level)
     try:
-        listener = start_logging("warning")
-        loggers[0].info("too quiet")
-        loggers[0].warning("%d of %d", 1, 2, extra={"fields": {"digit": 7}})
-        listener.stop()
+        yield loggers[0]
     finally:
-        for logger, handlers, level, propagate in before:
+        listener.stop()
+        for logger, handlers, given, propagate in before:
             logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)
+            logger.setLevel(given)
+
+
+def test_no_line_is_lost_nor_out_of_order_however_many_come(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_started("info") as log:
+        for number in range(3000):
+            log.info("%d", number)
+            if number % 1000 == 500:
+                time.sleep(0.1)  # longer than lines gather
+
+    assert [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()] == [
+        str(number) for number in range(3000)
+    ]
+
+
+def test_the_log_is_json_lines_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_started("warning") as log:
+        log.info("too quiet")
+        log.warning("%d of %d", 1, 2, extra={"fields": {"digit": 7}})
 
     [line] = capsys.readouterr().out.splitlines()
     assert json.loads(line) | {"time": ""} == {"time": "", "level": "warning", "message": "1 of 2", "digit": 7}
