@@ -1,5 +1,5 @@
 """`python -m app`: serve the shipped model."""
 
-from app.main import main
+from app.process import main
 
 main()

@@ -1,29 +1,27 @@
-"""The app assembled in one place, and the process around it.
+"""The app assembled in one place.
 
 The model is loaded in a thread while the server already answers: `/healthz` lives and `/readyz` says 503 meanwhile.
+One of several processes accepts nothing before.
 """
 
 import asyncio
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from app.engine import ENGINES
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
-from app.observability import RequestLog, start_logging
+from app.observability import RequestLog
 from app.problems import problem_response
-from app.routes import operations, predict
+from app.routes import open_inference, operations, playground, predict, tensorflow_serving
 from app.service import Service
 from app.settings import Settings
 
@@ -39,15 +37,21 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         summary="An image of a handwritten digit in, ten calibrated probabilities out.",
         lifespan=_lifespan,
+        # not include_router: a request would be matched twice, past the route's own class
+        routes=[
+            *predict.router.routes,
+            *operations.router.routes,
+            *tensorflow_serving.router.routes,
+            *open_inference.router.routes,
+            *playground.routes(),
+        ],
         redoc_url=None,
         redirect_slashes=False,  # an address with one more slash is another: 404, not a redirect that loses the body
     )
     app.state.settings = settings
     app.state.service = Service(settings)
     app.state.failure = None
-    app.state.still_loading = False
-    app.include_router(predict.router)
-    app.include_router(operations.router)
+    app.state.started = time.monotonic()
     app.add_exception_handler(DigitsError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_error)
@@ -58,15 +62,15 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.create_task(_load(app))
+    if app.state.settings.workers > 1:  # another answers, or soon will
+        await loading
     yield
-    app.state.still_loading = not loading.done()
     loading.cancel()
     app.state.service.close()
 
 
 async def _load(app: FastAPI) -> None:
     settings: Settings = app.state.settings
-    started = time.monotonic()
     loader = ThreadPoolExecutor(1, thread_name_prefix="load")  # its own: at its end the loop waits for the shared ones
     try:
         engine = await asyncio.get_running_loop().run_in_executor(
@@ -86,7 +90,9 @@ async def _load(app: FastAPI) -> None:
                 "model": f"{engine.manifest.name} {engine.manifest.version}",
                 "engine": settings.engine,
                 "parameters": engine.manifest.parameters,
-                "seconds": round(time.monotonic() - started, 2),
+                "address": settings.address,
+                "worker": os.getpid(),
+                "seconds": round(time.monotonic() - app.state.started, 2),
             }
         },
     )
@@ -111,36 +117,3 @@ def _as_digits_error(error: Exception) -> DigitsError:
     if status == MethodNotAllowed.status:
         return MethodNotAllowed("This address takes another method: see /docs.")
     return BadRequest("The request is malformed: see /docs.")
-
-
-def main() -> None:
-    """Serve until told to stop. Exit status 1, after one clear line, for a wrong setting or a wrong model."""
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        sys.exit(f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg']}")
-    listener = start_logging(settings.log_level)
-    logging.captureWarnings(True)  # of libraries, about a caller's picture: nothing that an operator could mend
-    logging.getLogger("py.warnings").addHandler(logging.NullHandler())
-    app = create_app(settings)
-    # uvicorn stops gracefully, then raises the signal once more: as an interrupt, which ends nothing before its time.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with suppress(KeyboardInterrupt):
-            uvicorn.run(
-                app,
-                host=settings.host,
-                port=settings.port,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=3,
-            )
-    finally:
-        listener.stop()
-    if app.state.failure:
-        sys.exit(f"digits: {app.state.failure}")
-    if app.state.still_loading:
-        sys.stdout.flush()
-        os._exit(0)  # nobody waits for the loading thread, and nothing can interrupt it

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +29,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read)
@@ -44,11 +45,24 @@ class Process:
                 return found
 
     def url(self) -> str:
-        """Where it answers, once it does."""
-        return self.line_with(r"running on (http://[0-9.:]+)")[1]
+        """Where it listens, once it does."""
+        return self.line_with(r'"address": "(http://[0-9.:]+)"')[1]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def tell(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def tell_everyone(self, number: signal.Signals) -> None:
+        """It and its workers, as a terminal does."""
+        os.killpg(self.pid, number)
+
+    def rest(self) -> list[str]:
+        """What else it and its workers write, once all of them have ended."""
+        deadline = time.monotonic() + START_S
+        return list(iter(lambda: self._lines.get(timeout=max(0, deadline - time.monotonic())), None))
 
     def status(self, timeout_s: float = START_S) -> int:
         """The exit status, once it has ended."""
@@ -60,7 +74,8 @@ class Process:
         return self._process.stderr.read()
 
     def end(self) -> None:
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            self.tell_everyone(signal.SIGKILL)
         self._reader.join()
         self._process.communicate()
 

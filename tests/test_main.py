@@ -1,19 +1,17 @@
-"""The process: it starts only with what it can serve, and stops when told to."""
+"""The app: it serves only a model that it can, and a caller only as long as it should."""
 
 import shutil
-import signal
 import socket
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
 import pytest
 
+from app.main import VERSION
 from app.manifest import MANIFEST, WEIGHTS, read_manifest, write_manifest
-from tests.drawings import digit_drawn, encoded
-from tests.server import running
+from tests.server import ROOT, running
 
-STOP_S = 5
 WAIT_S = 10
 
 
@@ -71,42 +69,10 @@ def test_a_model_that_cannot_be_served_stops_the_start_with_one_line(
     assert line.startswith(complaint)
 
 
-@pytest.mark.parametrize(("name", "value"), [("port", "http"), ("max_body_bytes", "-1"), ("log_level", "loud")])
-def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name: str, value: str) -> None:
-    with running(**{name: value}) as process:
-        assert process.status() == 1
-        [line] = process.errors().splitlines()
+def test_the_version_is_the_package_s() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-    assert line.startswith(f"digits: DIGITS_{name.upper()}")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_process_that_still_loads_stops_when_told_to(model_dir: Path, number: signal.Signals) -> None:
-    with running(model_dir=model_dir) as process:
-        url = process.url()
-        answer = httpx2.get(f"{url}/readyz")
-        process.tell(number)
-
-        assert process.status(STOP_S) == 0
-        assert "Traceback" not in process.errors()
-
-    assert answer.status_code == httpx2.codes.SERVICE_UNAVAILABLE
-    assert answer.json()["code"] == "not_ready"
-    assert answer.headers["retry-after"] == "1"
-
-
-def test_a_process_that_serves_stops_when_told_to(model_dir: Path) -> None:
-    with running(model_dir=model_dir) as process:
-        url = process.url()
-        process.line_with('"ready"')
-        with httpx2.Client(base_url=url) as client:  # whose connection stays open
-            answer = client.post("/predict", content=encoded(digit_drawn(7)))
-            process.tell(signal.SIGTERM)
-
-            assert process.status(STOP_S) == 0
-        assert "Traceback" not in process.errors()
-
-    assert answer.json()["digit"] == 7
+    assert project["version"] == VERSION
 
 
 def test_a_caller_who_stops_sending_is_answered_and_cut_off(model_dir: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from app.decoding import MAX_PIXELS
 from app.settings import Settings
 
 
@@ -20,7 +21,8 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert settings.model_dir == Path("models")
     assert settings.max_body_bytes == 10 * 1024 * 1024
-    assert settings.max_pixels == 50_000_000
+    assert settings.max_pixels == MAX_PIXELS == 50_000_000
+    assert settings.workers == 1
     assert settings.max_images == 256
 
 
@@ -29,6 +31,7 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
     [
         ("HOST", "0.0.0.0", "0.0.0.0"),
         ("PORT", "8123", 8123),
+        ("WORKERS", "4", 4),
         ("MODEL_DIR", "/srv/models", Path("/srv/models")),
         ("LOG_LEVEL", "warning", "warning"),
         ("MAX_BODY_BYTES", "1000", 1000),
@@ -55,6 +58,9 @@ def test_each_setting_is_read_from_the_environment(
         ("HOST", ""),
         ("PORT", "70000"),
         ("PORT", "http"),
+        ("WORKERS", "0"),
+        ("WORKERS", "65"),
+        ("WORKERS", "two"),
         ("LOG_LEVEL", "loud"),
         ("MAX_BODY_BYTES", "0"),
         ("MAX_PIXELS", "-1"),
@@ -71,6 +77,13 @@ def test_a_value_out_of_its_range_is_refused(monkeypatch: pytest.MonkeyPatch, na
 
     with pytest.raises(ValidationError):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "http://127.0.0.1:8123"), ("::1", "http://[::1]:8123")], ids=["IPv4", "IPv6"]
+)
+def test_the_address_is_one_that_a_browser_takes(host: str, address: str) -> None:
+    assert Settings(host=host, port=8123).address == address
 
 
 def test_settings_are_frozen() -> None:

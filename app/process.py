@@ -1,0 +1,111 @@
+"""The process: settings, address, log; one server, or a supervisor of several; the exit status.
+
+It imports no more than a supervisor needs. FastAPI, OpenCV and the engine come with `app.server`, where requests are
+answered.
+"""
+
+import errno
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from app.observability import start_logging
+from app.settings import Settings
+from app.workers import Assignment, hold_signals_back, share_standard_output, supervise
+
+log = logging.getLogger("digits")
+
+_BACKLOG = 2048  # connections that may wait to be accepted, as uvicorn has it; the system may allow fewer
+
+
+class PlainFormatter(logging.Formatter):
+    """The line that a person at a terminal reads: time, message, and the fields that the JSON line would have."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = ", ".join(f"{name} {value}" for name, value in getattr(record, "fields", {}).items())
+        line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return f"{line}: {fields}{trace}" if fields else f"{line}{trace}"
+
+
+def main() -> None:
+    """Serve until told to stop. Exit status 1, after one clear line, for a wrong setting, address or model."""
+    started = time.monotonic() - _age_s()
+    hold_signals_back()
+    settings = _settings()
+    assignment = Assignment.of(sys.argv[1:])
+    listening = assignment.listening if assignment else _listen(settings.host, settings.port)
+    settings = settings.model_copy(update={"port": listening.getsockname()[1]})  # the system's choice, where it was 0
+    if settings.workers > 1:
+        share_standard_output()
+    listener = start_logging(settings.log_level)
+    if sys.stdout.isatty():
+        listener.handlers[0].setFormatter(PlainFormatter())
+    if not assignment:
+        _log_loading(settings)
+    try:
+        if settings.workers > 1 and not assignment:
+            failure = supervise(settings.workers, listening)
+        else:
+            from app.server import serve
+
+            failure = serve(settings, listening, started, assignment.say_ready if assignment else None)
+    finally:
+        listener.stop()
+    if failure and assignment:
+        assignment.say(failure)
+        sys.exit(1)
+    if failure:
+        sys.exit(f"digits: {failure}")
+    if threading.active_count() > 1:
+        sys.stdout.flush()
+        os._exit(0)  # nobody waits for a model that is still being loaded, and nothing can interrupt it
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        sys.exit(f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg']}")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The port, taken before anything large is loaded.
+
+    SO_REUSEADDR, which `create_server` sets, lets a service start again at once. Two sockets that have it may be bound
+    to one port until one of them listens: hence not bound alone.
+    """
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
+    except (OSError, UnicodeError) as error:  # UnicodeError for what can be no host's name
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            sys.exit(f"digits: port {port} is in use: stop what listens there, or set DIGITS_PORT")
+        sys.exit(f"digits: cannot listen on {host}, port {port}: {error}")
+
+
+def _log_loading(settings: Settings) -> None:
+    fields: dict[str, object] = {
+        "address": settings.address,
+        "engine": settings.engine,
+        "model_dir": str(settings.model_dir),
+        "workers": settings.workers,
+    }
+    log.info("loading", extra={"fields": fields})
+
+
+def _age_s() -> float:
+    """Seconds since this process was started, as Linux knows; 0 elsewhere."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+    except OSError:
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
