@@ -22,10 +22,15 @@ def problem(error: DigitsError, scope: Scope) -> Problem:
 
 
 def problem_response(error: DigitsError, scope: Scope) -> Response:
+    content = problem(error, scope).model_dump_json()
+    return Response(content, error.status, error_headers(error), media_type="application/problem+json")
+
+
+def error_headers(error: DigitsError) -> dict[str, str]:
+    """What a client is told outside the body, whatever the body's form."""
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.closes_connection:
         headers["Connection"] = "close"
-    content = problem(error, scope).model_dump_json()
-    return Response(content, error.status, headers, media_type="application/problem+json")
+    return headers

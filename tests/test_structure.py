@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # Each module of the service and the modules of the service that it imports: no more, and no fewer.
 IMPORTS = {
-    "app.__main__": {"app.main"},
+    "app.__main__": {"app.process"},
     "app.batching": {"app.errors", "app.preprocessing"},
     "app.decision": {"app.manifest"},
     "app.decoding": {"app.errors"},
@@ -22,16 +22,29 @@ IMPORTS = {
         "app.errors",
         "app.observability",
         "app.problems",
+        "app.routes.open_inference",
         "app.routes.operations",
+        "app.routes.playground",
         "app.routes.predict",
+        "app.routes.tensorflow_serving",
         "app.service",
         "app.settings",
     },
+    "app.machine": set[str](),
     "app.manifest": {"app.errors"},
     "app.observability": {"app.errors", "app.problems"},
     "app.preprocessing": {"app.decoding", "app.errors", "app.segmentation"},
     "app.problems": {"app.errors", "app.schemas"},
+    "app.process": {"app.observability", "app.server", "app.settings", "app.workers"},
+    "app.routes.open_inference": {
+        "app.errors",
+        "app.preprocessing",
+        "app.service",
+        "app.settings",
+        "app.tensors",
+    },
     "app.routes.operations": {"app.manifest", "app.schemas", "app.service"},
+    "app.routes.playground": {"app.errors"},
     "app.routes.predict": {
         "app.decoding",
         "app.errors",
@@ -43,6 +56,13 @@ IMPORTS = {
         "app.settings",
         "app.uploads",
     },
+    "app.routes.tensorflow_serving": {
+        "app.errors",
+        "app.preprocessing",
+        "app.service",
+        "app.settings",
+        "app.tensors",
+    },
     "app.schemas": set[str](),
     "app.segmentation": {"app.decoding", "app.errors"},
     "app.service": {
@@ -51,12 +71,23 @@ IMPORTS = {
         "app.decoding",
         "app.engine",
         "app.errors",
+        "app.machine",
         "app.manifest",
         "app.preprocessing",
         "app.settings",
     },
-    "app.settings": {"app.decoding"},
+    "app.server": {"app.main", "app.settings"},
+    "app.settings": set[str](),
+    "app.tensors": {
+        "app.errors",
+        "app.preprocessing",
+        "app.problems",
+        "app.service",
+        "app.settings",
+        "app.uploads",
+    },
     "app.uploads": {"app.errors", "app.schemas"},
+    "app.workers": set[str](),
 }
 OPEN_TO_TRAINING = {
     "app.decision",
@@ -69,13 +100,20 @@ OPEN_TO_TRAINING = {
 OWNERS = {  # a library -> the only modules of the service that import it
     "ai_edge_litert": {"app.engine"},
     "cv2": {"app.decoding", "app.preprocessing", "app.segmentation"},
-    "fastapi": {"app.main", "app.routes.operations", "app.routes.predict"},
+    "fastapi": {
+        "app.main",
+        "app.routes.open_inference",
+        "app.routes.operations",
+        "app.routes.predict",
+        "app.routes.tensorflow_serving",
+        "app.tensors",
+    },
     "keras": {"app.engine"},
     "PIL": {"app.decoding"},
     "pydantic_settings": {"app.settings"},
     "python_multipart": {"app.uploads"},
     "tensorflow": {"app.engine"},
-    "uvicorn": {"app.main"},
+    "uvicorn": {"app.server"},
 }
 
 # Run in a fresh interpreter: imports what it is given, with the files it opens noted as Python reports them.

@@ -1,0 +1,278 @@
+"""The Open Inference Protocol, version 2, over HTTP, with Triton's extension for binary tensors.
+
+Source: KServe's "Predict Protocol - Version 2" and Triton's "Binary Tensor Data Extension"; where they leave a status
+or a message open, it is Triton's. The OpenAPI document leaves out the addresses with `/versions/1`.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+from starlette.routing import Match
+from starlette.types import Scope
+
+from app.errors import BadRequest, InvalidParameter, NotFound
+from app.preprocessing import SIDE_PX, Ink
+from app.service import Service
+from app.settings import Settings
+from app.tensors import (
+    EXAMPLE_PNG,
+    EXAMPLE_PROBABILITIES,
+    INPUT,
+    MODEL,
+    OUTPUT,
+    VERSION,
+    DialectRoute,
+    answer,
+    check_count,
+    documented,
+    encoded_image,
+    errors_documented,
+    ink,
+    numbers,
+    parse,
+    read,
+)
+
+
+class _Route(DialectRoute):
+    """A wrong method is told by the address's own route, not by the one for all other addresses."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), child_scope
+
+
+router = APIRouter(tags=["Open Inference Protocol"], route_class=_Route)
+
+_JSON_LENGTH = "Inference-Header-Content-Length"
+_IMAGE_BYTES = SIDE_PX * SIDE_PX * 4
+_ADDRESS = re.compile(r"/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?(/ready|/infer)?")
+_PATH, _VERSION_PATH = f"/v2/models/{MODEL}", f"/v2/models/{MODEL}/versions/{VERSION}"
+
+_SERVER = {"name": MODEL, "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+_METADATA = {
+    "name": MODEL,
+    "versions": [VERSION],
+    "platform": "keras",
+    "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, SIDE_PX, SIDE_PX, 1]}],
+    "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, 10]}],
+}
+_ANSWER = {
+    "model_name": MODEL,
+    "model_version": VERSION,
+    "id": "42",
+    "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [1, 10], "data": EXAMPLE_PROBABILITIES}],
+}
+_EXAMPLE = {"id": "42", "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_PNG]}]}
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    datatype: str
+    shape: list[int] = Field(max_length=4)
+    parameters: dict[str, object] = {}
+    data: object = None
+
+
+class _Output(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    parameters: dict[str, object] = {}
+
+
+class _InferRequest(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    id: str | None = None
+    parameters: dict[str, object] = {}
+    inputs: list[_Input] = Field(min_length=1, max_length=1)
+    outputs: list[_Output] = []
+
+
+_BODY = {
+    "required": True,
+    "description": f"One input, `{INPUT}`: `FP32` [n, 28, 28, 1] in [0, 1], light ink on dark, fed to the model as it "
+    "is, or `BYTES` [n], encoded images, found wherever and however they were drawn (in JSON: as base64). "
+    f"`data` may be nested or flat, or binary after the JSON, whose length `{_JSON_LENGTH}` then tells.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["inputs"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "parameters": {"type": "object"},
+                    "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "object"}},
+                    "outputs": {"type": "array", "items": {"type": "object"}},
+                },
+            },
+            "example": _EXAMPLE,
+        },
+        "application/octet-stream": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
+    },
+}
+
+
+@router.get("/v2", summary="The server", responses=documented(_SERVER))
+async def server(request: Request) -> Response:
+    return Response(to_json(_SERVER | {"version": request.app.version}), media_type="application/json")
+
+
+@router.get("/v2/health/live", summary="The server lives")
+async def live(_: Request) -> Response:
+    return Response()
+
+
+@router.get(f"{_VERSION_PATH}/ready", include_in_schema=False)
+@router.get(f"{_PATH}/ready", summary="The model is ready", responses=errors_documented(503))
+@router.get("/v2/health/ready", summary="The server is ready", responses=errors_documented(503))
+async def ready(request: Request) -> Response:
+    _check_ready(request)
+    return Response()
+
+
+@router.get(_VERSION_PATH, include_in_schema=False)
+@router.get(_PATH, summary="What the model takes and gives", responses=documented(_METADATA) | errors_documented(503))
+async def metadata(request: Request) -> Response:
+    _check_ready(request)
+    settings: Settings = request.app.state.settings
+    return Response(to_json(_METADATA | {"platform": settings.engine}), media_type="application/json")
+
+
+@router.post(f"{_VERSION_PATH}/infer", include_in_schema=False)
+@router.post(
+    f"{_PATH}/infer",
+    summary="Read handwritten digits",
+    responses=documented(_ANSWER) | errors_documented(400, 413, 503, 504),
+    openapi_extra={"requestBody": _BODY},
+)
+async def infer(request: Request) -> Response:
+    settings: Settings = request.app.state.settings
+    asked, binary = _split(await read(request), request.headers.get(_JSON_LENGTH), settings.max_images)
+    as_binary = _wants_binary(asked)
+    rows = await answer(request, _images(asked.inputs[0], binary, settings.max_images))
+    output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": [len(rows), 10]}
+    content = {"model_name": MODEL, "model_version": VERSION, "outputs": [output]}
+    if asked.id is not None:
+        content["id"] = asked.id
+    if not as_binary:
+        output["data"] = [probability for row in rows for probability in row]
+        return Response(to_json(content), media_type="application/json")
+    tensor = np.array(rows, "<f4").tobytes()
+    output["parameters"] = {"binary_data_size": len(tensor)}
+    header = to_json(content)
+    return Response(header + tensor, headers={_JSON_LENGTH: str(len(header))}, media_type="application/octet-stream")
+
+
+@router.api_route("/v2/{address:path}", methods=["GET", "POST"], include_in_schema=False)
+async def elsewhere(request: Request) -> Response:
+    """What Triton says of a model or version that it does not have."""
+    found = _ADDRESS.fullmatch(request.scope["path"])
+    if found is None or (found["model"] == MODEL and found["version"] in (None, VERSION)):
+        raise NotFound("There is nothing at this address: see /docs.")
+    version = f" version {found['version']}" if found["version"] else ""
+    raise NotFound(f"Request for unknown model: '{found['model']}'{version} is not found")
+
+
+def _check_ready(request: Request) -> None:
+    """Raises NotReady."""
+    service: Service = request.app.state.service
+    service.manifest  # noqa: B018 - raises it
+
+
+def _split(body: bytes, json_length: str | None, max_images: int) -> tuple[_InferRequest, bytes]:
+    """The request, and the binary tensor after its JSON. Raises BadRequest, InvalidParameter, TooLarge."""
+    if json_length is None:
+        return parse(body, _InferRequest, max_images), b""
+    length = int(json_length) if json_length.isdecimal() and len(json_length) <= 20 else -1
+    if not 0 <= length <= len(body):
+        raise BadRequest(f"{_JSON_LENGTH} is not the length of the JSON at the body's start.")
+    if length > 0:
+        return parse(body[:length], _InferRequest, max_images), body[length:]
+    # no JSON at all: Triton's raw binary request
+    sent = _Input(
+        name=INPUT,
+        datatype="FP32",
+        shape=[len(body) // _IMAGE_BYTES, SIDE_PX, SIDE_PX, 1],
+        parameters={"binary_data_size": len(body)},
+    )
+    return _InferRequest(inputs=[sent], parameters={"binary_data_output": True}), body
+
+
+def _wants_binary(asked: _InferRequest) -> bool:
+    """Whether the output shall come as binary data. Raises InvalidParameter for an output that there is not."""
+    wanted = asked.parameters.get("binary_data_output", False)
+    for output in asked.outputs:
+        if output.name != OUTPUT:
+            raise InvalidParameter(f"There is one output, '{OUTPUT}'.")
+        _refuse_extensions(output.parameters)
+        wanted = output.parameters.get("binary_data", wanted)
+    if not isinstance(wanted, bool):
+        raise InvalidParameter("'binary_data' and 'binary_data_output' are true or false.")
+    return wanted
+
+
+def _refuse_extensions(parameters: dict[str, object]) -> None:
+    for extension in ("classification", "shared_memory_region"):
+        if extension in parameters:
+            raise InvalidParameter(f"The extension '{extension}' is not supported: see /v2 for those that are.")
+
+
+def _images(sent: _Input, binary: bytes, max_images: int) -> list[bytes | Ink]:
+    """The images of the input. Raises BadRequest, InvalidParameter, TooLarge."""
+    if sent.name != INPUT:
+        raise InvalidParameter(f"There is one input, '{INPUT}'.")
+    _refuse_extensions(sent.parameters)
+    tail = {"FP32": [SIDE_PX, SIDE_PX, 1], "BYTES": []}.get(sent.datatype)
+    if tail is None:
+        raise InvalidParameter(f"'{INPUT}' has datatype FP32 or BYTES.")
+    if not sent.shape or sent.shape[1:] != tail:
+        raise InvalidParameter(f"'{INPUT}' has shape {[-1, *tail]} for {sent.datatype}.")
+    count = sent.shape[0]
+    check_count(count, max_images)
+    size = sent.parameters.get("binary_data_size")
+    if size is None and not binary:
+        return _from_json(sent, count)
+    if type(size) is not int or size != len(binary) or sent.data is not None:
+        raise InvalidParameter(
+            f"{len(binary)} bytes follow the JSON: 'binary_data_size' has to say so, without 'data'."
+        )
+    return _inks(binary, count) if sent.datatype == "FP32" else _elements(binary, count)
+
+
+def _from_json(sent: _Input, count: int) -> list[bytes | Ink]:
+    if sent.datatype == "BYTES":
+        texts = sent.data
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts) or len(texts) != count:
+            raise InvalidParameter(f"'data' is not a list of base64 strings, {count} as 'shape' says.")
+        return [encoded_image(text, index) for index, text in enumerate(texts)]
+    array = numbers(sent.data)
+    if array is None or array.size != count * SIDE_PX * SIDE_PX:
+        raise InvalidParameter(f"'data' is not a list of numbers, {count} * 28 * 28 * 1 as 'shape' says.")
+    return [ink(image, index) for index, image in enumerate(array.reshape(count, -1))]
+
+
+def _inks(binary: bytes, count: int) -> list[bytes | Ink]:
+    if len(binary) != count * _IMAGE_BYTES:
+        raise InvalidParameter(f"'shape' needs {count * _IMAGE_BYTES} bytes, but {len(binary)} came.")
+    return [ink(image, index) for index, image in enumerate(np.frombuffer(binary, "<f4").reshape(count, -1))]
+
+
+def _elements(binary: bytes, count: int) -> list[bytes | Ink]:
+    """The elements of a BYTES tensor, each after its length, four bytes, little-endian."""
+    found: list[bytes | Ink] = []
+    start = 0
+    for _ in range(count):
+        begin = start + 4
+        start = begin + int.from_bytes(binary[start:begin], "little")
+        found.append(binary[begin:start])
+    if start != len(binary):
+        raise InvalidParameter(f"The {len(binary)} bytes are not {count} elements, each after its length.")
+    return found
