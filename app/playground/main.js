@@ -1,0 +1,247 @@
+// The page: pictures come from the sheet, a file, the clipboard or a camera, and go to the service.
+
+import { ADDRESS, Asker } from "./asking.js";
+import { showBars, showInsight, showTiming, showWords } from "./answer.js";
+import { listen, png, show } from "./sheet.js";
+import { curl, trouble, verdict } from "./words.js";
+
+const DRAWING_MS = 60; // between a change of the drawing and the question
+const EXPLAINING_MS = 250; // an explanation costs as much as eighty answers: only of what stands so long
+const SPEAKING_MS = 600; // an answer that stands so long is read out
+const PNG_NAME = "digit.png";
+const NO_PICTURE = { tone: "bad", headline: "No picture", detail: "What came was no file of one." };
+const NOTHING = {
+  tone: "idle",
+  headline: "Nothing drawn yet",
+  detail: "Draw a digit from 0 to 9, or send a picture.",
+};
+
+const at = (id) => document.getElementById(id);
+const [sheet, canvas, preview, found] = ["sheet", "canvas", "preview", "found"].map(at);
+
+// What has been on the sheet, the newest last: {strokes, file()}, with {url, name, kept} where it is a file.
+const pictures = [drawing([])];
+const asker = new Asker(tell);
+let pen = null; // the keyboard's, while the sheet has the focus
+let download = null; // what is offered for the curl line
+let speaking = 0;
+
+function drawing(strokes) {
+  return { strokes, file: async () => ({ blob: await png(strokes), name: PNG_NAME }) };
+}
+
+/** `kept`: the sender has the file, under its name. */
+function filed(blob, kept) {
+  const { name } = blob;
+  const file = async () => {
+    await blob.slice(0, 1).arrayBuffer(); // a folder, or a file that is gone, looks like one until it is read
+    return { blob, name };
+  };
+  return { strokes: [], url: URL.createObjectURL(blob), name, kept, file };
+}
+
+const current = () => pictures.at(-1);
+const isBlank = (picture) => !picture.url && !picture.strokes.length;
+
+/** The newest picture is another one. */
+function changed() {
+  asker.drop();
+  if (isBlank(current())) forget(NOTHING);
+  else ask(current(), 0);
+  refresh();
+}
+
+function forget(words) {
+  showWords(words);
+  showBars(null);
+  showInsight(null);
+  showTiming();
+  offerNothing();
+}
+
+function takeFirst([file], kept) {
+  if (!file) {
+    showWords(NO_PICTURE);
+    speak(NO_PICTURE);
+    return;
+  }
+  strokes.lift();
+  pictures.push(filed(file, kept));
+  changed();
+}
+
+function undo() {
+  strokes.lift();
+  if (pictures.length === 1) return;
+  const { url } = pictures.pop();
+  if (url) URL.revokeObjectURL(url);
+  changed();
+}
+
+function clear() {
+  strokes.lift();
+  if (isBlank(current())) return;
+  pictures.push(drawing([]));
+  changed();
+}
+
+/** A stroke has grown. What was asked about shorter ones is still answered, so that the bars move. */
+function redrawn() {
+  clearTimeout(speaking);
+  ask(current(), DRAWING_MS);
+  refresh();
+}
+
+function refresh() {
+  const picture = current();
+  show(canvas, picture.strokes, pen);
+  at("hint").hidden = !isBlank(picture);
+  at("file").hidden = !picture.url;
+  if (picture.url && preview.src !== picture.url) {
+    preview.hidden = false;
+    preview.src = picture.url;
+    preview.alt = at("file-name").textContent = picture.name;
+    found.setAttribute("hidden", "");
+  }
+  if (!picture.url) preview.removeAttribute("src");
+  at("undo").setAttribute("aria-disabled", pictures.length === 1);
+  at("clear").setAttribute("aria-disabled", isBlank(picture));
+}
+
+const ask = (picture, delayMs) => asker.ask({ picture, explain: false }, delayMs);
+
+function tell(outcome, question) {
+  const { picture } = question;
+  const { answer, retryMs } = outcome;
+  if (question.explain) {
+    showInsight(answer?.explanation, answer?.digit);
+    if (answer && picture.url) frame(picture, answer.explanation.ink_box);
+  } else {
+    const words = answer ? verdict(answer) : trouble(outcome, !picture.url);
+    if (answer) {
+      showWords(words);
+      showBars(answer.probabilities);
+    } else {
+      forget(words);
+    }
+    showTiming(outcome.ms);
+    if (outcome.sent) offer(outcome.sent, picture);
+    speak(words);
+  }
+  if (!asker.idle) return;
+  if (retryMs) asker.ask(question, retryMs);
+  else if (answer && !question.explain) asker.ask({ picture, explain: true }, EXPLAINING_MS);
+}
+
+/** Show where on a file the digit was found. */
+async function frame(picture, { x, y, width, height }) {
+  try {
+    await preview.decode();
+  } catch {
+    return; // a TIFF, which the service reads and the browser does not
+  }
+  if (picture !== current()) return;
+  const place = { x, y, width, height };
+  for (const name in place) found.firstElementChild.setAttribute(name, place[name]);
+  found.setAttribute("viewBox", `0 0 ${preview.naturalWidth} ${preview.naturalHeight}`);
+  found.removeAttribute("hidden");
+}
+
+/** The curl line of what was sent, and the file itself for those who have it not. */
+function offer({ blob, name }, { kept, url }) {
+  at("curl").textContent = curl(name, ADDRESS.href);
+  at("curl-note").textContent = kept
+    ? "Run it in the folder that holds the file."
+    : `It sends your ${url ? "picture" : "drawing"}:`;
+  at("download").hidden = kept;
+  URL.revokeObjectURL(download);
+  download = URL.createObjectURL(blob);
+  Object.assign(at("download"), { href: download, download: name, textContent: `download ${name}` });
+}
+
+function offerNothing() {
+  at("curl").textContent = curl(PNG_NAME, ADDRESS.href);
+  at("curl-note").textContent = "It sends a picture.";
+  at("download").hidden = true;
+}
+
+function speak({ headline, detail }) {
+  clearTimeout(speaking);
+  speaking = setTimeout(() => say(`${headline}: ${detail}`), SPEAKING_MS);
+}
+
+function say(text) {
+  if (at("spoken").textContent !== text) at("spoken").textContent = text;
+}
+
+const strokes = listen(canvas, {
+  begin(stroke) {
+    const before = current();
+    if (before.url) asker.drop();
+    pictures.push(drawing([...before.strokes, stroke]));
+    redrawn();
+  },
+  extend: redrawn,
+  abandon: undo,
+  pen(moved) {
+    if (moved && (pen?.down ?? false) !== moved.down) say(moved.down ? "Pen down" : "Pen lifted");
+    pen = moved && { ...moved };
+    refresh();
+  },
+});
+
+at("undo").addEventListener("click", undo);
+at("clear").addEventListener("click", clear);
+at("again").addEventListener("click", changed);
+for (const id of ["choose", "camera"]) {
+  at(id).addEventListener("change", ({ target }) => {
+    if (target.files.length) takeFirst(target.files, id === "choose");
+    target.value = ""; // so that the same file can be chosen again
+  });
+}
+at("copy").addEventListener("click", async () => {
+  const selection = getSelection();
+  selection.selectAllChildren(at("curl"));
+  try {
+    await navigator.clipboard.writeText(at("curl").textContent);
+  } catch {
+    document.execCommand("copy"); // where the page came without TLS there is no clipboard
+  }
+  at("copy").textContent = "Copied";
+  say("Copied");
+  setTimeout(() => (at("copy").textContent = "Copy"), 2000);
+});
+
+document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key === "z") {
+    event.preventDefault();
+    undo();
+  }
+});
+document.addEventListener("paste", ({ clipboardData }) => {
+  takeFirst(clipboardData.files, false);
+});
+for (const name of ["dragenter", "dragover"]) {
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    sheet.classList.add("dropping");
+  });
+}
+document.addEventListener("dragleave", ({ relatedTarget }) => {
+  if (!relatedTarget) sheet.classList.remove("dropping"); // left the window
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  sheet.classList.remove("dropping");
+  takeFirst(event.dataTransfer.files, true);
+});
+
+preview.addEventListener("error", () => (preview.hidden = true)); // its name is seen instead
+new ResizeObserver(refresh).observe(canvas);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
+addEventListener("online", () => {
+  if (!isBlank(current()) && !at("again").hidden) changed();
+});
+
+forget(NOTHING);
+refresh();

@@ -1,0 +1,149 @@
+// The sheet: strokes by pointer or keys, painted on the screen and as the PNG that is sent. Knows no service.
+//
+// A stroke is a list of points {x, y, width}; all lengths are shares of the sheet's side.
+
+const PNG_PX = 280;
+const PEN = 0.075;
+const PEN_STEP = 0.03; // of one arrow key
+const NEAREST = 0.004; // points nearer to the last one add nothing
+
+/** Listen on a canvas. `begin(stroke)` and `extend()` tell of a stroke, `abandon()` that it was none, `pen(pen)` of the
+ *  keyboard's pen {x, y, down}, or null while it is away. */
+export function listen(canvas, { begin, extend, abandon, pen: tell }) {
+  const pen = { x: 0.5, y: 0.5, down: false };
+  let stroke = null;
+  let pointer = null;
+
+  const lift = () => {
+    if (!pen.down) return;
+    pen.down = false;
+    tell(pen);
+  };
+
+  canvas.addEventListener("pointerdown", (event) => {
+    if (pointer !== null || event.button !== 0) return;
+    lift();
+    tell(null);
+    pointer = event.pointerId;
+    canvas.setPointerCapture(pointer);
+    stroke = [pointOf(event, canvas)];
+    begin(stroke);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.pointerId !== pointer) return;
+    const events = event.getCoalescedEvents?.() ?? [];
+    for (const each of events.length ? events : [event]) {
+      const point = pointOf(each, canvas);
+      const last = stroke.at(-1);
+      if (Math.hypot(point.x - last.x, point.y - last.y) >= NEAREST) stroke.push(point);
+    }
+    extend();
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    if (event.pointerId === pointer) pointer = null;
+  });
+  canvas.addEventListener("pointercancel", (event) => {
+    if (event.pointerId !== pointer) return;
+    pointer = null;
+    abandon();
+  });
+
+  canvas.addEventListener("keydown", (event) => {
+    if (pointer !== null || event.ctrlKey || event.metaKey || event.altKey) return;
+    const [across, down] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [];
+    if (across !== undefined) {
+      pen.x = within(pen.x + across * PEN_STEP);
+      pen.y = within(pen.y + down * PEN_STEP);
+      if (pen.down) {
+        stroke.push({ x: pen.x, y: pen.y, width: PEN });
+        extend();
+      }
+    } else if (event.key !== " ") {
+      return;
+    } else if (pen.down) {
+      lift();
+    } else if (!event.repeat) {
+      pen.down = true;
+      stroke = [{ x: pen.x, y: pen.y, width: PEN }];
+      begin(stroke);
+    }
+    event.preventDefault(); // scrolls the page
+    tell(pen);
+  });
+  canvas.addEventListener("focus", () => {
+    if (canvas.matches(":focus-visible")) tell(pen); // reached by key
+  });
+  canvas.addEventListener("blur", () => {
+    lift();
+    tell(null);
+  });
+  return { lift };
+}
+
+/** Paint what is on the sheet, and where the keyboard's pen is, if anywhere. */
+export function show(canvas, strokes, pen) {
+  const side = Math.round(canvas.clientWidth * devicePixelRatio);
+  if (canvas.width !== side) canvas.width = canvas.height = side;
+  const context = canvas.getContext("2d");
+  const style = getComputedStyle(canvas);
+  context.clearRect(0, 0, side, side);
+  paint(context, strokes, side, style.color);
+  if (pen) paintPen(context, pen, side, style.accentColor);
+}
+
+/** The PNG of a drawing: black on white, whatever the screen and its colours are. */
+export function png(strokes) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = PNG_PX;
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, PNG_PX, PNG_PX);
+  paint(context, strokes, PNG_PX, "#000");
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+function pointOf(event, canvas) {
+  const { left, top, width, height } = canvas.getBoundingClientRect();
+  // A mouse says 0.5, and so does what feels no pressure; some say 0.
+  const pressure = event.pointerType === "mouse" ? 0.5 : event.pressure || 0.5;
+  return {
+    x: (event.clientX - left) / width,
+    y: (event.clientY - top) / height,
+    width: PEN * (0.4 + 1.2 * pressure),
+  };
+}
+
+function paint(context, strokes, side, colour) {
+  context.strokeStyle = context.fillStyle = colour;
+  context.lineCap = context.lineJoin = "round";
+  for (const stroke of strokes) paintStroke(context, stroke, side);
+}
+
+/** A curve from middle to middle of neighbouring points, each piece as wide as they are. */
+function paintStroke(context, points, side) {
+  let from = points[0];
+  context.beginPath();
+  context.arc(from.x * side, from.y * side, (from.width * side) / 2, 0, 2 * Math.PI);
+  context.fill();
+  for (let i = 1; i < points.length; i++) {
+    const [before, here] = [points[i - 1], points[i]];
+    const to = i === points.length - 1 ? here : { x: (before.x + here.x) / 2, y: (before.y + here.y) / 2 };
+    context.lineWidth = ((before.width + here.width) / 2) * side;
+    context.beginPath();
+    context.moveTo(from.x * side, from.y * side);
+    context.quadraticCurveTo(before.x * side, before.y * side, to.x * side, to.y * side);
+    context.stroke();
+    from = to;
+  }
+}
+
+function paintPen(context, pen, side, colour) {
+  context.strokeStyle = context.fillStyle = colour;
+  context.lineWidth = side / 150;
+  context.beginPath();
+  context.arc(pen.x * side, pen.y * side, side * PEN * (pen.down ? 0.3 : 0.5), 0, 2 * Math.PI);
+  context.stroke();
+  if (pen.down) context.fill();
+}
+
+const within = (share) => Math.min(1 - PEN / 2, Math.max(PEN / 2, share));

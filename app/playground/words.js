@@ -1,0 +1,71 @@
+// Answers and errors in plain words: {tone, digit, headline, detail, code, again}. Knows no page.
+
+/** What an answer says. */
+export function verdict({ digit, confidence, probabilities, accepted, rejection }) {
+  if (accepted) {
+    return { tone: "good", digit, headline: "Accepted", detail: `${sure(confidence)} sure that it is a ${digit}.` };
+  }
+  return { tone: "doubt", digit, headline: "Not accepted", detail: doubt(rejection, digit, confidence, probabilities) };
+}
+
+/** What went wrong, and what to do about it. `drawn`: on the sheet, and not a file. */
+export function trouble({ problem, retryMs, unreachable, unreadable }, drawn) {
+  if (unreadable) return bad("Not a picture", "This cannot be read: choose a file.");
+  if (unreachable && !navigator.onLine) {
+    return bad("Offline", "There is no network. What you drew or chose is kept, and sent once there is.", "", true);
+  }
+  if (unreachable) return bad("No answer", "The service cannot be reached. It may have been stopped.", "", true);
+  const code = `${problem.status} ${problem.code ?? ""}`;
+  switch (problem.code) {
+    case "no_ink":
+      return drawn
+        ? { tone: "idle", headline: "Too little to read", detail: "Draw on.", code }
+        : bad("Blank", "Nothing on the picture stands out from its ground.", code);
+    case "too_large":
+      return bad("Too large", "The service takes no picture of this size: scale it down.", code);
+    case "unsupported_media_type":
+      return bad("Not a picture", "The service reads PNG, JPEG, WebP, BMP, TIFF and GIF.", code);
+    case "undecodable_image":
+      return bad("Broken picture", "It begins as a picture does, but cannot be read: save it anew.", code);
+    case "not_ready":
+      return bad("Not ready yet", "The model is being loaded. Your picture is sent again in a moment.", code, !retryMs);
+    case "overloaded":
+      return bad("Busy", "Many pictures wait. Yours is sent again in a moment.", code, !retryMs);
+    case "deadline_exceeded":
+      return bad("Too slow", "The service had no answer in time.", code, true);
+    case "internal_error":
+      return bad("The service failed", `Report it with the request id ${problem.request_id}.`, code, true);
+    default:
+      return bad("Refused", problem.detail ?? "The service, or something before it, sent no answer.", code, true);
+  }
+}
+
+/** A probability beside its bar: 100 only where it is 1. */
+export function percent(probability) {
+  return `${(probability < 1 ? Math.min(probability * 100, 99.9) : 100).toFixed(1)} %`;
+}
+
+/** The command that sends a file of that name to an address, for a POSIX shell. */
+export function curl(name, address) {
+  const plain = /^[\w.+-]+$/.test(name);
+  // curl itself reads ; and , in a file's name unless it stands in double quotes, which may be escaped
+  const file = plain ? name : `"${name.replace(/["\\]/g, "\\$&")}"`;
+  return `curl -F ${plain ? `file=@${file}` : shell(`file=@${file}`)} ${shell(address)}`;
+}
+
+const bad = (headline, detail, code = "", again = false) => ({ tone: "bad", headline, detail, code, again });
+
+const shell = (text) => (/^[\w.+:/@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
+function sure(confidence) {
+  const shown = Math.floor(confidence * 10_000) / 100; // 99.996 is not 100
+  return confidence < 1 && shown >= 99.99 ? "More than 99.99 %" : `${shown} %`;
+}
+
+function doubt({ reason, score, threshold }, digit, confidence, probabilities) {
+  if (reason === "several_digits") return `There are ${score} digits side by side: send one at a time.`;
+  if (reason === "not_a_digit") return `This does not look like a digit. The nearest is a ${digit}.`;
+  const others = probabilities.map((_, other) => other).filter((other) => other !== digit);
+  const second = others.reduce((best, other) => (probabilities[other] > probabilities[best] ? other : best));
+  return `It may be a ${digit} or a ${second}: ${sure(confidence)} sure, and ${threshold * 100} % is asked for.`;
+}
