@@ -26,7 +26,6 @@ class Engine(ABC):
     file_name: ClassVar[str]
     # Every call is padded to one of these, all met at load: no request pays for the first batch of its size.
     batch_sizes: ClassVar[tuple[int, ...]]
-    at_once: ClassVar[bool]  # a single ink takes no longer than the hand-over to a thread and back
 
     def __init__(self, manifest: Manifest, run: Callable[[Ink], Logits]) -> None:
         self.manifest = manifest
@@ -71,7 +70,6 @@ class KerasEngine(Engine):
 
     file_name = WEIGHTS
     batch_sizes = (1, 2, 4, 8, 16, 32, 64)
-    at_once = False
 
     @staticmethod
     def _function(path: Path) -> Callable[[Ink], Logits]:
@@ -125,7 +123,6 @@ class LiteRTEngine(Engine):
 
     file_name = LITE_WEIGHTS
     batch_sizes = (1, 2, 4, 8)  # one interpreter each; more images at once are no faster
-    at_once = True
 
     @staticmethod
     def _function(path: Path) -> Callable[[Ink], Logits]:

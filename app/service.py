@@ -71,8 +71,6 @@ class Service:
         self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         self._batcher: MicroBatcher | None = None
         self._manifest: Manifest | None = None
-        self._at_once = False
-        self._answering = 0
 
     def start(self, engine: Engine) -> None:
         """Take an engine that is warm. Called on the event loop."""
@@ -83,7 +81,6 @@ class Service:
             max_queue=self._settings.max_queue,
         )
         self._manifest = engine.manifest
-        self._at_once = engine.at_once
 
     def close(self) -> None:
         """Finish what runs, take nothing more."""
@@ -103,7 +100,6 @@ class Service:
         """Read an encoded image. Raises the errors of decoding and preprocessing, Overloaded, DeadlineExceeded."""
         manifest = self.manifest
         max_pixels = self._settings.max_pixels
-        self._answering += 1
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 if len(data) <= _INLINE_BYTES:
@@ -120,8 +116,6 @@ class Service:
             raise DeadlineExceeded(
                 f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or a smaller image."
             ) from error
-        finally:
-            self._answering -= 1
         *rounded, outlier_score = answer.row.round(8).tolist()  # eight places: the sum stays within 1e-7 of 1
         return Result(
             tuple(rounded),
@@ -132,7 +126,6 @@ class Service:
 
     async def predict_ink(self, ink: Ink) -> tuple[float, ...]:
         """The ten probabilities of an ink (28, 28, 1), fed as it is. Raises Overloaded, DeadlineExceeded."""
-        self._answering += 1
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 answer = await self._submit(ink)
@@ -140,8 +133,6 @@ class Service:
             raise DeadlineExceeded(
                 f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or fewer images."
             ) from error
-        finally:
-            self._answering -= 1
         return tuple(answer.row[:DIGITS].round(8).tolist())
 
     async def _in_thread(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
@@ -152,7 +143,7 @@ class Service:
     async def _submit(self, ink: Ink) -> Answer:
         if self._batcher is None:
             raise NotReady("The service is stopping: send it again in a second.")
-        return await self._batcher.submit(ink, alone=self._at_once and self._answering == 1)
+        return await self._batcher.submit(ink)
 
     async def _explain(self, found: Preprocessed, row: Rows) -> Explanation:
         """Saliency by occlusion: how much of the answer's probability is lost when a patch is wiped out.
