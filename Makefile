@@ -19,7 +19,7 @@ IMAGE ?= digits$(if $(filter slim,$(TARGET)),-slim)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test check format train report bench image test-image lock
+.PHONY: help install serve test check format train report bench bench-peers image test-image lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -51,9 +51,11 @@ report: .venv/.dev ## measure models/ on DATA and on IMAGES, OUTLIERS, SEVERAL, 
 	  $(if $(TAGS),--only-tags $(TAGS)) $(if $(OUTLIERS),--outliers $(OUTLIERS)) \
 	  $(if $(SEVERAL),--several $(SEVERAL)) $(if $(SEMEION),--semeion $(SEMEION))
 
-bench: .venv/.dev ## measure the service beside FastAPI that does no work (about two minutes)
-	@mkdir -p benchmarks/results && $(BIN)/python -m benchmarks > benchmarks/results/throughput.md
-	@cat benchmarks/results/throughput.md
+bench: .venv/.dev ## measure start, load, photographs and memory (eight minutes; BENCH_FLAGS=--help lists options)
+	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
+
+bench-peers: .venv/.dev ## measure it beside LitServe, BentoML, Ray Serve and mosec, each installed into .venv-peers/
+	$(BIN)/python -m benchmarks.peers $(BENCH_FLAGS)
 
 image: ## build the container image with DOCKER=docker (TARGET=slim: without TensorFlow)
 	$(DOCKER) build --target $(TARGET) --tag $(IMAGE) \

@@ -135,7 +135,7 @@ def _corruptions(figures: Figures) -> str:
     rows = [(name.replace("_", " "), _percent(accuracy)) for name, accuracy in figures.corruptions.items()]
     return (
         "### Corrupted\n\nThe test images in the fifteen ways of MNIST-C (Mu and Gilmer 2019), made anew by "
-        f"`training/corruptions.py`, the first {figures.corrupted:,} each. Not all are of unseen kinds: the model learnt "
+        f"`training/corruptions.py`, the first {figures.corrupted:,} each. Not all are of unseen kinds: it learnt "
         "from lines struck across, hollow strokes and strong noise, though none was made as these are:\n\n"
         + _table(("corruption", "right %"), [*rows, ("**mean**", f"**{_percent(figures.corrupted_accuracy)}**")])
         + "\n"
