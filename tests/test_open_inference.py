@@ -337,7 +337,7 @@ async def test_more_than_the_bounds_is_too_large(seven: KerasEngine, body: objec
 async def test_images_for_which_the_queue_has_no_room_overload_the_server(seven: KerasEngine) -> None:
     body = fp32(np.repeat(ONE, 20, axis=0).tolist(), [20, 28, 28, 1])
 
-    assert_is_error(await posted(seven, body, changed={"max_queue": 8}), 503)
+    assert_is_error(await posted(seven, body, changed={"max_queue": 8, "max_wait_ms": 500}), 503)
     assert digits(await posted(seven, body, changed={"max_queue": 8, "max_batch": 4})) == [7] * 20
 
 

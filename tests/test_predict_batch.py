@@ -182,7 +182,7 @@ async def test_before_the_model_is_loaded_the_service_is_not_ready() -> None:
 async def test_images_for_which_the_queue_has_no_room_are_told_so_and_the_others_are_answered(
     seven: KerasEngine,
 ) -> None:
-    entries = (await sent(seven, files(*[SEVEN] * 20), max_queue=8)).json()["predictions"]
+    entries = (await sent(seven, files(*[SEVEN] * 20), max_queue=8, max_wait_ms=500)).json()["predictions"]
 
     codes = [entry["error"]["code"] if entry["error"] else entry["prediction"]["digit"] for entry in entries]
     assert set(codes) == {7, "overloaded"}
