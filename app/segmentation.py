@@ -99,7 +99,7 @@ def _shrink(grey: Grey) -> Grey:
 def _blank_border(grey: Grey) -> int | None:
     """The level of the paper where nothing touches the border and little comes near it, as in drawings; else None.
 
-    There is no margin, band or shadow to look for then: a third of the work.
+    There is no margin, band or shadow to look for then: half of the search.
     """
     level = int(grey[0, 0])
     ink = cv2.absdiff(grey, np.full_like(grey, level))

@@ -72,7 +72,10 @@ class EpochInputs:
         self._kept: dict[int, tuple[Grey, Labels]] = {}
 
     def of(self, epoch: int) -> tuple[Ink, Labels]:
-        """Float32 (n, 28, 28, 1) and int64 (n,), image i being the one at place i of `epoch_order`."""
+        """Float32 (n, 28, 28, 1) and int64 (n,), image i being the one at place i of `epoch_order`.
+
+        From the recipe's `distinct_epochs` on: what an earlier epoch held, in another order.
+        """
         if self._undistorted is not None:
             order = self._order(epoch)
             return self._undistorted[order], self._labels[order]

@@ -24,7 +24,7 @@ from app.uploads import Part, image_in, multipart, read_body
 
 
 class _DirectRoute(APIRoute):
-    """Without a query there is nothing to solve: the request goes straight to the endpoint, in two thirds of the time.
+    """Without a query there is nothing for FastAPI to solve: the request goes straight to the endpoint.
 
     The endpoint's parameters are those of the query, each with a default.
     """
