@@ -96,7 +96,7 @@ def _fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:
     """
     sure = (contrast > sure_level) & strokes.view(np.bool_)
     levels = np.sort(contrast[sure])
-    level = (float(levels[(levels.size - 1) // 2]) + float(levels[levels.size // 2])) / 2  # np.median, without its checks
+    level = (float(levels[(levels.size - 1) // 2]) + float(levels[levels.size // 2])) / 2  # np.median, but quicker
     ink = np.minimum(contrast * np.float32(1 / level), 1) * strokes
     ink = _widen(ink, sure.view(np.uint8))
     scale = BOX_PX / max(ink.shape)
