@@ -69,16 +69,16 @@ def squared(alpha: Alpha, random: np.random.Generator) -> Alpha:
     shorter = random.uniform(0.5, 1) * longest
     size = [round(side * max(length, min(shorter, 2 * length)) / longest) for length in (width, height)]
     cut = cv2.resize(alpha[y : y + height, x : x + width], size, interpolation=cv2.INTER_AREA)
-    if random.random() < 0.5:  # black and white
-        cut = (cut > random.uniform(0.3, 0.6)).astype(np.float32)
-    return np.pad(cut, 1).astype(np.float32)
+    if random.random() < 0.5:  # black and white, by what is near: a hairline is pale all along
+        cut = (cut > random.uniform(0.3, 0.6) * cv2.dilate(cut, np.ones((5, 5)))).astype(np.float32)
+    return np.pad(cut / cut.max(), 1).astype(np.float32)
 
 
 def strike(alpha: Alpha, random: np.random.Generator) -> Alpha:
     """One line across the drawing, straight, dotted or a saw, thinner than the pen."""
     height, width = alpha.shape
     side = max(height, width)
-    steps = max(8, side // 2)
+    steps = min(max(8, side // 2), 21)
     x = np.linspace(-0.05, 1.05, steps) * width
     start, end = random.uniform(0.05, 0.95, 2)
     y = (start + (end - start) * np.linspace(0, 1, steps)) * height
@@ -137,7 +137,7 @@ def _add_noise(grey: Grey, random: np.random.Generator, contrast: float) -> None
         noise = random.normal(0, contrast * random.uniform(0.05, 0.25), grey.shape)
     else:
         photons = random.uniform(2, 12)
-        noise = random.poisson((255 - grey) / 255 * photons) / photons * 255 - (255.0 - grey)
+        noise = (255.0 - grey) - random.poisson((255 - grey) / 255 * photons) / photons * 255
     np.copyto(grey, np.clip(grey + noise, 0, 255).astype(np.uint8))
 
 

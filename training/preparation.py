@@ -82,7 +82,7 @@ class EpochInputs:
         distinct = self._recipe.distinct_epochs or self._recipe.epochs
         made, following = epoch % distinct, (epoch + 1) % distinct
         chunks = self._ahead.pop(made, None) or ([] if made in self._kept else self._submit(made))
-        if epoch + 1 < self._recipe.epochs and following not in self._kept:
+        if epoch + 1 < self._recipe.epochs and following not in {made, *self._kept}:
             self._ahead[following] = self._submit(following)
         if chunks:
             ink, labels = (np.concatenate(parts) for parts in zip(*(chunk.result() for chunk in chunks), strict=True))

@@ -15,6 +15,7 @@ Strokes = list[Points]
 Alpha = NDArray[np.float32]  # (height, width) in [0, 1], 1 = pen
 
 _SUBPIXEL_BITS = 4
+_STRAIGHT = 0.2  # longer than any step of a curve
 
 
 def draw_digit(digit: int, random: np.random.Generator, height_px: int, pen_px: float, smooth: bool = True) -> Alpha:
@@ -68,12 +69,19 @@ def arc(centre: tuple[float, float], radius: tuple[float, float], start: float, 
 def _blocky(strokes: Strokes, random: np.random.Generator) -> Strokes:
     """As a mouse draws them click by click: few corners, mostly on a coarse grid."""
     grid = random.uniform(0.12, 0.3) if random.random() < 0.6 else 0.01
-    return [_corners(np.round(stroke / grid) * grid, int(random.integers(3, 7))) for stroke in strokes]
+    return [np.round(_corners(stroke, int(random.integers(3, 7))) / grid) * grid for stroke in strokes]
 
 
 def _corners(stroke: Points, step: int) -> Points:
-    """Every so many points of a curve and its end; what has few corners keeps them."""
-    return stroke if len(stroke) < 8 else np.vstack([stroke[::step], stroke[-1:]])
+    """Every so many points of a curve, its end, and the ends of straight parts; what has few corners keeps them."""
+    if len(stroke) < 8:
+        return stroke
+    long = np.linalg.norm(np.diff(stroke, axis=0), axis=1) > _STRAIGHT
+    kept = np.arange(len(stroke)) % step == 0
+    kept[-1] = True
+    kept[1:] |= long
+    kept[:-1] |= long
+    return stroke[kept]
 
 
 def _hand(strokes: Strokes, random: np.random.Generator) -> Strokes:
@@ -104,7 +112,10 @@ def _one(random: np.random.Generator) -> Strokes:
     stem = [(0.5 + lean, 0.0), (0.5, 1.0)]
     kind = random.random()
     if kind > 0.12:  # a flag, from a tick to an upstroke as long as the stem
-        if kind > 0.65:
+        if kind > 0.85:  # nearly as steep as the stem, down to the line
+            length = random.uniform(0.3, 0.75)
+            drop = random.uniform(0.6, 1.02)
+        elif kind > 0.65:
             length = random.uniform(0.5, 1.0)
             drop = min(length * random.uniform(0.5, 1.2), 0.9)
         else:
@@ -143,8 +154,8 @@ def _four(random: np.random.Generator) -> Strokes:
     bar, stem = random.uniform(0.5, 0.75), random.uniform(0.55, 0.8)
     reach = random.uniform(0.85, 1.1)
     kind = random.random()
-    if kind < 0.07:  # one stroke, like lightning
-        top = (random.uniform(0.45, 0.9), 0.0)
+    if kind < 0.14:  # one stroke, like lightning
+        top = (random.uniform(0.45, 1.1), 0.0)
         foot = (stem - random.uniform(0.0, 0.25), 1.0)
         return [
             curve(top, (random.uniform(0.0, 0.15), bar), (reach, bar + random.uniform(-0.1, 0.05)), foot, corners=True)
@@ -229,16 +240,22 @@ def _eight(random: np.random.Generator) -> Strokes:
 
 def _nine(random: np.random.Generator) -> Strokes:
     low = random.uniform(0.45, 0.62)
-    ring = arc((0.45, low / 2), (random.uniform(0.3, 0.42), low / 2), -20, -20 - 360 - random.uniform(-25, 5))
+    gap = random.uniform(-25, 5) if random.random() < 0.8 else random.uniform(-90, -25)
+    ring = arc((0.45, low / 2), (random.uniform(0.3, 0.42), low / 2), -20, -20 - 360 - gap)
     right = float(ring[:, 0].max())
     start = (right, low / 2 - random.uniform(0.0, 0.3) * low)
     kind = random.random()
-    if kind < 0.4:
+    if kind < 0.3:
         tail = curve(start, (right - random.uniform(-0.02, 0.25), 1.0))
-    elif kind < 0.7:
+    elif kind < 0.37:  # far to the left, as in a P that leans back
+        tail = curve(start, (right - random.uniform(0.25, 0.8), 1.0))
+    elif kind < 0.6:
         tail = curve(start, (right, 0.7), (right - 0.15, 0.95), (random.uniform(0.1, 0.4), 1.0))
-    elif kind < 0.85:  # along the line
+    elif kind < 0.72:  # along the line
         tail = curve(start, (right, 0.72), (0.6, 0.98), (random.uniform(-0.1, 0.15), random.uniform(0.95, 1.02)))
+    elif kind < 0.85:  # a round turn, then straight along the line
+        turn = curve(start, (right, random.uniform(0.7, 0.85)), (random.uniform(0.5, 0.7), 0.97))
+        tail = np.vstack([turn, [(random.uniform(-0.35, 0.1), random.uniform(0.93, 1.03))]])
     else:  # a hook, as in a handwritten g
         tail = curve(start, (right, 0.8), (0.5, 1.0), (0.08, random.uniform(0.78, 0.92)))
     return [ring, tail]

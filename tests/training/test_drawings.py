@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.preprocessing import find_ink
 from tests.drawings import Grey, digit_drawn, enlarged
-from training.drawings import change_pen, outline, photograph, squared, strike, warp
+from training.drawings import _add_noise, change_pen, outline, photograph, squared, strike, warp
 from training.strokes import Alpha
 
 
@@ -224,3 +224,32 @@ def test_an_empty_drawing_is_photographed_as_paper() -> None:
         picture = photograph(np.zeros((28, 28), np.float32), np.random.default_rng(seed))
 
         assert picture.shape == (28, 28)
+
+
+def test_a_hairline_stays_whole_when_it_is_squared() -> None:
+    hairline = np.zeros((120, 120), np.float32)
+    cv2.line(hairline, (20, 20), (100, 90), 1.0, 1)
+    for seed in range(50):
+        small = squared(hairline, np.random.default_rng(seed))
+
+        assert cv2.connectedComponents((small > 0.2).astype(np.uint8))[0] == 2, seed
+
+
+def test_a_strike_across_a_large_drawing_is_a_line() -> None:
+    empty = np.zeros((140, 140), np.float32)
+    covered = [(strike(empty, np.random.default_rng(seed)) > 0.2).mean() for seed in range(100)]
+
+    assert max(covered) < 0.2
+
+
+def test_noise_of_few_photons_is_on_the_ink_alone() -> None:
+    half = np.full((40, 40), 255, np.uint8)
+    half[:, :20] = 60
+    for seed in range(40):
+        grey = half.copy()
+        _add_noise(grey, np.random.default_rng(seed), 195.0)
+        if (grey[:, 20:] == 255).all():
+            assert grey[:, :20].std() > 15
+            assert float(grey[:, :20].mean()) < 110
+            return
+    raise AssertionError("no noise of photons in 40 seeds")

@@ -84,8 +84,17 @@ def test_blocky_strokes_are_as_many_with_fewer_points_from_end_to_end(digit: int
 
         assert len(blocky) == len(smooth)
         for before, after in zip(smooth, blocky, strict=True):
-            assert len(after) == len(before) if len(before) < 8 else len(after) <= len(before) // 3 + 2
+            assert len(after) == len(before) if len(before) < 8 else len(after) <= len(before) // 3 + 5
             assert np.abs(after[[0, -1]] - before[[0, -1]]).max() <= 0.15  # half of the coarsest grid
+
+
+def test_a_blocky_stroke_keeps_the_ends_of_its_straight_parts() -> None:
+    roof, belly = np.array([[0.08, 0.0], [0.85, 0.0]]), arc((0.5, 0.7), (0.35, 0.3), -90, 150)
+    for step in range(3, 7):
+        kept = strokes._corners(np.vstack([roof, belly]), step).tolist()
+
+        assert kept[:3] == [*roof.tolist(), belly[0].tolist()]
+        assert len(kept) < len(belly) / 2
 
 
 def test_a_stroke_without_extent_is_a_dot() -> None:
