@@ -81,7 +81,8 @@ def _corners(stroke: Points, step: int) -> Points:
     kept[-1] = True
     kept[1:] |= long
     kept[:-1] |= long
-    return stroke[kept]
+    corners: Points = stroke[kept]
+    return corners
 
 
 def _hand(strokes: Strokes, random: np.random.Generator) -> Strokes:
