@@ -58,7 +58,7 @@ FROM service AS slim
 ENV DIGITS_ENGINE=litert
 COPY --from=litert-environment /opt/venv /opt/venv
 COPY --from=application /srv/app app
-COPY models/digits.json models/digits.tflite models/
+COPY models/digits.json models/digits.tflite models/digits-int8.tflite models/
 
 
 # The last, and so the one that is built unless another is named.

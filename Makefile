@@ -24,7 +24,7 @@ IMAGE ?= digits$(if $(filter slim,$(TARGET)),-slim)
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
-NEEDED := $(if $(filter litert,$(DIGITS_ENGINE)),litert,runtime)
+NEEDED := $(if $(filter litert%,$(DIGITS_ENGINE)),litert,runtime)
 serve: .venv/.$(NEEDED) ## answer on http://localhost:8000 (DIGITS_PORT and the other settings are obeyed)
 	@exec $(BIN)/python -m app
 

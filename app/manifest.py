@@ -10,6 +10,7 @@ from app.errors import ModelError
 MANIFEST = "digits.json"
 WEIGHTS = "digits.keras"
 LITE_WEIGHTS = "digits.tflite"
+INT8_WEIGHTS = "digits-int8.tflite"
 
 
 class Thresholds(BaseModel):

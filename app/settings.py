@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=64)
     model_dir: Path = Path("models")
-    engine: Literal["keras", "litert"] = "keras"
+    engine: Literal["keras", "litert", "litert-int8"] = "keras"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(10 * 2**20, ge=1)
     max_pixels: int = Field(50_000_000, ge=1)  # decoding's, which a supervisor shall not import: 30 MiB of OpenCV

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.decision import probabilities
 from app.engine import ENGINES, Engine, KerasEngine, LiteRTEngine
 from app.errors import ModelError
-from app.manifest import LITE_WEIGHTS, MANIFEST, WEIGHTS, Manifest, read_manifest, sha256_of, write_manifest
+from app.manifest import MANIFEST, Manifest, read_manifest, sha256_of, write_manifest
 from app.preprocessing import Mode, ink_from_grey
 from tests.drawings import mnist_test
 
@@ -48,7 +48,7 @@ def shipped(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engin
 @pytest.fixture
 def copied(model_dir: Path, tmp_path: Path) -> Path:
     """A copy of the shipped model that a test may spoil."""
-    for name in (MANIFEST, WEIGHTS, LITE_WEIGHTS):
+    for name in (MANIFEST, *(kind.file_name for kind in ENGINES.values())):
         shutil.copy(model_dir / name, tmp_path)
     return tmp_path
 
@@ -85,6 +85,18 @@ def test_the_engines_agree_on_mnist(engines: dict[str, Engine]) -> None:
     )
 
     assert np.abs(by_keras - by_litert).max() <= 1e-4
+
+
+def test_8_bit_weights_read_mnist_as_the_others_do(engines: dict[str, Engine]) -> None:
+    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0]])
+
+    by_litert, by_int8 = (
+        probabilities(engines[name].logits(inks), engines[name].manifest.temperature)
+        for name in ("litert", "litert-int8")
+    )
+
+    assert np.array_equal(by_litert.argmax(axis=1), by_int8.argmax(axis=1))
+    assert 1e-4 < np.abs(by_litert - by_int8).max() < 0.05
 
 
 def test_an_ink_gets_the_same_logits_alone_and_in_company(shipped: Engine) -> None:
@@ -146,7 +158,7 @@ def test_litert_loads_and_answers_without_tensorflow(model_dir: Path) -> None:
         (KerasEngine, "tensorflow", r"needs TensorFlow: pip install '\.\[keras\]'"),
         (LiteRTEngine, "ai_edge_litert.interpreter", r"needs ai-edge-litert: pip install '\.\[litert\]'"),
     ],
-    ids=ENGINES,
+    ids=["keras", "litert"],
 )
 def test_an_engine_without_its_library_says_what_to_install(
     kind: type[Engine], library: str, advice: str, model_dir: Path, monkeypatch: pytest.MonkeyPatch

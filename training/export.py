@@ -13,11 +13,22 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.decision import outlier_scores, probabilities
-from app.engine import KerasEngine, LiteRTEngine
-from app.manifest import LITE_WEIGHTS, MANIFEST, WEIGHTS, Manifest, Thresholds, read_manifest, sha256_of, write_manifest
+from app.engine import Int8Engine, KerasEngine, LiteRTEngine
+from app.manifest import (
+    INT8_WEIGHTS,
+    LITE_WEIGHTS,
+    MANIFEST,
+    WEIGHTS,
+    Manifest,
+    Thresholds,
+    read_manifest,
+    sha256_of,
+    write_manifest,
+)
 from app.preprocessing import VERSION
 from training.architectures import CLASSES, multiply_adds
 from training.data import Mnist, split
@@ -32,7 +43,8 @@ from training.thresholds import not_a_digit_threshold
 
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
-MAX_APART = 1e-4  # the largest difference of a probability between the two engines
+MAX_APART = 1e-4  # the largest difference of a probability between Keras and LiteRT
+MAX_DIFFER = 0.001  # the share of validation images that 8-bit weights may read otherwise
 
 ACCEPTED = 0.995  # the share of validation digits not rejected as none; of real drawings it is 98.9 %
 LOW_CONFIDENCE = 0.8  # what is accepted of real drawings is right in 99.5 % or more
@@ -86,10 +98,11 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
     network = keras.saving.load_model(run / MODEL, compile=False, safe_mode=True)
     save_model(target / WEIGHTS, network)
     network.export(target / LITE_WEIGHTS, format="litert", verbose=False)
+    network.export(target / INT8_WEIGHTS, format="litert", verbose=False, optimizations=[tf.lite.Optimize.DEFAULT])
     manifest = Manifest(
         name="digits",
         version=version,
-        sha256={file: sha256_of(target / file) for file in (WEIGHTS, LITE_WEIGHTS)},
+        sha256={file: sha256_of(target / file) for file in (WEIGHTS, LITE_WEIGHTS, INT8_WEIGHTS)},
         preprocessing=VERSION,
         classes=tuple(range(CLASSES)),
         architecture=recipe.architecture,
@@ -118,6 +131,9 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
         raise RunError(
             f"{LITE_WEIGHTS} and {WEIGHTS} differ by {apart.max():.1e} in a probability: a fault of the export"
         )
+    differ = np.mean(Int8Engine.load(target).logits(ink)[:, :CLASSES].argmax(1) != logits[:, :CLASSES].argmax(1))
+    if differ > MAX_DIFFER:
+        raise RunError(f"{INT8_WEIGHTS} reads {differ:.2%} of the validation images otherwise than {WEIGHTS}")
     manifest = manifest.model_copy(update={"temperature": temperature, "thresholds": thresholds})
     write_manifest(manifest, target)
 

@@ -19,7 +19,7 @@ from training.preparation import prepare
 from training.recipes import RECIPES, Recipe
 from training.scoring import Scores
 
-CONTENT = ["card.md", "digits.json", "digits.keras", "digits.tflite", "figures", "history.csv"]
+CONTENT = ["card.md", "digits-int8.tflite", "digits.json", "digits.keras", "digits.tflite", "figures", "history.csv"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,9 @@ def test_the_manifest_says_what_the_model_is(
 ) -> None:
     manifest = read_manifest(exported[0])
     assert manifest.version == "1.2.3"
-    assert manifest.sha256 == {name: sha256_of(exported[0] / name) for name in ("digits.keras", "digits.tflite")}
+    assert manifest.sha256 == {
+        name: sha256_of(exported[0] / name) for name in CONTENT if name.endswith(("keras", "tflite"))
+    }
     assert manifest.preprocessing == VERSION
     assert manifest.classes == tuple(range(10))
     assert (manifest.architecture, manifest.recipe) == ("compact", recipe.as_json())
