@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from pydantic_core import to_json
@@ -18,8 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import DigitsError, RateLimited, Unauthorized
 from app.problems import error_headers, problem_response
-from app.quotas import Quota
 from app.settings import ApiKey, Settings
+
+if TYPE_CHECKING:
+    from app.quotas import Quota
 
 # What probes and browsers ask, which send no key: the service's state, its page and its own description.
 _OPEN = {"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"}
@@ -32,8 +34,12 @@ _NETWORK_BITS = 64  # of IPv6: what one customer has, with as many addresses as 
 
 def guard(app: FastAPI, settings: Settings) -> None:
     """Put before ``app`` what the settings ask for, and into its OpenAPI document how it answers then."""
-    if settings.keys or settings.rate_limit:
-        quota = Quota(settings.rate_limit, settings.rate_limit_storage) if settings.rate_limit else None
+    quota = None
+    if settings.rate_limit:
+        from app.quotas import Quota  # whose library takes 67 to 82 ms to import
+
+        quota = Quota(settings.rate_limit, settings.rate_limit_storage)
+    if settings.keys or quota is not None:
         app.add_middleware(Access, keys=settings.keys, quota=quota)
     if settings.cors_origins:  # around the keys: a browser asks whether it may without one, and reads refusals
         app.add_middleware(
@@ -59,7 +65,7 @@ class Access:
     Every POST costs one image of the quota, so that what is wrong is not free.
     """
 
-    def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...], quota: Quota | None) -> None:
+    def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...], quota: "Quota | None") -> None:
         self._app = app
         self._keys = keys
         self._quota = quota
