@@ -22,6 +22,10 @@ class BodyTooSlow(BadRequest):
     closes_connection = True  # else the rest of the body would be waited for
 
 
+class Unauthorized(DigitsError):
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
 class NotFound(DigitsError):
     status, code, title = 404, "not_found", "Not found"
 
@@ -48,6 +52,14 @@ class NoInk(DigitsError):
 
 class InvalidParameter(DigitsError):
     status, code, title = 422, "invalid_parameter", "Invalid parameter"
+
+
+class RateLimited(DigitsError):
+    status, code, title = 429, "rate_limited", "Rate limited"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NotReady(DigitsError):

@@ -17,13 +17,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from app.access import guard
 from app.engine import ENGINES
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
 from app.observability import RequestLog
 from app.problems import problem_response
-from app.routes import open_inference, operations, playground, predict, tensorflow_serving
+from app.routes import docs, open_inference, operations, playground, predict, tensorflow_serving
 from app.service import Service
 from app.settings import Settings
+from app.tracing import Tracing, tracer_provider
 
 VERSION = "0.1.0"
 
@@ -43,9 +45,11 @@ def create_app(settings: Settings) -> FastAPI:
             *operations.router.routes,
             *tensorflow_serving.router.routes,
             *open_inference.router.routes,
-            *playground.routes(),
+            *(playground.routes() if settings.playground else ()),
+            *(docs.routes() if settings.docs else ()),
         ],
-        redoc_url=None,
+        openapi_url=None,  # `docs` has it, and shows it without a page of others
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked about on each request; see `tracing`
         redirect_slashes=False,  # an address with one more slash is another: 404, not a redirect that loses the body
     )
     app.state.settings = settings
@@ -55,7 +59,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(DigitsError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_error)
-    app.add_middleware(RequestLog)
+    guard(app, settings)
+    if provider := tracer_provider(VERSION):
+        app.add_middleware(Tracing, provider=provider)
+    app.add_middleware(RequestLog)  # the last is the outermost
     return app
 
 

@@ -50,11 +50,13 @@ def start_logging(level: str) -> logging.handlers.QueueListener:
     stream.setFormatter(JsonFormatter())
     listener = _Listener(lines, stream)
     handler = _UnpreparedQueueHandler(lines)
-    for name in ("digits", "uvicorn"):
+    for name in ("digits", "uvicorn", "opentelemetry"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
+    # of a body that is malformed it writes the byte that is wrong, on standard error where nobody takes its lines
+    logging.getLogger("python_multipart").addHandler(logging.NullHandler())
     listener.start()
     return listener
 

@@ -3,7 +3,7 @@
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.errors import DigitsError
+from app.errors import DigitsError, Unauthorized
 from app.schemas import Problem
 
 
@@ -33,4 +33,6 @@ def error_headers(error: DigitsError) -> dict[str, str]:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.closes_connection:
         headers["Connection"] = "close"
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Bearer realm="digits"'
     return headers

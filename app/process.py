@@ -100,6 +100,8 @@ def _log_loading(settings: Settings) -> None:
         "workers": settings.workers,
     }
     log.info("loading", extra={"fields": fields})
+    if not settings.keys and not settings.local:
+        log.warning("no API keys: whoever reaches this address may ask", extra={"fields": {"host": settings.host}})
 
 
 def _age_s() -> float:

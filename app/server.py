@@ -30,6 +30,8 @@ def serve(
         log_level={"info": "warning"}.get(settings.log_level, settings.log_level),  # ours say when it is ready
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),  # uvicorn believes whoever asks from this machine
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=3,
     )
 

@@ -23,6 +23,7 @@ from app.machine import cores
 from app.manifest import Manifest
 from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded
 from app.settings import Settings
+from app.tracing import record_stages
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -110,22 +111,28 @@ class Service:
                     found, decode_ms, preprocess_ms = _find(image, mode)
                 else:
                     found, decode_ms, preprocess_ms = await self._in_thread(_find, image, mode)
+                found_ns = time.time_ns()
                 answer = await self._submit(found.ink)
                 explanation = await self._explain(found, answer.row) if explain else None
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or a smaller image."
             ) from error
+        stages = Stages(decode_ms, preprocess_ms, answer.queue_ms, answer.inference_ms)
+        record_stages(
+            found_ns, decode=decode_ms, preprocess=preprocess_ms, queue=answer.queue_ms, inference=answer.inference_ms
+        )
         *rounded, outlier_score = answer.row.round(8).tolist()  # eight places: the sum stays within 1e-7 of 1
         return Result(
             tuple(rounded),
             rejection(manifest, outlier_score, max(rounded), found.digits),
             explanation,
-            Stages(decode_ms, preprocess_ms, answer.queue_ms, answer.inference_ms),
+            stages,
         )
 
     async def predict_ink(self, ink: Ink) -> tuple[float, ...]:
         """The ten probabilities of an ink (28, 28, 1), fed as it is. Raises Overloaded, DeadlineExceeded."""
+        submitted_ns = time.time_ns()
         try:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 answer = await self._submit(ink)
@@ -133,6 +140,7 @@ class Service:
             raise DeadlineExceeded(
                 f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or fewer images."
             ) from error
+        record_stages(submitted_ns, queue=answer.queue_ms, inference=answer.inference_ms)
         return tuple(answer.row[:DIGITS].round(8).tolist())
 
     async def _in_thread(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:

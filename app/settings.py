@@ -1,10 +1,68 @@
 """What an operator may change: environment variables `DIGITS_*`, read once, at the start."""
 
+import re
+from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class ApiKey(NamedTuple):
+    """What is kept of a key: its SHA-256, and what the log and the quota call it."""
+
+    name: str
+    sha256: bytes
+
+
+def _api_keys(given: object) -> object:
+    """Of lines, or of a list with commas, such as ``name:sha256:<64 hex digits>``; # begins a comment."""
+    if not isinstance(given, str):
+        return given
+    lines = [line.partition("#")[0].split(",") for line in given.splitlines()]
+    return tuple(_api_key(text.strip()) for line in lines for text in line if text.strip())
+
+
+def _api_key(text: str) -> ApiKey:
+    found = re.fullmatch(r"(?:(?P<name>[A-Za-z0-9._-]{1,64}):)?sha256:(?P<digest>[0-9a-f]{64})", text)
+    if found is None:
+        raise ValueError("a key is given as [name:]sha256:<64 hex digits>, the SHA-256 of it, never as itself")
+    return ApiKey(found["name"] or found["digest"][:8], bytes.fromhex(found["digest"]))
+
+
+def _api_keys_in_file(given: object) -> object:
+    if not isinstance(given, str | Path):
+        return given
+    try:
+        keys = _api_keys(Path(given).read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as error:
+        raise ValueError("the file cannot be read") from error
+    if not keys:
+        raise ValueError("the file holds no key")  # which would open the service to everyone
+    return keys
+
+
+def _origins(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    origins = tuple(text.strip() for text in given.split(",") if text.strip())
+    if not all(re.fullmatch(r"\*|https?://[^/\s]+", origin) for origin in origins):
+        raise ValueError("an origin is given as https://host or https://host:port, and several with commas")
+    return origins
+
+
+def _networks(given: str) -> str:
+    for text in given.split(",") if given else []:
+        ip_network(text.strip())  # raises ValueError
+    return given
+
+
+def _storage(given: str) -> str:
+    if given and find_spec("redis") is None:
+        raise ValueError("the library redis is not installed: pip install '.[redis]'")
+    return given
 
 
 class Settings(BaseSettings):
@@ -25,8 +83,29 @@ class Settings(BaseSettings):
     max_wait_ms: float = Field(0, ge=0, le=1000)
     max_queue: int = Field(1024, ge=1)
     request_timeout_ms: int = Field(10_000, ge=1)
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_api_keys)] = ()
+    api_keys_file: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_api_keys_in_file)] = ()  # what it holds
+    rate_limit: str = Field("", pattern=r"^$|^[1-9]\d{0,8}/(second|minute|hour|day)$")
+    rate_limit_storage: Annotated[str, AfterValidator(_storage)] = Field("", pattern="^$|^rediss?://")
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = ()
+    playground: bool = True
+    docs: bool = True
 
     @property
     def address(self) -> str:
         """Where the service is reached, as `http://host:port`."""
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        """All that open the service; none, and everyone may ask."""
+        return self.api_keys + self.api_keys_file
+
+    @property
+    def local(self) -> bool:
+        """Whether it is this machine alone that reaches the service."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"

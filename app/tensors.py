@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.access import charge
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, TooLarge
 from app.preprocessing import SIDE_PX, Ink
 from app.problems import error_headers
@@ -159,6 +160,7 @@ async def answer(request: Request, images: Sequence[bytes | Ink]) -> list[tuple[
     """
     service: Service = request.app.state.service
     settings: Settings = request.app.state.settings
+    await charge(request.scope, len(images))
     in_flight = asyncio.Semaphore(settings.max_batch)
 
     async def answer_one(index: int, image: bytes | Ink) -> tuple[float, ...]:

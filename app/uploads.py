@@ -91,6 +91,8 @@ def _from_json(body: bytes) -> bytes:
         declared, _, text = text.partition(",")
         if not declared.endswith(";base64"):
             raise BadRequest("The data: URL is not base64-encoded.")
+    if text.startswith(("http:", "https:")):
+        raise BadRequest('"image" is an address, and the service fetches nothing: send the picture itself, as base64.')
     try:
         return base64.b64decode("".join(text.split()), validate=True)  # `base64 FILE` wraps its lines
     except ValueError as error:

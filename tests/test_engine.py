@@ -1,8 +1,11 @@
 """The engines: the shipped model on real images, padding, and what they refuse to load."""
 
+import json
+import pickle
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -245,10 +248,126 @@ def test_a_model_of_ten_or_eleven_logits_is_taken(
     assert kind.load(tmp_path).logits(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, outputs)
 
 
-def test_a_keras_model_that_carries_code_is_refused(manifest: Manifest, tmp_path: Path) -> None:
-    harmful = keras.layers.Lambda(lambda ink: ink, output_shape=(28, 28, 1))
-    layers = [keras.Input((28, 28, 1)), harmful, keras.layers.Flatten(), keras.layers.Dense(10)]
+@keras.saving.register_keras_serializable("harmful")
+class _Foreign(keras.layers.Layer):  # type: ignore[misc]
+    """Known to this process alone, for as long as a test saves it."""
+
+    def call(self, ink: Rows) -> Rows:
+        return ink
+
+
+def _replaced(folder: Path, name: str, layer: dict[str, object]) -> None:
+    """In the model of ``folder``, the layer of that class as ``layer`` describes it."""
+    with zipfile.ZipFile(folder / WEIGHTS) as archive:
+        files = {each: archive.read(each) for each in archive.namelist()}
+    config = json.loads(files["config.json"])
+    place = next(at for at, each in enumerate(config["config"]["layers"]) if each["class_name"] == name)
+    config["config"]["layers"][place] |= layer
+    files["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(folder / WEIGHTS, "w") as archive:
+        for each, data in files.items():
+            archive.writestr(each, data)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"module": "os", "class_name": "system", "registered_name": None, "config": "touch {ran}"},
+        {
+            "module": "subprocess",
+            "class_name": "Popen",
+            "registered_name": None,
+            "config": {"args": ["touch", "{ran}"]},
+        },
+        {"module": "builtins", "class_name": "exec", "registered_name": None, "config": "open('{ran}', 'w')"},
+        {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "{ran}"}},
+        {
+            "module": "keras.layers",
+            "class_name": "Lambda",
+            "config": {
+                "function": {"class_name": "function", "config": "system", "module": "os", "registered_name": "system"}
+            },
+        },
+    ],
+    ids=["a command", "a process", "a script", "a SavedModel", "a lambda by name"],
+)
+def test_a_keras_model_that_names_code_is_refused_and_runs_none(
+    manifest: Manifest, tmp_path: Path, layer: dict[str, object]
+) -> None:
+    """Though its manifest fits."""
+    ran = tmp_path / "ran"
+    layers = [keras.Input((28, 28, 1)), keras.layers.ReLU(), keras.layers.Flatten(), keras.layers.Dense(10)]
     written(layers, KerasEngine, manifest, tmp_path)
+    KerasEngine.load(tmp_path)
+    _replaced(tmp_path, "ReLU", json.loads(json.dumps(layer).replace("{ran}", str(ran))))
+    sealed(manifest, tmp_path, WEIGHTS)
 
     with pytest.raises(ModelError, match=r"^foreign model: "):
         KerasEngine.load(tmp_path)
+    assert not ran.exists()
+
+
+def test_a_lambda_is_refused_and_not_run(manifest: Manifest, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    path = str(ran)
+    harmful = keras.layers.Lambda(
+        lambda ink: (__import__("pathlib").Path(path).touch(), ink)[1], output_shape=(28, 28, 1)
+    )
+    layers = [keras.Input((28, 28, 1)), harmful, keras.layers.Flatten(), keras.layers.Dense(10)]
+    written(layers, KerasEngine, manifest, tmp_path)
+    harmed = keras.saving.load_model(tmp_path / WEIGHTS, compile=False, safe_mode=False)
+    harmed(np.zeros((1, 28, 28, 1), np.float32))
+    ran.unlink()  # so it would
+
+    with pytest.raises(ModelError, match=r"^foreign model: "):
+        KerasEngine.load(tmp_path)
+    assert not ran.exists()
+
+
+def test_a_keras_model_with_a_foreign_layer_is_refused(manifest: Manifest, tmp_path: Path) -> None:
+    layers = [keras.Input((28, 28, 1)), _Foreign(), keras.layers.Flatten(), keras.layers.Dense(10)]
+    written(layers, KerasEngine, manifest, tmp_path)
+    registered = keras.saving.get_custom_objects()
+    known = registered.pop("harmful>_Foreign")
+    try:
+        with pytest.raises(ModelError, match=r"^foreign model: "):
+            KerasEngine.load(tmp_path)
+    finally:
+        registered["harmful>_Foreign"] = known
+
+
+class _Payload:
+    def __init__(self, ran: Path) -> None:
+        self.ran = ran
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.ran,)
+
+
+@each_engine
+@pytest.mark.parametrize("kept_as", ["HDF5", "pickle"])
+def test_other_formats_are_refused_whatever_they_are_called(
+    manifest: Manifest, kind: type[Engine], tmp_path: Path, kept_as: str
+) -> None:
+    if kept_as == "HDF5":
+        network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+        keras.src.legacy.saving.legacy_h5_format.save_model_to_hdf5(network, str(tmp_path / "model.h5"))
+        (tmp_path / "model.h5").rename(tmp_path / kind.file_name)
+    else:
+        (tmp_path / kind.file_name).write_bytes(pickle.dumps(_Payload(tmp_path / "ran")))
+    sealed(manifest, tmp_path, kind.file_name)
+
+    with pytest.raises(ModelError, match=r"^foreign model: "):
+        kind.load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+@each_engine
+def test_a_model_is_hashed_before_anything_reads_it(
+    kind: type[Engine], copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copied / kind.file_name).write_bytes(b"changed")
+    monkeypatch.setattr(kind, "_function", lambda path: pytest.fail(f"{path} was read"))
+
+    with pytest.raises(ModelError, match=r"^damaged model: "):
+        kind.load(copied)

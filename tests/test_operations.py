@@ -1,5 +1,7 @@
 """What operators and their machines ask."""
 
+import re
+
 import httpx2
 import pytest
 
@@ -42,8 +44,14 @@ async def test_the_model_card_waits_for_the_model() -> None:
     assert (await get("/model", None)).status_code == httpx2.codes.SERVICE_UNAVAILABLE
 
 
-async def test_the_documentation_is_served() -> None:
-    assert "swagger" in (await get("/docs", None)).text
+async def test_the_documentation_is_one_page_that_loads_nothing() -> None:
+    answer = await get("/docs", None)
+
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    for words in ("/v2/models/digits/infer", "Read a handwritten digit", "several_digits", "bad_request"):
+        assert words in answer.text
+    assert not re.findall(r"(?:src|href)=[\"'](?!openapi\.json)", answer.text)
 
 
 async def test_openapi_describes_every_way_every_parameter_and_every_error() -> None:
@@ -53,7 +61,7 @@ async def test_openapi_describes_every_way_every_parameter_and_every_error() -> 
     predict = document["paths"]["/predict"]["post"]
     assert {"multipart/form-data", "application/json", "image/*"} <= set(predict["requestBody"]["content"])
     assert {parameter["name"] for parameter in predict["parameters"]} == {"top_k", "explain", "preprocess"}
-    assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "503", "504"}
+    assert set(predict["responses"]) == {"200", "400", "401", "413", "415", "422", "429", "503", "504"}
     assert {"/predict", "/predict/batch", "/healthz", "/readyz", "/model"} <= set(document["paths"])
 
 

@@ -4,6 +4,7 @@ The tests of the page are left out where there is no Chromium; its package is ca
 """
 
 import asyncio
+import hashlib
 import json
 import re
 import shutil
@@ -692,3 +693,88 @@ def test_a_narrow_phone_shows_everything_without_scrolling_sideways(
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     rights = page.locator("main *:visible").evaluate_all("all => all.map(each => each.getBoundingClientRect().right)")
     assert max(rights) <= 360
+
+
+# Keys and quotas
+
+KEY = "0f" * 32
+HASHED = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
+
+
+@in_chromium
+def test_a_key_is_asked_for_and_sent_from_then_on(
+    seven: KerasEngine, visit: Callable[..., Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(seven, api_keys=HASHED) as served:
+        page = visit(served.url)
+        expect(page.get_by_label("API key")).to_be_hidden()
+        draw(page, SEVEN)
+        expect_answer(page, "Key needed")
+
+        page.get_by_label("API key").fill("wrong")
+        page.keyboard.press("Enter")
+        expect_answer(page, "Key refused")
+        page.get_by_label("API key").fill(KEY)
+        page.get_by_role("button", name="Use it").click()
+
+        expect_answer(page, "Accepted")
+        expect(page.locator("#seen")).to_be_visible()
+        expect(page.get_by_label("API key")).to_be_hidden()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="download digit.png").click()
+        download.value.save_as(tmp_path / "digit.png")
+        assert KEY not in page.locator("#curl").inner_text()
+        monkeypatch.setenv("DIGITS_KEY", KEY)
+        assert run_as_shown(page, tmp_path) == values(page)
+        assert KEY not in page.evaluate("JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])")
+
+
+@in_chromium
+def test_the_form_for_a_key_is_accessible(seven: KerasEngine, visit: Callable[..., Page]) -> None:
+    with serving(seven, api_keys=HASHED) as served:
+        page = visit(served.url, viewport={"width": 360, "height": 740}, reduced_motion="reduce")
+        page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+        draw(page, SEVEN)
+        expect(page.get_by_label("API key")).to_be_visible()
+
+        assert page.evaluate("axe.run().then(({ violations }) => violations.map(({ id }) => id))") == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@in_chromium
+def test_a_picture_waits_for_the_quota(seven: KerasEngine, visit: Callable[..., Page]) -> None:
+    with serving(seven, rate_limit="1/second") as served:
+        page = visit(served.url)
+        httpx2.post(served.url + "predict", content=PICTURE)
+        choose(page, PICTURE)
+
+        expect_answer(page, "Accepted")
+        expect(page.locator("#seen")).to_be_visible()  # which is asked for within the second, and again
+
+
+@in_chromium
+def test_a_used_up_quota_is_told(seven: KerasEngine, visit: Callable[..., Page]) -> None:
+    with serving(seven, rate_limit="1/hour") as served:
+        page = visit(served.url)
+        httpx2.post(served.url + "predict", content=PICTURE)
+        choose(page, PICTURE)
+
+        expect_answer(page, "Quota used up", re.compile(r"sent again in \d+ s"))
+        expect(page.get_by_text("429 rate_limited", exact=True)).to_be_visible()
+
+
+# The description
+
+
+@in_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_description_needs_no_other_server_and_no_script(
+    served_seven: str, visit: Callable[..., Page], scheme: str
+) -> None:
+    page = visit(served_seven + "docs", color_scheme=scheme)  # which fails where another server is asked
+
+    page.locator("summary", has_text="Read a handwritten digit").click()
+    expect(page.get_by_text('"several_digits"').first).to_be_attached()
+    expect(page.get_by_text("429 Rate limited.").first).to_be_visible()
+    assert page.locator("script").count() == 0
+    assert page.evaluate("getComputedStyle(document.querySelector('details')).borderRadius") == "8px"  # not blocked

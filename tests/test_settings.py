@@ -1,12 +1,14 @@
 """Settings: the environment, and nothing else."""
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from app.decoding import MAX_PIXELS
-from app.settings import Settings
+from app.settings import ApiKey, Settings
+from tests.server import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +44,13 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
         ("MAX_WAIT_MS", "2.5", 2.5),
         ("MAX_QUEUE", "16", 16),
         ("REQUEST_TIMEOUT_MS", "500", 500),
+        ("API_KEYS", f"shop:sha256:{'0f' * 32}", (ApiKey("shop", b"\x0f" * 32),)),
+        ("RATE_LIMIT", "100/minute", "100/minute"),
+        ("RATE_LIMIT_STORAGE", "redis://localhost:6379/1", "redis://localhost:6379/1"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", "10.0.0.0/8, ::1"),
+        ("CORS_ORIGINS", "https://a.example,http://b:8080", ("https://a.example", "http://b:8080")),
+        ("PLAYGROUND", "false", False),
+        ("DOCS", "false", False),
     ],
 )
 def test_each_setting_is_read_from_the_environment(
@@ -70,6 +79,20 @@ def test_each_setting_is_read_from_the_environment(
         ("MAX_WAIT_MS", "-1"),
         ("MAX_QUEUE", "0"),
         ("REQUEST_TIMEOUT_MS", "0"),
+        ("API_KEYS", "a-key-as-it-is"),
+        ("API_KEYS", "sha256:0f0f"),
+        ("API_KEYS_FILE", "/nowhere"),
+        ("API_KEYS_FILE", "/dev/null"),
+        ("API_KEYS_FILE", ""),
+        ("RATE_LIMIT", "100"),
+        ("RATE_LIMIT", "0/minute"),
+        ("RATE_LIMIT", "1/fortnight"),
+        ("RATE_LIMIT_STORAGE", "memcached://localhost"),
+        ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", "proxy.example"),
+        ("CORS_ORIGINS", "a.example"),
+        ("CORS_ORIGINS", "https://a.example/"),
+        ("DOCS", "perhaps"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
@@ -79,11 +102,32 @@ def test_a_value_out_of_its_range_is_refused(monkeypatch: pytest.MonkeyPatch, na
         Settings()
 
 
+def test_a_key_that_is_given_as_itself_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIGITS_API_KEYS", "a-secret")
+
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert "a-secret" not in raised.value.errors()[0]["msg"]
+
+
+def test_a_shared_quota_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.settings.find_spec", lambda _: None)
+
+    with pytest.raises(ValidationError, match=r"pip install '\.\[redis\]'"):
+        Settings(rate_limit_storage="redis://localhost")
+
+
 @pytest.mark.parametrize(
     ("host", "address"), [("127.0.0.1", "http://127.0.0.1:8123"), ("::1", "http://[::1]:8123")], ids=["IPv4", "IPv6"]
 )
 def test_the_address_is_one_that_a_browser_takes(host: str, address: str) -> None:
     assert Settings(host=host, port=8123).address == address
+
+
+def test_each_setting_stands_in_the_readme() -> None:
+    rows = re.findall(r"^\| `DIGITS_([A-Z_]+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {row.lower() for row in rows} == set(Settings.model_fields)
 
 
 def test_settings_are_frozen() -> None:

@@ -12,16 +12,19 @@ ROOT = Path(__file__).parent.parent
 # Each module of the service and the modules of the service that it imports: no more, and no fewer.
 IMPORTS = {
     "app.__main__": {"app.process"},
+    "app.access": {"app.errors", "app.problems", "app.quotas", "app.settings"},
     "app.batching": {"app.errors", "app.preprocessing"},
     "app.decision": {"app.manifest"},
     "app.decoding": {"app.errors"},
     "app.engine": {"app.errors", "app.manifest", "app.preprocessing"},
     "app.errors": set[str](),
     "app.main": {
+        "app.access",
         "app.engine",
         "app.errors",
         "app.observability",
         "app.problems",
+        "app.routes.docs",
         "app.routes.open_inference",
         "app.routes.operations",
         "app.routes.playground",
@@ -29,6 +32,7 @@ IMPORTS = {
         "app.routes.tensorflow_serving",
         "app.service",
         "app.settings",
+        "app.tracing",
     },
     "app.machine": set[str](),
     "app.manifest": {"app.errors"},
@@ -36,6 +40,8 @@ IMPORTS = {
     "app.preprocessing": {"app.decoding", "app.errors", "app.segmentation"},
     "app.problems": {"app.errors", "app.schemas"},
     "app.process": {"app.observability", "app.server", "app.settings", "app.workers"},
+    "app.quotas": {"app.errors"},
+    "app.routes.docs": set[str](),
     "app.routes.open_inference": {
         "app.errors",
         "app.preprocessing",
@@ -46,6 +52,7 @@ IMPORTS = {
     "app.routes.operations": {"app.manifest", "app.schemas", "app.service"},
     "app.routes.playground": {"app.errors"},
     "app.routes.predict": {
+        "app.access",
         "app.decoding",
         "app.errors",
         "app.manifest",
@@ -75,10 +82,12 @@ IMPORTS = {
         "app.manifest",
         "app.preprocessing",
         "app.settings",
+        "app.tracing",
     },
     "app.server": {"app.main", "app.settings"},
     "app.settings": set[str](),
     "app.tensors": {
+        "app.access",
         "app.errors",
         "app.preprocessing",
         "app.problems",
@@ -86,6 +95,7 @@ IMPORTS = {
         "app.settings",
         "app.uploads",
     },
+    "app.tracing": set[str](),
     "app.uploads": {"app.errors", "app.schemas"},
     "app.workers": set[str](),
 }
@@ -101,6 +111,7 @@ OWNERS = {  # a library -> the only modules of the service that import it
     "ai_edge_litert": {"app.engine"},
     "cv2": {"app.decoding", "app.preprocessing", "app.segmentation"},
     "fastapi": {
+        "app.access",
         "app.main",
         "app.routes.open_inference",
         "app.routes.operations",
@@ -109,6 +120,8 @@ OWNERS = {  # a library -> the only modules of the service that import it
         "app.tensors",
     },
     "keras": {"app.engine"},
+    "limits": {"app.quotas"},
+    "opentelemetry": {"app.tracing"},
     "PIL": {"app.decoding"},
     "pydantic_settings": {"app.settings"},
     "python_multipart": {"app.uploads"},

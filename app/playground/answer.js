@@ -23,7 +23,7 @@ const bars = Array.from({ length: 10 }, (_, digit) => {
 });
 
 /** Words of `words.js`. */
-export function showWords({ tone, digit, headline, detail, code, again }) {
+export function showWords({ tone, digit, headline, detail, code, again, key }) {
   at("verdict").dataset.tone = tone;
   at("digit").textContent = digit ?? "";
   at("headline").textContent = headline;
@@ -31,6 +31,7 @@ export function showWords({ tone, digit, headline, detail, code, again }) {
   at("code").textContent = code ?? "";
   at("code").hidden = !code;
   at("again").hidden = !again;
+  at("key-form").hidden = !key;
 }
 
 /** Ten probabilities, or null. */

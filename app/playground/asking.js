@@ -6,6 +6,13 @@ const LONGEST_MS = 30_000; // three times what the service gives itself
 
 export const ADDRESS = new URL("predict", document.baseURI);
 
+let key = ""; // kept by this page alone, and gone with it
+
+/** Send `text` as the API key from now on. */
+export function use(text) {
+  key = text;
+}
+
 export class Asker {
   #told;
   #wanted = null;
@@ -79,7 +86,12 @@ async function send({ blob, name }, explain, abort) {
   const started = performance.now();
   let response;
   try {
-    response = await fetch(explain ? `${ADDRESS}?explain=true` : ADDRESS, { method: "POST", body: form, signal: abort.signal });
+    response = await fetch(explain ? `${ADDRESS}?explain=true` : ADDRESS, {
+      method: "POST",
+      headers: key ? { "X-API-Key": key } : {},
+      body: form,
+      signal: abort.signal,
+    });
     const body = await response.json();
     const ms = performance.now() - started;
     if (response.ok) return { answer: body, ms };

@@ -1,6 +1,6 @@
 // The page: pictures come from the sheet, a file, the clipboard or a camera, and go to the service.
 
-import { ADDRESS, Asker } from "./asking.js";
+import { ADDRESS, Asker, use } from "./asking.js";
 import { showBars, showInsight, showTiming, showWords } from "./answer.js";
 import { listen, png, show } from "./sheet.js";
 import { curl, trouble, verdict } from "./words.js";
@@ -25,6 +25,7 @@ const asker = new Asker(tell);
 let pen = null; // the keyboard's, while the sheet has the focus
 let download = null; // what is offered for the curl line
 let speaking = 0;
+let keyed = false; // whether a key is sent
 
 function drawing(strokes) {
   return { strokes, file: async () => ({ blob: await png(strokes), name: PNG_NAME }) };
@@ -117,7 +118,7 @@ function tell(outcome, question) {
     showInsight(answer?.explanation, answer?.digit);
     if (answer && picture.url) frame(picture, answer.explanation.ink_box);
   } else {
-    const words = answer ? verdict(answer) : trouble(outcome, !picture.url);
+    const words = answer ? verdict(answer) : trouble(outcome, !picture.url, keyed);
     if (answer) {
       showWords(words);
       showBars(answer.probabilities);
@@ -149,7 +150,7 @@ async function frame(picture, { x, y, width, height }) {
 
 /** The curl line of what was sent, and the file itself for those who have it not. */
 function offer({ blob, name }, { kept, url }) {
-  at("curl").textContent = curl(name, ADDRESS.href);
+  at("curl").textContent = curl(name, ADDRESS.href, keyed);
   at("curl-note").textContent = kept
     ? "Run it in the folder that holds the file."
     : `It sends your ${url ? "picture" : "drawing"}:`;
@@ -160,7 +161,7 @@ function offer({ blob, name }, { kept, url }) {
 }
 
 function offerNothing() {
-  at("curl").textContent = curl(PNG_NAME, ADDRESS.href);
+  at("curl").textContent = curl(PNG_NAME, ADDRESS.href, keyed);
   at("curl-note").textContent = "It sends a picture.";
   at("download").hidden = true;
 }
@@ -193,6 +194,12 @@ const strokes = listen(canvas, {
 at("undo").addEventListener("click", undo);
 at("clear").addEventListener("click", clear);
 at("again").addEventListener("click", changed);
+at("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  use(at("key").value);
+  keyed = true;
+  changed();
+});
 for (const id of ["choose", "camera"]) {
   at(id).addEventListener("change", ({ target }) => {
     if (target.files.length) takeFirst(target.files, id === "choose");

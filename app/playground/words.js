@@ -1,4 +1,4 @@
-// Answers and errors in plain words: {tone, digit, headline, detail, code, again}. Knows no page.
+// Answers and errors in plain words: {tone, digit, headline, detail, code, again, key}. Knows no page.
 
 /** What an answer says. */
 export function verdict({ digit, confidence, probabilities, accepted, rejection }) {
@@ -8,8 +8,8 @@ export function verdict({ digit, confidence, probabilities, accepted, rejection 
   return { tone: "doubt", digit, headline: "Not accepted", detail: doubt(rejection, digit, confidence, probabilities) };
 }
 
-/** What went wrong, and what to do about it. `drawn`: on the sheet, and not a file. */
-export function trouble({ problem, retryMs, unreachable, unreadable }, drawn) {
+/** What went wrong, and what to do about it. `drawn`: on the sheet, and not a file. `keyed`: with a key. */
+export function trouble({ problem, retryMs, unreachable, unreadable }, drawn, keyed) {
   if (unreadable) return bad("Not a picture", "This cannot be read: choose a file.");
   if (unreachable && !navigator.onLine) {
     return bad("Offline", "There is no network. What you drew or chose is kept, and sent once there is.", "", true);
@@ -27,6 +27,10 @@ export function trouble({ problem, retryMs, unreachable, unreadable }, drawn) {
       return bad("Not a picture", "The service reads PNG, JPEG, WebP, BMP, TIFF and GIF.", code);
     case "undecodable_image":
       return bad("Broken picture", "It begins as a picture does, but cannot be read: save it anew.", code);
+    case "unauthorized":
+      return { ...bad(keyed ? "Key refused" : "Key needed", "The service answers those who have an API key.", code), key: true };
+    case "rate_limited":
+      return bad("Quota used up", `Your picture is sent again in ${retryMs / 1000} s.`, code, !retryMs);
     case "not_ready":
       return bad("Not ready yet", "The model is being loaded. Your picture is sent again in a moment.", code, !retryMs);
     case "overloaded":
@@ -45,12 +49,13 @@ export function percent(probability) {
   return `${(probability < 1 ? Math.min(probability * 100, 99.9) : 100).toFixed(1)} %`;
 }
 
-/** The command that sends a file of that name to an address, for a POSIX shell. */
-export function curl(name, address) {
+/** The command that sends a file of that name to an address, for a POSIX shell. A key stands in a variable. */
+export function curl(name, address, keyed) {
   const plain = /^[\w.+-]+$/.test(name);
   // curl itself reads ; and , in a file's name unless it stands in double quotes, which may be escaped
   const file = plain ? name : `"${name.replace(/["\\]/g, "\\$&")}"`;
-  return `curl -F ${plain ? `file=@${file}` : shell(`file=@${file}`)} ${shell(address)}`;
+  const header = keyed ? '-H "X-API-Key: $DIGITS_KEY" ' : "";
+  return `curl ${header}-F ${plain ? `file=@${file}` : shell(`file=@${file}`)} ${shell(address)}`;
 }
 
 const bad = (headline, detail, code = "", again = false) => ({ tone: "bad", headline, detail, code, again });

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
+from app.access import charge
 from app.decoding import encode_png
 from app.errors import BadRequest, DigitsError, TooLarge
 from app.manifest import Manifest
@@ -148,6 +149,7 @@ async def predict_batch(
         raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
     if len(files) > settings.max_images:
         raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
+    await charge(request.scope, len(files))
 
     in_flight = asyncio.Semaphore(_BATCH_EXPLAINED_IN_FLIGHT if explain else settings.max_batch)
 

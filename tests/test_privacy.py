@@ -1,0 +1,121 @@
+"""What callers send stays in memory: under load it goes into no file, and into no line of the log."""
+
+import base64
+import os
+import re
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+
+from tests.asking import WAIT_S
+from tests.drawings import digit_drawn, encoded, enlarged
+from tests.pictures import on_paper
+from tests.server import Process
+
+# The service, to which the system grants no byte of any file: whatever writes one, native code too, fails and is told.
+_WITHOUT_FILES = """
+import resource, runpy, sys
+def tell(event, given):
+    if event == "open" and isinstance(given[2], int) and given[2] & 3:  # O_WRONLY, O_RDWR
+        if given[0] != "/dev/null":
+            print("opened for writing:", given[0], file=sys.stderr)
+    elif event.startswith("tempfile."):
+        print("temporary file:", event, file=sys.stderr)
+sys.addaudithook(tell)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+sys.argv = ["app"]
+runpy.run_module("app", run_name="__main__")
+"""
+MARKER = "marker-4b1c6e9f"
+SMALL = encoded(digit_drawn(7))
+NOISE = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3)).astype(np.uint8)
+LARGE = encoded(NOISE)  # 5.6 MiB, in which digits may be found, or not: either will do
+DRAWN = encoded(enlarged(on_paper(digit_drawn(7)), 20))
+
+
+def regular_files(pid: int) -> set[str]:
+    """Those that a process has open for writing, deleted ones included."""
+    found = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            path, info = str(file.readlink()), Path(f"/proc/{pid}/fdinfo/{file.name}").read_text(encoding="ascii")
+        except OSError:  # closed meanwhile
+            continue
+        flags = int(re.findall(r"flags:\s+(\d+)", info)[0], 8)
+        if flags & (os.O_WRONLY | os.O_RDWR) and path.startswith("/") and not path.startswith("/dev/"):
+            found.add(path)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_nothing_that_is_sent_reaches_a_file_or_the_log(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = Process(
+        "-B", "-c", _WITHOUT_FILES, port=0, engine="litert", model_dir=model_dir, log_level="debug", max_images=3
+    )
+    statuses: dict[int, int] = {}
+    written: set[str] = set()
+
+    def ask(url: str) -> None:
+        head = {"X-API-Key": MARKER, "User-Agent": MARKER, "X-Request-ID": f"{MARKER}!", "traceparent": MARKER}
+        name = f"{MARKER}.png"
+        with httpx2.Client(base_url=url, headers=head, timeout=WAIT_S) as client:
+            answers = [
+                client.post("/predict", files={"file": (name, SMALL)}),
+                client.post("/predict", files={"file": (name, LARGE), MARKER: (MARKER, b"other")}),
+                client.post("/predict", content=LARGE, headers={"Content-Type": f"image/{MARKER}"}),
+                client.post("/predict", json={"image": base64.b64encode(DRAWN).decode(), MARKER: MARKER}),
+                client.post("/predict", json={"image": MARKER}),
+                client.post("/predict", content=MARKER.encode()),
+                client.post(f"/predict?top_k={MARKER}", content=SMALL),
+                client.post("/predict", content=SMALL[:80] + MARKER.encode()),
+                client.post("/predict/batch", files=[("files", (name, data)) for data in (SMALL, LARGE, b"x")]),
+                client.post(
+                    "/predict",
+                    content=f"--b\r\n{MARKER}\x01: x".encode(),
+                    headers={"Content-Type": "multipart/form-data; boundary=b"},
+                ),
+                client.post("/v1/models/digits:predict", json={"instances": [{"b64": MARKER}]}),
+                client.post(f"/v1/models/{MARKER}:predict", content=MARKER),
+                client.post("/v2/models/digits/infer", content=b"\xff" + MARKER.encode()),
+                client.get(f"/{MARKER}"),
+                client.request(MARKER, "/predict"),
+            ]
+            written.update(regular_files(process.pid))
+        for answer in answers:
+            statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
+
+    try:
+        url = process.url()
+        process.line_with('"ready"')
+        with ThreadPoolExecutor(4) as callers:
+            list(callers.map(ask, [url] * 8))
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=WAIT_S) as caller:
+            caller.sendall(f"{MARKER}\x00 no HTTP at all\r\n\r\n".encode())
+            caller.recv(4096)
+        process.tell(signal.SIGTERM)
+        lines = process.rest()
+        assert process.status() == 0
+        errors = process.errors()
+    finally:
+        process.end()
+
+    assert statuses.keys() <= {200, 400, 404, 405, 415, 422}
+    assert statuses[200] >= 3 * 8
+    assert [path for path in written if "/memfd:" not in path] == []
+    assert list(tmp_path.iterdir()) == []
+    assert [line for line in errors.splitlines() if not line.startswith("INFO: Created TensorFlow Lite")] == []
+    log = "".join(lines)
+    assert log.count('"message": "request"') == 14 * 8  # the strange method is refused before
+    sent = (SMALL, LARGE, DRAWN)
+    for secret in (MARKER, *(base64.b64encode(data).decode()[:60] for data in sent)):
+        assert secret not in log
+    assert "PNG" not in log
