@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.decision import probabilities
 from app.engine import ENGINES, Engine, KerasEngine, LiteRTEngine
 from app.errors import ModelError
-from app.manifest import MANIFEST, Manifest, read_manifest, sha256_of, write_manifest
+from app.manifest import MANIFEST, WEIGHTS, Manifest, read_manifest, sha256_of, write_manifest
 from app.preprocessing import Mode, ink_from_grey
 from tests.drawings import mnist_test
 
