@@ -1,0 +1,135 @@
+"""What stands under deploy/: fits the schemas of those who read it, and names settings and addresses that exist."""
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import kubernetes_validate
+import pytest
+import yaml
+
+from app.settings import Settings
+from tests.server import ROOT, running
+
+DEPLOY = ROOT / "deploy"
+MANIFESTS = DEPLOY / "kubernetes"
+KUBERNETES = "1.33"  # of the schemas
+FOREIGN = {"Kustomization", "ServiceMonitor"}  # not of Kubernetes itself: no schema of it is installed
+
+
+@pytest.fixture(scope="module")
+def url(model_dir: Path) -> Iterator[str]:
+    with running(model_dir=model_dir, engine="litert-int8") as process:
+        address = process.url()
+        process.line_with('"message": "ready"')
+        yield address
+
+
+def _documents() -> list[dict[str, Any]]:
+    return [document for path in sorted(MANIFESTS.glob("*.yaml")) for document in yaml.safe_load_all(path.read_text())]
+
+
+def _of_kind(kind: str) -> dict[str, Any]:
+    [found] = [document for document in _documents() if document["kind"] == kind]
+    return found
+
+
+def test_every_manifest_fits_the_schema_of_kubernetes() -> None:
+    checked = [document for document in _documents() if document["kind"] not in FOREIGN]
+    for document in checked:
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+    assert len(checked) == 4
+
+
+def test_a_manifest_with_a_misspelt_field_would_not_fit() -> None:
+    deployment = _of_kind("Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, KUBERNETES, strict=True)
+
+
+def test_kustomize_builds_all_of_it() -> None:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed")
+    built = subprocess.run(["kubectl", "kustomize", str(MANIFESTS)], capture_output=True, text=True, check=True).stdout
+
+    kinds = sorted(document["kind"] for document in yaml.safe_load_all(built))
+    assert kinds == ["Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service", "ServiceMonitor"]
+
+
+def test_the_selectors_find_the_pods() -> None:
+    labels = _of_kind("Deployment")["spec"]["template"]["metadata"]["labels"]
+
+    assert _of_kind("Deployment")["spec"]["selector"]["matchLabels"] == labels
+    assert _of_kind("Service")["spec"]["selector"] == labels
+    [pair] = _of_kind("Kustomization")["labels"]
+    assert pair["pairs"] == labels == _of_kind("ServiceMonitor")["spec"]["selector"]["matchLabels"]
+
+
+def test_probes_and_monitors_ask_addresses_that_answer(url: str) -> None:
+    [container] = _of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
+    paths = [container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
+    paths += [endpoint["path"] for endpoint in _of_kind("ServiceMonitor")["spec"]["endpoints"]]
+
+    assert [httpx2.get(url + path).status_code for path in paths] == [200, 200, 200, 200]
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    known = {f"DIGITS_{name.upper()}" for name in Settings.model_fields}
+    named = {
+        name
+        for path in DEPLOY.rglob("*")
+        if path.is_file()
+        for name in re.findall(r"\bDIGITS_[A-Z_]+\b", path.read_text())
+    }
+
+    assert len(named) > 5
+    assert named <= known
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd is not installed")
+    unit = tmp_path / "digits.service"
+    text = (DEPLOY / "systemd" / "digits.service").read_text()
+    unit.write_text(text.replace("/opt/digits/.venv/bin/python", "/bin/true"))  # it looks whether that is there
+
+    said = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
+
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
+def test_behind_nginx_one_replica_may_be_gone(url: str, tmp_path: Path) -> None:
+    """The configuration that is shipped, with this machine's addresses; the second replica does not run."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
+        gone, port = taken.getsockname()[1], free.getsockname()[1]
+    text = (DEPLOY / "nginx" / "nginx.conf").read_text()
+    for theirs, ours in (
+        ("digits-1:8000", url.removeprefix("http://")),
+        ("digits-2:8000", f"127.0.0.1:{gone}"),
+        ("listen 8080", f"listen 127.0.0.1:{port}"),
+        ("/tmp/", f"{tmp_path}/"),
+    ):
+        assert theirs in text
+        text = text.replace(theirs, ours)
+    (tmp_path / "nginx.conf").write_text(text)
+    nginx = subprocess.Popen(["nginx", "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-g", "daemon off;"])
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx2.HTTPTransport(retries=5)) as client:
+            picture = (ROOT / "examples" / "seven.png").read_bytes()
+            answers = [client.post("/predict", content=picture) for _ in range(20)]
+
+            assert [answer.json().get("digit") for answer in answers] == [7] * 20
+            assert client.post("/predict", content=bytes(11 * 2**20)).status_code == 413
+            assert client.get("/metrics").status_code == 404
+    finally:
+        nginx.terminate()
+        nginx.wait(10)
