@@ -15,11 +15,14 @@ IMPORTS = {
     "app.batching": {"app.errors", "app.preprocessing"},
     "app.decision": {"app.manifest"},
     "app.decoding": {"app.errors"},
+    "app.drift": {"app.manifest", "app.preprocessing"},
     "app.engine": {"app.errors", "app.manifest", "app.preprocessing"},
     "app.errors": set[str](),
+    "app.instruments": set[str](),
     "app.main": {
         "app.engine",
         "app.errors",
+        "app.metrics",
         "app.observability",
         "app.problems",
         "app.routes.open_inference",
@@ -32,6 +35,14 @@ IMPORTS = {
     },
     "app.machine": set[str](),
     "app.manifest": {"app.errors"},
+    "app.metrics": {
+        "app.decision",
+        "app.drift",
+        "app.instruments",
+        "app.manifest",
+        "app.preprocessing",
+        "app.shared_memory",
+    },
     "app.observability": {"app.errors", "app.problems"},
     "app.preprocessing": {"app.decoding", "app.errors", "app.segmentation"},
     "app.problems": {"app.errors", "app.schemas"},
@@ -43,7 +54,7 @@ IMPORTS = {
         "app.settings",
         "app.tensors",
     },
-    "app.routes.operations": {"app.manifest", "app.schemas", "app.service"},
+    "app.routes.operations": {"app.manifest", "app.metrics", "app.schemas", "app.service"},
     "app.routes.playground": {"app.errors"},
     "app.routes.predict": {
         "app.decoding",
@@ -73,11 +84,13 @@ IMPORTS = {
         "app.errors",
         "app.machine",
         "app.manifest",
+        "app.metrics",
         "app.preprocessing",
         "app.settings",
     },
     "app.server": {"app.main", "app.settings"},
     "app.settings": set[str](),
+    "app.shared_memory": set[str](),
     "app.tensors": {
         "app.errors",
         "app.preprocessing",
@@ -87,11 +100,12 @@ IMPORTS = {
         "app.uploads",
     },
     "app.uploads": {"app.errors", "app.schemas"},
-    "app.workers": set[str](),
+    "app.workers": {"app.shared_memory"},
 }
 OPEN_TO_TRAINING = {
     "app.decision",
     "app.decoding",
+    "app.drift",
     "app.engine",
     "app.errors",
     "app.manifest",
@@ -99,7 +113,7 @@ OPEN_TO_TRAINING = {
 }
 OWNERS = {  # a library -> the only modules of the service that import it
     "ai_edge_litert": {"app.engine"},
-    "cv2": {"app.decoding", "app.preprocessing", "app.segmentation"},
+    "cv2": {"app.decoding", "app.drift", "app.preprocessing", "app.segmentation"},
     "fastapi": {
         "app.main",
         "app.routes.open_inference",
@@ -110,6 +124,7 @@ OWNERS = {  # a library -> the only modules of the service that import it
     },
     "keras": {"app.engine"},
     "PIL": {"app.decoding"},
+    "prometheus_client": {"app.instruments", "app.metrics"},
     "pydantic_settings": {"app.settings"},
     "python_multipart": {"app.uploads"},
     "tensorflow": {"app.engine"},
