@@ -16,6 +16,7 @@ from app.engine import KerasEngine
 from app.manifest import Histogram, Reference
 from app.metrics import DRIFT_EVERY_S, DRIFT_LEAST, DRIFT_WINDOW, Metrics
 from app.preprocessing import Ink
+from app.shared_memory import create
 from tests.asking import WAIT_S, Run, service
 from tests.drawings import digit_drawn, encoded
 from tests.scraping import Scrape
@@ -250,6 +251,22 @@ def test_drift_measures_a_picture_now_and_then(reference: Reference, monkeypatch
         answer(metrics, SEVEN)
 
     assert time.monotonic() - started >= 2 * DRIFT_EVERY_S
+
+
+def test_a_successor_goes_on_counting_but_not_with_a_queue_that_has_gone() -> None:
+    file = create()
+    try:
+        died = Metrics((), file)
+        died.set_queue_depth(5)
+        answer(died, SEVEN)
+        successor = Metrics((), file)  # of the same row: a lock never keeps its own process out
+        answer(successor, SEVEN)
+        found = scraped(successor)
+    finally:
+        os.close(file)
+
+    assert found.value("digits_predictions_total", digit="7") == 2
+    assert found.value("digits_queue_depth") == 0
 
 
 def test_workers_are_added_up_and_one_that_died_takes_nothing_with_it(model_dir: Path, seven_picture: bytes) -> None:
