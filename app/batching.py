@@ -80,6 +80,11 @@ class MicroBatcher:
             with self._changed:
                 self._queue.pop(future, None)  # a caller who has gone makes room at once
 
+    @property
+    def depth(self) -> int:
+        """How many wait for their batch."""
+        return len(self._queue)
+
     def close(self) -> None:
         """Finish the running batch; whoever still waits is cancelled."""
         with self._changed:

@@ -16,10 +16,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from app.access import guard
 from app.engine import ENGINES
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
+from app.metrics import Metrics
 from app.observability import RequestLog
 from app.problems import problem_response
 from app.routes import docs, open_inference, operations, playground, predict, tensorflow_serving
@@ -32,8 +34,11 @@ VERSION = "0.1.0"
 log = logging.getLogger("digits")
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI app. A model that cannot be served is put into ``app.state.failure``, and stops it."""
+def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
+    """The service as an ASGI app. A model that cannot be served is put into ``app.state.failure``, and stops it.
+
+    ``counts``: the file of `app.shared_memory` that this worker and its fellows count in.
+    """
     app = FastAPI(
         title="Digits",
         version=VERSION,
@@ -53,7 +58,9 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # an address with one more slash is another: 404, not a redirect that loses the body
     )
     app.state.settings = settings
-    app.state.service = Service(settings)
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    app.state.metrics = Metrics([route.path for route in routes], counts)
+    app.state.service = Service(settings, app.state.metrics)
     app.state.failure = None
     app.state.started = time.monotonic()
     app.add_exception_handler(DigitsError, _answer_error)
@@ -62,7 +69,11 @@ def create_app(settings: Settings) -> FastAPI:
     guard(app, settings)
     if provider := tracer_provider(VERSION):
         app.add_middleware(Tracing, provider=provider)
-    app.add_middleware(RequestLog)  # the last is the outermost
+    app.add_middleware(  # the last is the outermost
+        RequestLog,
+        paths={route.endpoint: route.path for route in routes},
+        count=app.state.metrics.count_request,
+    )
     return app
 
 

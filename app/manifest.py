@@ -2,8 +2,9 @@
 
 import hashlib
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from app.errors import ModelError
 
@@ -20,6 +21,38 @@ class Thresholds(BaseModel):
 
     not_a_digit: float  # log odds of being no digit, at most
     low_confidence: float  # probability of the best digit, at least
+
+
+Source = Literal["mnist", "pictures"]
+
+
+class Histogram(BaseModel):
+    """The shares of the values up to the first edge, up to each of the others, and beyond the last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edges: tuple[float, ...]  # ascending
+    shares: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.shares) != len(self.edges) + 1 or sorted(self.edges) != list(self.edges):
+            raise ValueError("a histogram has ascending edges and one share more")
+        return self
+
+
+class Reference(BaseModel):
+    """The pictures that those of the callers are compared with: `app.drift` says what is measured of each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Source  # MNIST as the model was validated on it, or pictures of an operator
+    pictures: int
+    ink_fraction: Histogram
+    stroke_width: Histogram
+    polarity: Histogram
+    confidence: Histogram
+    digit: Histogram
 
 
 class Manifest(BaseModel):
@@ -41,6 +74,7 @@ class Manifest(BaseModel):
     thresholds: Thresholds
     metrics: dict[str, float]
     trained: dict[str, str]  # library -> version, and on what, and when
+    reference: Reference | None = None  # without one drift is not told
 
 
 def read_manifest(model_dir: Path) -> Manifest:

@@ -11,6 +11,7 @@ import random
 import re
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -93,10 +94,21 @@ class _UnpreparedQueueHandler(logging.handlers.QueueHandler):
 
 
 class RequestLog:
-    """ASGI middleware. Handlers put what is to be logged into ``scope["state"]["log"]``."""
+    """ASGI middleware. Handlers put what is to be logged into ``scope["state"]["log"]``.
 
-    def __init__(self, app: ASGIApp) -> None:
+    ``paths``: endpoint -> path, of the routes that do not put themselves into the scope. ``count`` is told of every
+    request: its route or None, method, status and seconds.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        paths: Mapping[Any, str] | None = None,
+        count: Callable[[str | None, str, int, float], None] | None = None,
+    ) -> None:
         self._app = app
+        self._paths = paths or {}
+        self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -131,14 +143,17 @@ class RequestLog:
             error = DigitsError("The service failed to answer: report it with the request id.")
             await problem_response(error, scope)(scope, receive, send_with_id)
         finally:
+            route = scope["route"].path if "route" in scope else self._paths.get(scope.get("endpoint"))
+            duration_s = time.perf_counter() - started
+            if self._count is not None:
+                self._count(route, scope["method"], status, duration_s)
             if log.isEnabledFor(logging.INFO):
-                route = scope.get("route")
                 line = {
                     "request_id": request_id,
                     "method": scope["method"],
-                    "route": getattr(route, "path", None),
+                    "route": route,
                     "status": status,
-                    "duration_ms": round((time.perf_counter() - started) * 1000, 3),
+                    "duration_ms": round(duration_s * 1000, 3),
                     **fields,
                 }
                 if _TRACEPARENT.fullmatch(traceparent):

@@ -55,7 +55,11 @@ def main() -> None:
         else:
             from app.server import serve
 
-            failure = serve(settings, listening, started, assignment.say_ready if assignment else None)
+            failure = (
+                serve(settings, listening, started, assignment.say_ready, assignment.counts)
+                if assignment
+                else serve(settings, listening, started)
+            )
     finally:
         listener.stop()
     if failure and assignment:

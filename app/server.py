@@ -12,16 +12,20 @@ from app.settings import Settings
 
 
 def serve(
-    settings: Settings, listening: socket.socket, started: float, on_ready: Callable[[], None] | None = None
+    settings: Settings,
+    listening: socket.socket,
+    started: float,
+    on_ready: Callable[[], None] | None = None,
+    counts: int | None = None,
 ) -> str | None:
     """Answer until told to stop -> None, or what is wrong with the model.
 
     ``started``: when the process was, in monotonic seconds. ``on_ready`` is called on the event loop, once callers are
-    answered.
+    answered. ``counts``: where the workers count.
     """
     logging.captureWarnings(True)  # of libraries, about a caller's picture: nothing that an operator could mend
     logging.getLogger("py.warnings").addHandler(logging.NullHandler())
-    app = create_app(settings)
+    app = create_app(settings, counts)
     app.state.started = started
     config = uvicorn.Config(
         app,

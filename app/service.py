@@ -21,6 +21,7 @@ from app.engine import Engine
 from app.errors import DeadlineExceeded, NotReady
 from app.machine import cores
 from app.manifest import Manifest
+from app.metrics import Metrics
 from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded
 from app.settings import Settings
 from app.tracing import record_stages
@@ -67,8 +68,9 @@ class Result:
 class Service:
     """Answers once an engine is `start`-ed; raises NotReady before and after `close`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         self._batcher: MicroBatcher | None = None
         self._manifest: Manifest | None = None
@@ -76,12 +78,14 @@ class Service:
     def start(self, engine: Engine) -> None:
         """Take an engine that is warm. Called on the event loop."""
         self._batcher = MicroBatcher(
-            partial(_decide, engine),
+            partial(self._run, engine),
             max_batch=self._settings.max_batch,
             max_wait_ms=self._settings.max_wait_ms,
             max_queue=self._settings.max_queue,
         )
         self._manifest = engine.manifest
+        weights = engine.manifest.sha256.get(engine.file_name, "")
+        self._metrics.serve(engine.manifest.version, weights, engine.manifest.reference)
 
     def close(self) -> None:
         """Finish what runs, take nothing more."""
@@ -123,12 +127,15 @@ class Service:
             found_ns, decode=decode_ms, preprocess=preprocess_ms, queue=answer.queue_ms, inference=answer.inference_ms
         )
         *rounded, outlier_score = answer.row.round(8).tolist()  # eight places: the sum stays within 1e-7 of 1
-        return Result(
-            tuple(rounded),
-            rejection(manifest, outlier_score, max(rounded), found.digits),
-            explanation,
-            stages,
+        rejected = rejection(manifest, outlier_score, max(rounded), found.digits)
+        self._metrics.count_answer(
+            found.ink,
+            rounded,
+            rejected.reason if rejected else None,
+            (decode_ms, preprocess_ms, answer.queue_ms, answer.inference_ms),
+            inverted=found.inverted,
         )
+        return Result(tuple(rounded), rejected, explanation, stages)
 
     async def predict_ink(self, ink: Ink) -> tuple[float, ...]:
         """The ten probabilities of an ink (28, 28, 1), fed as it is. Raises Overloaded, DeadlineExceeded."""
@@ -141,7 +148,9 @@ class Service:
                 f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or fewer images."
             ) from error
         record_stages(submitted_ns, queue=answer.queue_ms, inference=answer.inference_ms)
-        return tuple(answer.row[:DIGITS].round(8).tolist())
+        rounded = answer.row[:DIGITS].round(8).tolist()
+        self._metrics.count_answer(ink, rounded, None, (answer.queue_ms, answer.inference_ms), inverted=False)
+        return tuple(rounded)
 
     async def _in_thread(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         if self._batcher is None:
@@ -151,7 +160,15 @@ class Service:
     async def _submit(self, ink: Ink) -> Answer:
         if self._batcher is None:
             raise NotReady("The service is stopping: send it again in a second.")
-        return await self._batcher.submit(ink)
+        batcher = self._batcher
+        try:
+            return await batcher.submit(ink)
+        finally:
+            self._metrics.set_queue_depth(batcher.depth)
+
+    def _run(self, engine: Engine, ink: Ink) -> NDArray[np.float64]:
+        self._metrics.count_batch(len(ink))
+        return _decide(engine, ink)
 
     async def _explain(self, found: Preprocessed, row: Rows) -> Explanation:
         """Saliency by occlusion: how much of the answer's probability is lost when a patch is wiped out.

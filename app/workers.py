@@ -23,9 +23,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
+from app import shared_memory
+
 log = logging.getLogger("digits")
 
-_ARGUMENT = "worker"  # makes a process one; the numbers of its two sockets follow
+_ARGUMENT = "worker"  # makes a process one; the numbers of its two sockets follow, and that of its counts
 _READY = "ready"
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _STOP_S = 5  # a second more than a server takes that gives its requests four
@@ -49,8 +51,9 @@ def supervise(count: int, listening: socket.socket) -> str | None:
     """
     workers: list[_Worker] = []
     lost = 0
+    counts = shared_memory.create()
     try:
-        workers.extend(_Worker(listening) for _ in range(count))
+        workers.extend(_Worker(listening, counts) for _ in range(count))
         while signal.sigwait((*_STOPS, signal.SIGCHLD)) not in _STOPS:
             for place, worker in enumerate(workers):
                 status = worker.process.poll()
@@ -63,7 +66,7 @@ def supervise(count: int, listening: socket.socket) -> str | None:
                 if lost == _PATIENCE:
                     return f"workers end before they are ready, the last with status {status}: is there enough memory?"
                 log.warning("worker ended", extra={"fields": {"worker": worker.process.pid, "status": status}})
-                workers[place] = _Worker(listening)
+                workers[place] = _Worker(listening, counts)
         return None
     finally:
         listening.close()
@@ -73,12 +76,12 @@ def supervise(count: int, listening: socket.socket) -> str | None:
 class _Worker:
     """This same command once more, with a line to it. The line's other end closes with the process, and tells it."""
 
-    def __init__(self, listening: socket.socket) -> None:
+    def __init__(self, listening: socket.socket, counts: int) -> None:
         self._line, theirs = socket.socketpair()
         self._line.setblocking(False)
         self._said = b""
         with theirs:
-            given = (listening.fileno(), theirs.fileno())
+            given = (listening.fileno(), theirs.fileno(), counts)
             self.process = subprocess.Popen(
                 [sys.executable, *sys.orig_argv[1:], _ARGUMENT, *map(str, given)], pass_fds=given
             )
@@ -109,10 +112,11 @@ def _end(workers: Iterable[_Worker]) -> None:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is given: the socket to accept from, and the line to its supervisor."""
+    """What a worker is given: the socket to accept from, the line to its supervisor, the file that all count in."""
 
     listening: socket.socket
     _line: socket.socket
+    counts: int
 
     @classmethod
     def of(cls, arguments: list[str]) -> Self | None:
@@ -120,7 +124,7 @@ class Assignment:
         if arguments[:1] != [_ARGUMENT]:
             return None
         listening, line = (socket.socket(fileno=int(number)) for number in arguments[1:3])
-        return cls(listening, line)
+        return cls(listening, line, int(arguments[3]))
 
     def say(self, what: str) -> None:
         """Tell the supervisor, if there still is one."""

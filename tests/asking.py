@@ -8,7 +8,7 @@ import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engine import KerasEngine
+from app.engine import Engine
 from app.main import create_app
 from app.settings import Settings
 
@@ -18,7 +18,7 @@ WAIT_S = 10  # for what comes at once unless something is broken
 
 
 @asynccontextmanager
-async def service(engine: KerasEngine | None, **changed: Any) -> AsyncIterator[httpx2.AsyncClient]:  # noqa: ANN401
+async def service(engine: Engine | None, **changed: Any) -> AsyncIterator[httpx2.AsyncClient]:  # noqa: ANN401
     """A client of an app that serves ``engine``, or whose model is not loaded yet."""
     app = create_app(Settings(**changed))
     if engine is not None:

@@ -67,6 +67,34 @@ def test_a_manifest_without_its_thresholds_is_a_damaged_model(
         read_manifest(tmp_path)
 
 
+def test_a_manifest_of_before_there_was_drift_has_no_reference(manifest: Manifest, tmp_path: Path) -> None:
+    entries = manifest.model_dump(mode="json")
+    del entries["reference"]
+    (tmp_path / MANIFEST).write_text(json.dumps(entries))
+
+    assert read_manifest(tmp_path).reference is None
+
+
+@pytest.mark.parametrize(
+    "histogram",
+    [
+        {"edges": [1, 2], "shares": [0.5, 0.5]},
+        {"edges": [2, 1], "shares": [0.2, 0.3, 0.5]},
+        {"edges": [1]},
+    ],
+    ids=["one share too few", "edges that descend", "no shares"],
+)
+def test_a_reference_that_is_not_whole_is_a_damaged_model(
+    model_dir: Path, tmp_path: Path, histogram: dict[str, list[float]]
+) -> None:
+    entries = json.loads((model_dir / MANIFEST).read_bytes())
+    entries["reference"]["ink_fraction"] = histogram
+    (tmp_path / MANIFEST).write_text(json.dumps(entries))
+
+    with pytest.raises(ModelError, match=r"^damaged model: "):
+        read_manifest(tmp_path)
+
+
 def with_weights(manifest: Manifest, folder: Path) -> Manifest:
     (folder / WEIGHTS).write_bytes(b"weights")
     return manifest.model_copy(update={"sha256": {WEIGHTS: sha256(b"weights").hexdigest()}})

@@ -1,5 +1,6 @@
 """Around every request: its id, its line in the log, an answer whatever is raised."""
 
+import asyncio
 import json
 import logging
 import re
@@ -104,6 +105,34 @@ async def test_a_malformed_traceparent_is_not_logged(logged: list[dict[str, obje
     await ask(answering, {"traceparent": given})
 
     assert "traceparent" not in logged[0]
+
+
+async def test_every_request_is_told_to_whoever_counts() -> None:
+    told: list[tuple[str | None, str, int]] = []
+
+    def count(route: str | None, method: str, status: int, duration_s: float) -> None:
+        assert 0 <= duration_s < 10
+        told.append((route, method, status))
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["endpoint"] = answering
+        await answering(scope, receive, send)
+
+    async def left(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise asyncio.CancelledError
+
+    async def receive() -> dict[str, str]:
+        return {}
+
+    async def send(message: object) -> None:
+        raise AssertionError(message)
+
+    for app in (answering, routed, raising):
+        await ask(RequestLog(app, {answering: "/{place}"}, count))
+    with pytest.raises(asyncio.CancelledError):
+        await RequestLog(left, None, count)({"type": "http", "method": "GET", "headers": []}, receive, send)
+
+    assert told == [(None, "GET", 200), ("/{place}", "GET", 200), (None, "GET", 500), (None, "GET", 0)]
 
 
 async def test_what_is_raised_is_answered_without_being_shown(logged: list[dict[str, object]]) -> None:

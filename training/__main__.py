@@ -1,4 +1,4 @@
-"""The command line of training: ``python -m training fit | evaluate | export | report``.
+"""The command line of training: ``python -m training fit | evaluate | export | reference | report``.
 
 Commands import what they need when they run: ``--help`` waits for no TensorFlow.
 """
@@ -17,7 +17,7 @@ from app.errors import DigitsError, ModelError
 from app.preprocessing import Mode
 from training.answers import Reader
 from training.data import Mnist, load_mnist, read_arrays, read_labels, read_unlabelled
-from training.errors import TrainingError
+from training.errors import DataError, TrainingError
 from training.options import Data, ImageFolder, ModelToMeasure, OnlyTags, OutlierFolder, SeveralFolder
 from training.recipes import find_recipe
 from training.tables import show_choices, show_corruptions, show_rejection, show_scores
@@ -157,6 +157,31 @@ def export(
     scores = training_export.export(run, models, version, _mnist(data))
     show_scores(scores, console)
     console.print(f"{models}")
+
+
+@app.command()
+def reference(
+    models: Annotated[Path, typer.Option(help="Where the exported model is.")] = Path("models"),
+    data: Data = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures as your callers send them, instead of MNIST's.")
+    ] = None,
+) -> None:
+    """Write into the manifest what the service compares its callers' pictures with, to tell drift."""
+    from app.engine import KerasEngine
+    from app.manifest import write_manifest
+    from training.reference import LEAST, folder_pictures, make_reference, validation_pictures
+
+    engine = KerasEngine.load(models)
+    manifest = engine.manifest
+    if images is None:
+        made = make_reference(engine, manifest, validation_pictures(manifest, _mnist(data)), "mnist")
+    else:
+        made = make_reference(engine, manifest, folder_pictures(images), "pictures")
+    if made.pictures < LEAST:
+        raise DataError(f"a reference needs {LEAST} pictures that can be read: there are {made.pictures}")
+    write_manifest(manifest.model_copy(update={"reference": made}), models)
+    console.print(f"{models}: drift is told from {made.pictures} pictures", highlight=False)
 
 
 @app.command()

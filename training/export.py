@@ -36,6 +36,7 @@ from training.errors import RunError
 from training.measures import nll
 from training.preparation import prepare
 from training.recipes import Recipe, read_recipe
+from training.reference import make_reference, validation_pictures
 from training.report import FIGURES, Sources, report
 from training.run_directory import DATA, HISTORY, MODEL, RECIPE, read_environment, save_model
 from training.scoring import Scores
@@ -120,7 +121,8 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
     _, held_out = split(len(mnist.x_train), recipe.validation_share)
     labels = mnist.y_train[held_out]
     ink = prepare(mnist.x_train[held_out], "auto")
-    logits = KerasEngine.load(target).logits(ink)
+    engine = KerasEngine.load(target)
+    logits = engine.logits(ink)
     temperature = round(fit_temperature(logits, labels), 4)
     not_a_digit = not_a_digit_threshold(outlier_scores(logits), ACCEPTED)
     thresholds = Thresholds(not_a_digit=not_a_digit, low_confidence=LOW_CONFIDENCE)
@@ -135,6 +137,8 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
     if differ > MAX_DIFFER:
         raise RunError(f"{INT8_WEIGHTS} reads {differ:.2%} of the validation images otherwise than {WEIGHTS}")
     manifest = manifest.model_copy(update={"temperature": temperature, "thresholds": thresholds})
+    reference = make_reference(engine, manifest, validation_pictures(manifest, mnist), "mnist")
+    manifest = manifest.model_copy(update={"reference": reference})
     write_manifest(manifest, target)
 
     shutil.copyfile(run / HISTORY, target / HISTORY)

@@ -1,8 +1,9 @@
-"""What operators and their machines ask: alive, ready, which model."""
+"""What operators and their machines ask: alive, ready, which model, how it is going."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from app.manifest import Manifest
+from app.metrics import CONTENT_TYPE, Metrics
 from app.schemas import Health, Problem
 from app.service import Service
 
@@ -31,6 +32,17 @@ async def readyz(request: Request) -> Health:
 )
 async def model(request: Request) -> Manifest:
     return _service(request).manifest
+
+
+@router.get(
+    "/metrics",
+    summary="How it is going, for Prometheus",
+    response_class=Response,
+    responses={200: {"description": "Prometheus's text format.", "content": {"text/plain": {}}}},
+)
+async def metrics(request: Request) -> Response:
+    counted: Metrics = request.app.state.metrics
+    return Response(counted.text(), headers={"content-type": CONTENT_TYPE})
 
 
 def _service(request: Request) -> Service:

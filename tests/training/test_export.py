@@ -17,6 +17,7 @@ from training.export import export, fit_temperature
 from training.measures import nll
 from training.preparation import prepare
 from training.recipes import RECIPES, Recipe
+from training.reference import make_reference, validation_pictures
 from training.scoring import Scores
 
 CONTENT = ["card.md", "digits-int8.tflite", "digits.json", "digits.keras", "digits.tflite", "figures", "history.csv"]
@@ -67,6 +68,13 @@ def test_the_temperature_is_fitted_on_the_images_held_out(
     logits = KerasEngine.load(exported[0]).logits(prepare(mnist.x_train[held_out], "auto"))
     expected = fit_temperature(logits, mnist.y_train[held_out])
     assert read_manifest(exported[0]).temperature == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_reference_of_drift_is_made_of_the_images_held_out(exported: tuple[Path, Scores], mnist: Mnist) -> None:
+    manifest = read_manifest(exported[0])
+    expected = make_reference(KerasEngine.load(exported[0]), manifest, validation_pictures(manifest, mnist), "mnist")
+    assert expected.pictures == 60
+    assert manifest.reference == expected
 
 
 def test_the_card_shows_figures_and_pictures_that_are_there(exported: tuple[Path, Scores]) -> None:
