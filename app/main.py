@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +23,7 @@ from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllow
 from app.observability import RequestLog
 from app.problems import problem_response
 from app.routes import open_inference, operations, playground, predict, tensorflow_serving
+from app.schemas import ImageBody
 from app.service import Service
 from app.settings import Settings
 
@@ -32,7 +34,7 @@ log = logging.getLogger("digits")
 
 def create_app(settings: Settings) -> FastAPI:
     """The service as an ASGI app. A model that cannot be served is put into ``app.state.failure``, and stops it."""
-    app = FastAPI(
+    app = _App(
         title="Digits",
         version=VERSION,
         summary="An image of a handwritten digit in, ten calibrated probabilities out.",
@@ -57,6 +59,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_error)
     app.add_middleware(RequestLog)
     return app
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        # what no endpoint takes as a parameter, and `POST /predict` names
+        document["components"]["schemas"]["ImageBody"] = ImageBody.model_json_schema()
+        return document
 
 
 @asynccontextmanager
