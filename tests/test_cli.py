@@ -276,7 +276,7 @@ def _stand_in(status: int, body: bytes) -> Iterator[tuple[str, list[dict[str, st
 
 def test_another_server_is_told_from_this_service() -> None:
     with _stand_in(200, b"<html>") as (address, _):
-        ran = digits("predict", "examples", "--url", address)
+        ran = digits("predict", "examples/seven.png", "--url", address)
 
     assert (ran.status, ran.out) == (1, "")
     assert ran.err == f"digits: {address} answers 200, and not as this service does: name another address\n"
