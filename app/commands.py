@@ -231,10 +231,11 @@ def _drawn(png: str) -> list[str]:
 
 
 def _show_load(came: Load, pictures: Sequence[bytes], connections: int, url: str) -> None:
-    sizes = sorted(len(picture) for picture in pictures)
+    sizes = sorted({len(picture) for picture in pictures})
     console.print(
-        f"{url}: {len(pictures)} pictures of {sizes[0]:,} to {sizes[-1]:,} bytes, {connections} connections, "
-        f"{came.seconds:.1f} s",
+        f"{url}: {len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} of "
+        f"{' to '.join(f'{size:,}' for size in (sizes[0], sizes[-1])[: len(sizes)])} bytes, "
+        f"{connections} connections, {came.seconds:.1f} s",
         markup=False,
     )
     console.print(f"read       {len(came.times_ms):,} pictures, {len(came.times_ms) / came.seconds:,.1f} a second")
