@@ -20,6 +20,8 @@ def main() -> None:
         if error.name not in {"httpx2", "rich", "typer"}:
             raise
         sys.exit(f"digits: {error.name} is not installed, which all but `digits serve` needs: pip install '.[cli]'")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as Typer has it once the command runs
     run()
 
 
