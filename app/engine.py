@@ -106,7 +106,7 @@ class KerasEngine(Engine):
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """What native code writes before its log levels hold is dropped; exceptions pass as ever."""
+    """What native code writes, whatever its log levels, is dropped; exceptions pass as ever."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -133,12 +133,13 @@ class LiteRTEngine(Engine):
 
         interpreters = {}
         try:
-            for size in LiteRTEngine.batch_sizes:
-                interpreter = Interpreter(str(path), num_threads=1)
-                [given], [answered] = interpreter.get_input_details(), interpreter.get_output_details()
-                interpreter.resize_tensor_input(given["index"], (size, SIDE_PX, SIDE_PX, 1), strict=True)
-                interpreter.allocate_tensors()
-                interpreters[size] = (interpreter, given["index"], answered["index"])
+            with _without_stderr():
+                for size in LiteRTEngine.batch_sizes:
+                    interpreter = Interpreter(str(path), num_threads=1)
+                    [given], [answered] = interpreter.get_input_details(), interpreter.get_output_details()
+                    interpreter.resize_tensor_input(given["index"], (size, SIDE_PX, SIDE_PX, 1), strict=True)
+                    interpreter.allocate_tensors()
+                    interpreters[size] = (interpreter, given["index"], answered["index"])
         except Exception as error:  # whatever a file that is no model of ours makes it raise
             raise ModelError(f"foreign model: {path} is not a LiteRT model of 28x28x1 pictures") from error
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +26,7 @@ from app.metrics import Metrics
 from app.observability import RequestLog
 from app.problems import problem_response
 from app.routes import docs, open_inference, operations, playground, predict, tensorflow_serving
+from app.schemas import ImageBody
 from app.service import Service
 from app.settings import Settings
 from app.tracing import Tracing, tracer_provider
@@ -39,7 +41,7 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
 
     ``counts``: the file of `app.shared_memory` that this worker and its fellows count in.
     """
-    app = FastAPI(
+    app = _App(
         title="Digits",
         version=VERSION,
         summary="An image of a handwritten digit in, ten calibrated probabilities out.",
@@ -75,6 +77,14 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
         count=app.state.metrics.count_request,
     )
     return app
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        # what no endpoint takes as a parameter, and `POST /predict` names
+        document["components"]["schemas"]["ImageBody"] = ImageBody.model_json_schema()
+        return document
 
 
 @asynccontextmanager

@@ -65,6 +65,9 @@ def _storage(given: str) -> str:
     return given
 
 
+_PACKAGED = Path(__file__).with_name("models")  # which an installed package has, and a checkout has not
+
+
 class Settings(BaseSettings):
     """Frozen. A wrong value raises pydantic's ValidationError."""
 
@@ -73,7 +76,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1, le=64)
-    model_dir: Path = Path("models")
+    model_dir: Path = Field(default_factory=lambda: _PACKAGED if _PACKAGED.is_dir() else Path("models"))
     engine: Literal["keras", "litert", "litert-int8"] = "keras"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(10 * 2**20, ge=1)

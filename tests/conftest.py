@@ -1,6 +1,6 @@
 """What the tests of the service share: the shipped model, and stand-ins for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from app.engine import KerasEngine
 from app.manifest import Manifest, Thresholds
 from app.preprocessing import VERSION
+from tests.server import running
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,3 +60,12 @@ def seven(engine_of: Callable[[Run], KerasEngine]) -> KerasEngine:
     """Sees a seven in everything, and a one in the second place."""
     logits = np.array([0, 4, 0, 0, 0, 0, 0, 8, 0, 0], np.float32)
     return engine_of(lambda ink: np.tile(logits, (len(ink), 1)))
+
+
+@pytest.fixture(scope="session")
+def url() -> Iterator[str]:
+    """Where the service answers, with the shipped model."""
+    with running(engine="litert") as process:
+        address = process.url()
+        process.line_with('"ready"')
+        yield address

@@ -1,12 +1,14 @@
 """Settings: the environment, and nothing else."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from app.decoding import MAX_PIXELS
+from app.manifest import INT8_WEIGHTS, LITE_WEIGHTS, MANIFEST, WEIGHTS
 from app.settings import ApiKey, Settings
 from tests.server import ROOT
 
@@ -124,14 +126,42 @@ def test_the_address_is_one_that_a_browser_takes(host: str, address: str) -> Non
     assert Settings(host=host, port=8123).address == address
 
 
-def test_each_setting_stands_in_the_readme() -> None:
-    rows = re.findall(r"^\| `DIGITS_([A-Z_]+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-
-    assert {row.lower() for row in rows} == set(Settings.model_fields)
-
-
 def test_settings_are_frozen() -> None:
     settings = Settings()
 
     with pytest.raises(ValidationError):
         settings.port = 1  # type: ignore[misc]
+
+
+def test_the_table_of_the_readme_names_each_setting_with_its_default() -> None:
+    rows = re.findall(
+        r"^\| `DIGITS_(\w+)` \| (?:`(.*?)`)?", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    settings = Settings().model_dump()
+
+    assert sorted(name.lower() for name, _ in rows) == sorted(settings)
+    assert {name.lower(): default for name, default in rows if default} == {
+        name: str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+        for name, value in settings.items()
+        if value not in ("", None, ())
+    }
+
+
+def test_an_installed_package_has_a_model_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("app.settings._PACKAGED", tmp_path)
+
+    assert Settings().model_dir == tmp_path
+    assert Settings(model_dir=Path("other")).model_dir == Path("other")
+
+
+def test_the_wheel_takes_every_file_of_the_model_along() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+
+    assert included == {
+        f"models/{name}": f"app/models/{name}" for name in (MANIFEST, WEIGHTS, LITE_WEIGHTS, INT8_WEIGHTS)
+    }

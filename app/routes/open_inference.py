@@ -46,7 +46,11 @@ class _Route(DialectRoute):
         return (Match.FULL if match is Match.PARTIAL else match), child_scope
 
 
-router = APIRouter(tags=["Open Inference Protocol"], route_class=_Route)
+router = APIRouter(
+    tags=["Open Inference Protocol"],
+    route_class=_Route,
+    generate_unique_id_function=lambda route: f"open_inference_{route.name}",
+)
 
 _JSON_LENGTH = "Inference-Header-Content-Length"
 _IMAGE_BYTES = SIDE_PX * SIDE_PX * 4
@@ -131,7 +135,7 @@ async def live(_: Request) -> Response:
 
 
 @router.get(f"{_VERSION_PATH}/ready", include_in_schema=False)
-@router.get(f"{_PATH}/ready", summary="The model is ready", responses=errors_documented(503))
+@router.get(f"{_PATH}/ready", name="model_ready", summary="The model is ready", responses=errors_documented(503))
 @router.get("/v2/health/ready", summary="The server is ready", responses=errors_documented(503))
 async def ready(request: Request) -> Response:
     _check_ready(request)

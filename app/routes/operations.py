@@ -7,7 +7,7 @@ from app.metrics import CONTENT_TYPE, Metrics
 from app.schemas import Health, Problem
 from app.service import Service
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], generate_unique_id_function=lambda route: route.name)
 
 
 @router.get("/healthz", summary="The process lives")

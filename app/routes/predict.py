@@ -1,25 +1,20 @@
 """`POST /predict`: one image in, ten probabilities out. `POST /predict/batch`: many."""
 
 import asyncio
-import base64
-from dataclasses import asdict
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.routing import APIRoute
-from numpy.typing import NDArray
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
 from app.access import charge
-from app.decoding import encode_png
 from app.errors import BadRequest, DigitsError, TooLarge
-from app.manifest import Manifest
+from app.predictions import as_json
 from app.preprocessing import Mode
 from app.problems import problem
-from app.schemas import BatchPrediction, ImageBody, Prediction, Problem
-from app.service import Result, Service, Stages
+from app.schemas import BatchPrediction, Prediction
+from app.service import Service, Stages
 from app.settings import Settings
 from app.uploads import Part, image_in, multipart, read_body
 
@@ -38,9 +33,10 @@ class _DirectRoute(APIRoute):
             await response(scope, receive, send)
 
 
-router = APIRouter(tags=["predict"], route_class=_DirectRoute)
+router = APIRouter(tags=["predict"], route_class=_DirectRoute, generate_unique_id_function=lambda route: route.name)
 
-_BINARY = {"type": "string", "contentMediaType": "application/octet-stream"}
+# `format`, which OpenAPI 3.1 no longer asks for, is what makers of clients know a file by
+_BINARY = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
 _REQUEST_BODY = {
     "required": True,
     "description": "The same image in any of these ways: PNG, JPEG, WebP, BMP, TIFF or GIF, known by its content.",
@@ -48,7 +44,7 @@ _REQUEST_BODY = {
         "multipart/form-data": {
             "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
         },
-        "application/json": {"schema": ImageBody.model_json_schema()},
+        "application/json": {"schema": {"$ref": "#/components/schemas/ImageBody"}},
         "application/octet-stream": {"schema": _BINARY},
         "image/*": {"schema": _BINARY},
     },
@@ -78,7 +74,7 @@ def _error(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
         "code": code,
         "request_id": "4b1c6e9f2a7d8053",
     }
-    content = {"application/problem+json": {"schema": Problem.model_json_schema(), "example": example}}
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
     return {"description": f"`{code}`. {title}.", "content": content}
 
 
@@ -123,7 +119,7 @@ async def predict(
     body = await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
     data = image_in(request.headers.get("content-type", ""), body)
     result = await service.predict(data, preprocess, explain=explain)
-    prediction = _prediction(result, manifest, top_k)
+    prediction = as_json(result, manifest, top_k)
     request.scope["state"]["log"] |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 4)}
     headers = {"server-timing": _server_timing(result.stages)}
     return Response(to_json(prediction), headers=headers, media_type="application/json")
@@ -162,40 +158,12 @@ async def predict_batch(
                 result = await service.predict(file.data, preprocess, explain=explain)
         except DigitsError as error:
             return {"filename": name, "prediction": None, "error": problem(error, request.scope)}
-        return {"filename": name, "prediction": _prediction(result, manifest, top_k), "error": None}
+        return {"filename": name, "prediction": as_json(result, manifest, top_k), "error": None}
 
     entries = await asyncio.gather(*(answer(file) for file in files))
     request.scope["state"]["log"] |= {"images": len(entries)}
     model = {"name": manifest.name, "version": manifest.version}
     return Response(to_json({"predictions": entries, "model": model}), media_type="application/json")
-
-
-def _prediction(result: Result, manifest: Manifest, top_k: int) -> dict[str, Any]:
-    """A result as `app.schemas.Prediction`, field by field: our own numbers, so nothing is validated."""
-    order = sorted(range(10), key=result.probabilities.__getitem__, reverse=True)
-    prediction: dict[str, Any] = {
-        "digit": order[0],
-        "confidence": result.probabilities[order[0]],
-        "probabilities": result.probabilities,
-        "top": [{"digit": digit, "probability": result.probabilities[digit]} for digit in order[:top_k]],
-        "accepted": result.rejection is None,
-        "rejection": result.rejection and asdict(result.rejection),
-        "model": {"name": manifest.name, "version": manifest.version},
-    }
-    if result.explanation is not None:
-        x, y, width, height = result.explanation.ink_box
-        prediction["explanation"] = {
-            "input_png": _png(result.explanation.ink),
-            "saliency_png": _png(result.explanation.saliency),
-            "inverted": result.explanation.inverted,
-            "ink_box": {"x": x, "y": y, "width": width, "height": height},
-        }
-    return prediction
-
-
-def _png(picture: NDArray[np.float32]) -> str:
-    """Base64 PNG of a picture (height, width) in [0, 1]."""
-    return base64.b64encode(encode_png(np.round(picture * 255).astype(np.uint8))).decode()
 
 
 def _server_timing(stages: Stages) -> str:

@@ -35,7 +35,11 @@ from app.tensors import (
     read,
 )
 
-router = APIRouter(tags=["TensorFlow Serving"], route_class=DialectRoute)
+router = APIRouter(
+    tags=["TensorFlow Serving"],
+    route_class=DialectRoute,
+    generate_unique_id_function=lambda route: f"tensorflow_serving_{route.name}",
+)
 
 _SIGNATURE = "serving_default"
 _ADDRESS = re.compile(

@@ -1,0 +1,40 @@
+"""A result as JSON: what `POST /predict` answers and the command line prints."""
+
+import base64
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.decoding import encode_png
+from app.manifest import Manifest
+from app.service import Result
+
+
+def as_json(result: Result, manifest: Manifest, top_k: int) -> dict[str, Any]:
+    """A result as `app.schemas.Prediction`, field by field: our own numbers, so nothing is validated."""
+    order = sorted(range(10), key=result.probabilities.__getitem__, reverse=True)
+    prediction: dict[str, Any] = {
+        "digit": order[0],
+        "confidence": result.probabilities[order[0]],
+        "probabilities": result.probabilities,
+        "top": [{"digit": digit, "probability": result.probabilities[digit]} for digit in order[:top_k]],
+        "accepted": result.rejection is None,
+        "rejection": result.rejection and asdict(result.rejection),
+        "model": {"name": manifest.name, "version": manifest.version},
+    }
+    if result.explanation is not None:
+        x, y, width, height = result.explanation.ink_box
+        prediction["explanation"] = {
+            "input_png": _png(result.explanation.ink),
+            "saliency_png": _png(result.explanation.saliency),
+            "inverted": result.explanation.inverted,
+            "ink_box": {"x": x, "y": y, "width": width, "height": height},
+        }
+    return prediction
+
+
+def _png(picture: NDArray[np.float32]) -> str:
+    """Base64 PNG of a picture (height, width) in [0, 1]."""
+    return base64.b64encode(encode_png(np.round(picture * 255).astype(np.uint8))).decode()

@@ -1,0 +1,31 @@
+"""Asks the service about pictures: python examples/predict.py FILE...
+
+It needs Python and nothing else. DIGITS_URL is the service's address.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+URL = os.environ.get("DIGITS_URL", "http://localhost:8000")
+
+
+def predict(picture: bytes) -> dict[str, Any]:
+    """The service's answer to an encoded picture. Raises HTTPError, whose body says what is wrong."""
+    request = Request(f"{URL}/predict", picture, {"Content-Type": "application/octet-stream"})  # noqa: S310
+    with urlopen(request, timeout=30) as response:  # noqa: S310 - the address is the caller's own
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+for name in sys.argv[1:]:
+    try:
+        answer = predict(Path(name).read_bytes())
+    except HTTPError as error:
+        sys.exit(f"{name}: {json.load(error)['detail']}")
+    doubt = "" if answer["accepted"] else f" (not accepted: {answer['rejection']['reason']})"
+    print(f"{name}: {answer['digit']}{doubt}")  # noqa: T201

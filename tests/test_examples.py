@@ -1,0 +1,81 @@
+"""The examples, each run as a reader would run it against the real service."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.drawings import digit_drawn, encoded
+from tests.pictures import on_paper, side_by_side
+from tests.server import ROOT
+
+EXAMPLES = ROOT / "examples"
+COMMANDS = {
+    "predict.sh": ["sh", "predict.sh"],
+    "predict.py": [sys.executable, "predict.py"],
+    "predict.mjs": ["node", "predict.mjs"],
+    "predict.go": ["go", "run", "predict.go"],
+}
+NEEDED = {"predict.sh": "curl", "predict.py": sys.executable, "predict.mjs": "node", "predict.go": "go"}
+WAIT_S = 120  # the first time Go compiles its library
+
+
+def run(example: str, url: str, *files: Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which(NEEDED[example]) is None:
+        pytest.skip(f"{NEEDED[example]} is not installed")
+    return subprocess.run(
+        [*COMMANDS[example], *map(str, files)],
+        cwd=EXAMPLES,
+        env=os.environ | {"DIGITS_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+
+
+def test_every_example_is_run() -> None:
+    assert {path.name for path in EXAMPLES.iterdir() if path.suffix != ".png"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("example", COMMANDS)
+def test_an_example_reads_pictures(example: str, url: str, tmp_path: Path) -> None:
+    four, several = tmp_path / "four.png", tmp_path / "several.png"
+    four.write_bytes(encoded(digit_drawn(4)))
+    several.write_bytes(encoded(on_paper(side_by_side([digit_drawn(1), digit_drawn(2)]))))
+
+    ran = run(example, url, four, several)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    first, second = ran.stdout.splitlines()
+    assert ('{"digit":4,' in first) if example == "predict.sh" else (first == f"{four}: 4")
+    assert "several_digits" in second
+
+
+@pytest.mark.parametrize("example", COMMANDS)
+def test_an_example_tells_what_is_wrong(example: str, url: str) -> None:
+    ran = run(example, url, ROOT / "README.md")
+
+    assert ran.returncode != 0
+    assert "The content is no image of a known format" in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_function_for_browsers_can_be_imported(url: str) -> None:
+    """With nothing of Node's but `fetch`, `FormData` and `Blob`, which browsers have."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    script = (
+        "const bytes = require('fs').readFileSync('seven.png'); delete globalThis.process;"
+        f"import('{EXAMPLES.as_uri()}/predict.mjs')"
+        f".then(({{ predict }}) => predict(new Blob([bytes]), '{url}')).then(({{ digit }}) => console.log(digit))"
+    )
+
+    ran = subprocess.run(
+        ["node", "-e", script], cwd=EXAMPLES, capture_output=True, text=True, check=False, timeout=WAIT_S
+    )
+
+    assert (ran.stdout, ran.stderr) == ("7\n", "")
