@@ -1,7 +1,7 @@
 """Counters and histograms over cells of memory that several processes share. Know no metric of ours.
 
-To count is to add to a float64: a fifth of what prometheus_client's own instruments take, with their locks. Nothing is
-written to disk, as its mode for several processes does, and a process that died leaves no file behind. One thread
+To count is to add to a float64: a quarter of what prometheus_client's own instruments take, with their locks. Nothing
+is written to disk, as its mode for several processes does, and a process that died leaves no file behind. One thread
 writes a cell, any may read it.
 """
 
