@@ -11,10 +11,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.load import Load
 from benchmarks.results import Results
-from benchmarks.targets import ENGINES, NO_WORK
+from benchmarks.targets import ENGINES, INT8, NO_WORK
 
 INK, GRID = "#1f2933", "#e4e7eb"
-COLOURS = {NO_WORK: "#9aa5b1", "keras": "#0b69a3", "litert": "#c05621"}
+COLOURS = {NO_WORK: "#9aa5b1", "keras": "#0b69a3", "litert": "#c05621", INT8: "#7b341e"}
 DPI = 110
 
 

@@ -14,7 +14,7 @@ from benchmarks.load import Upload, uploads
 from benchmarks.photos import full_decode_ms, photo, reading_ms
 from benchmarks.results import Results
 from benchmarks.servers import ROOT, Running, Server, digits, resident_mb, running
-from benchmarks.targets import ENGINES, NO_WORK, TENSORFLOW, TEXTBOOK
+from benchmarks.targets import ENGINES, INT8, NO_WORK, TENSORFLOW, TEXTBOOK
 
 CONNECTIONS = (1, 4, 16, 64, 256)
 SEVEN = ROOT / "examples" / "seven.png"
@@ -23,7 +23,7 @@ _PHOTOS = 15
 _SMALL_PICTURES = 300
 _WARM_UPS = 10
 _MANY, _LONG = 64, 3
-_TWO_WORKERS = tuple(f"{engine}, 2 workers" for engine in ENGINES)
+_TWO_WORKERS = tuple(f"{engine}, 2 workers" for engine in ENGINES if engine != INT8)
 _IMPORT = "import tensorflow; print(flush=True); input()"
 
 
@@ -122,6 +122,8 @@ def _wanted(server: str, way: str, connections: int) -> bool:
     """All of it for the engines and the ceiling; of the others what is compared."""
     if server == TEXTBOOK:
         return connections in {1, 16}
+    if server == INT8:
+        return connections in {1, 16, 64} and way != "json"
     return server not in _TWO_WORKERS or (connections == 16 and way in {"multipart", "raw", "batch"})
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from benchmarks.results import Results
 
-ENGINES = ("keras", "litert")
+INT8 = "litert-int8"
+ENGINES = ("keras", "litert", INT8)
 NO_WORK, TEXTBOOK, TENSORFLOW = "no work", "textbook", "import tensorflow"
 
 Measure = Callable[[Results, str], list[float]]
@@ -54,9 +55,12 @@ def ratios(above: Iterable[float], below: Iterable[float]) -> list[float]:
 
 def table(results: Results) -> list[str]:
     """Lines of Markdown: a row a target, a column an engine."""
-    lines = ["| one server process each, all features on | Keras engine | LiteRT engine |", "| --- | --- | --- |"]
+    lines = ["| one server process each, all features on | Keras engine | LiteRT engine | LiteRT, 8-bit weights |"]
+    lines += ["| --- | --- | --- | --- |"]
     for what, measure, *bounds in _targets(results):
-        cells = [bound.cell(measure(results, engine)) for bound, engine in zip(bounds, ENGINES, strict=True)]
+        cells = [
+            bound.cell(measure(results, engine)) for bound, engine in zip((*bounds, bounds[-1]), ENGINES, strict=True)
+        ]
         lines.append(f"| {what} | {' | '.join(cells)} |")
     return lines
 
