@@ -38,7 +38,6 @@ def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
 
 def latency(loads: Sequence[Load]) -> str:
     """p50 and p99 in milliseconds, each the median of its rounds, and the share that was refused."""
-    loads = list(loads)
     if not loads:
         return "–"
     answered = [each for each in loads if each.requests]
