@@ -41,7 +41,9 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
         ("MAX_BATCH", "8", 8),
         ("MAX_WAIT_MS", "2.5", 2.5),
         ("MAX_QUEUE", "16", 16),
+        ("MAX_DELAY_MS", "20", 20),
         ("REQUEST_TIMEOUT_MS", "500", 500),
+        ("DRAIN_SECONDS", "2.5", 2.5),
     ],
 )
 def test_each_setting_is_read_from_the_environment(
@@ -69,7 +71,9 @@ def test_each_setting_is_read_from_the_environment(
         ("MAX_BATCH", "0"),
         ("MAX_WAIT_MS", "-1"),
         ("MAX_QUEUE", "0"),
+        ("MAX_DELAY_MS", "0"),
         ("REQUEST_TIMEOUT_MS", "0"),
+        ("DRAIN_SECONDS", "-1"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 # Each module of the service and the modules of the service that it imports: no more, and no fewer.
 IMPORTS = {
     "app.__main__": {"app.process"},
+    "app.admission": {"app.errors", "app.problems"},
     "app.batching": {"app.errors", "app.preprocessing"},
     "app.decision": {"app.manifest"},
     "app.decoding": {"app.errors"},
@@ -29,6 +30,7 @@ IMPORTS = {
         "app.routes.tensorflow_serving",
         "app.service",
         "app.settings",
+        "app.watchdog",
     },
     "app.machine": set[str](),
     "app.manifest": {"app.errors"},
@@ -48,7 +50,6 @@ IMPORTS = {
     "app.routes.predict": {
         "app.decoding",
         "app.errors",
-        "app.manifest",
         "app.preprocessing",
         "app.problems",
         "app.schemas",
@@ -76,7 +77,15 @@ IMPORTS = {
         "app.preprocessing",
         "app.settings",
     },
-    "app.server": {"app.main", "app.settings"},
+    "app.server": {
+        "app.admission",
+        "app.errors",
+        "app.machine",
+        "app.main",
+        "app.observability",
+        "app.problems",
+        "app.settings",
+    },
     "app.settings": set[str](),
     "app.tensors": {
         "app.errors",
@@ -87,6 +96,7 @@ IMPORTS = {
         "app.uploads",
     },
     "app.uploads": {"app.errors", "app.schemas"},
+    "app.watchdog": set[str](),
     "app.workers": set[str](),
 }
 OPEN_TO_TRAINING = {
@@ -106,6 +116,7 @@ OWNERS = {  # a library -> the only modules of the service that import it
         "app.routes.operations",
         "app.routes.predict",
         "app.routes.tensorflow_serving",
+        "app.server",
         "app.tensors",
     },
     "keras": {"app.engine"},
