@@ -61,7 +61,7 @@ def test_a_service_that_drains_says_so_to_balancers_and_answers_everyone_else(mo
         closes = [answer.headers.get("connection") for answer in answers]
 
         assert process.status(WAIT_S) == 0
-        assert process.errors().count("Traceback") == 0
+        assert "Traceback" not in process.errors()
     assert_is_problem(not_ready, 503, "not_ready")
     assert int(not_ready.headers["retry-after"]) >= 1
     assert (health.status_code, in_dialect.status_code) == (200, 503)
@@ -109,7 +109,7 @@ def test_an_interrupt_or_a_second_signal_ends_a_drain_at_once(
                 time.sleep(0.3)
 
             assert process.status(AT_ONCE_S) == 0
-        assert process.errors() == ""
+        assert "Traceback" not in process.errors()
 
 
 def test_a_request_that_runs_is_given_as_long_as_an_answer_may_take(model_dir: Path, tmp_path: Path) -> None:
@@ -120,12 +120,11 @@ def test_a_request_that_runs_is_given_as_long_as_an_answer_may_take(model_dir: P
         process.line_with('"ready"')
         switch.touch()
         answers: list[httpx2.Response] = []
-        asking = [
-            threading.Thread(
-                target=lambda: answers.append(httpx2.post(f"{url}/predict", content=SEVEN, timeout=WAIT_S))
-            )
-            for _ in range(6)
-        ]
+
+        def ask() -> None:
+            answers.append(httpx2.post(f"{url}/predict", content=SEVEN, timeout=WAIT_S))
+
+        asking = [threading.Thread(target=ask) for _ in range(6)]
         for caller in asking:
             caller.start()
             time.sleep(0.1)
