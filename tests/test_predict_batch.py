@@ -12,6 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from app.engine import KerasEngine
+from app.service import Service
+from app.settings import Settings
 from tests.asking import WAIT_S, Run, Standing, assert_is_problem, service
 from tests.drawings import digit_drawn, encoded, enlarged
 
@@ -258,6 +260,26 @@ async def test_a_batch_has_one_deadline_for_all_its_images_and_leaves_nothing_be
         let_go()
         next_ = await client.post("/predict/batch", files=files(*[SEVEN] * 9))
     assert next_.status_code == httpx2.codes.OK  # so that its places are free again
+
+
+async def test_a_batch_that_began_before_another_model_took_over_is_read_by_the_first(
+    engine_of: Callable[[Run], KerasEngine], seven: KerasEngine
+) -> None:
+    standing = Standing()
+    second = KerasEngine(seven.manifest.model_copy(update={"version": "2"}), seven.logits)
+    taken_over = Service(Settings(max_batch=1))
+    taken_over.start(engine_of(standing))
+    async with taken_over.batch(3) as batch:
+        reading = [asyncio.create_task(batch.predict(SEVEN)) for _ in range(3)]
+        await asyncio.to_thread(standing.entered.wait, WAIT_S)
+        taken_over.start(second)
+        after = asyncio.create_task(taken_over.predict(SEVEN))
+        standing.let_go.set()
+        results = await asyncio.gather(*reading, after)
+    taken_over.close()
+
+    assert [result.manifest.version for result in results] == ["1.2.3"] * 3 + ["2"]
+    assert [max(result.probabilities) < 0.2 for result in results] == [True] * 3 + [False]
 
 
 async def test_a_large_drawing_is_read_as_in_a_request_of_its_own(seven: KerasEngine) -> None:
