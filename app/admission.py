@@ -18,8 +18,9 @@ from app.problems import problem
 
 log = logging.getLogger("digits")
 
-_BURST = 256  # requests that may wait together for once: they are answered within a quarter of a second or so
-_BURST_S = 0.2
+_BURST_S = 0.2  # that more than a few may be inside for
+_BURST_DELAY_S = 0.25  # what these may take, or
+_BURST_TIMES = 4  # so many times the least, of which the rate is not known yet
 _CALM_S = 0.5  # without a refusal: the overload is over
 _WINDOW_S = 0.1  # over which the rate of answers is measured
 _LEAST_A_CORE = 8  # at once, however slow each is: with fewer the cores would be idle between two of them
@@ -50,8 +51,9 @@ class Gate:
     def __init__(self, max_delay_s: float, most: int, cores: int) -> None:
         self.refused = 0
         self._max_delay_s = max_delay_s
-        self._most = min(most, _BURST)
-        self._least = min(_LEAST_A_CORE * cores, self._most)
+        self._most = most
+        self._least = min(_LEAST_A_CORE * cores, most)
+        self._burst = float(min(_BURST_TIMES * self._least, most))
         self._few = float(self._least)  # so many do not take longer than the delay
         self._inside = 0
         self._rate = 0.0
@@ -75,6 +77,7 @@ class Gate:
         if now - self._since >= _WINDOW_S:
             self._rate = self._left / (now - self._since)
             self._few = min(max(self._rate * self._max_delay_s, self._least), self._most)
+            self._burst = min(max(self._rate * _BURST_DELAY_S, _BURST_TIMES * self._least, self._few), self._most)
             self._left, self._since = 0, now
 
     def is_full(self) -> bool:
@@ -85,7 +88,7 @@ class Gate:
             elif now - self._refused_at > _CALM_S:
                 self._overloaded = False
             return False
-        return self._overloaded or self._inside >= self._most or now - self._calm > _BURST_S
+        return self._overloaded or self._inside >= self._burst or now - self._calm > _BURST_S
 
     def refuse(self) -> Overloaded:
         """What the caller is told. Called when it is full. The log is told once a second."""
