@@ -12,6 +12,7 @@ import time
 from functools import cache
 
 from pydantic_core import to_json
+from starlette.types import Scope
 
 from app.errors import Overloaded
 from app.problems import problem
@@ -67,11 +68,11 @@ class Gate:
         """A request is here, whole."""
         self._inside += 1
 
-    def leave(self) -> None:
-        """It is answered, or its caller has gone."""
+    def leave(self, *, to_batches: bool = False) -> None:
+        """It is answered, or its caller has gone; or it is a batch, which has a line of its own."""
         now = time.monotonic()
         self._inside -= 1
-        self._left += 1
+        self._left += not to_batches
         if self._inside < self._few:
             self._calm = now
         if now - self._since >= _WINDOW_S:
@@ -101,6 +102,12 @@ class Gate:
             self._told, self._told_at = self.refused, now
         wait_s = self._inside / self._rate if self._rate else 1
         return Overloaded(min(max(1, math.ceil(wait_s)), _LONGEST_RETRY_S))
+
+
+def is_batch(scope: Scope) -> None:
+    """This request is one: it stands in nobody's way any more, for the batches' own line bounds it."""
+    if gate := scope.pop("gate", None):
+        gate.leave(to_batches=True)
 
 
 def whole_post(data: bytes) -> tuple[str, str] | None:

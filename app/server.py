@@ -266,7 +266,7 @@ class _Protocol(HttpToolsProtocol):
         super().on_message_complete()
         self._between = True
         if not self.cycle.response_complete and self.scope["method"] == "POST" and "refused" not in self.scope:
-            self.scope["entered"] = True  # type: ignore[typeddict-unknown-key]
+            self.scope["gate"] = self._gate  # type: ignore[typeddict-unknown-key]
             self._gate.enter()
 
     def is_idle(self) -> bool:
@@ -276,7 +276,7 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self.refused = False
         for cycle, _ in self.pipeline:  # which nobody will start
-            if cycle.scope.pop("entered", False):  # type: ignore[typeddict-item]
+            if cycle.scope.pop("gate", None):  # type: ignore[typeddict-item]
                 self._gate.leave()
         if self._caller.task is not None and not self.cycle.response_complete:
             self._caller.gone = True
@@ -326,7 +326,7 @@ class _Admission:
                 raise
         finally:
             caller.task = None
-            if scope.pop("entered", False):
+            if scope.pop("gate", None):
                 self._gate.leave()
 
 

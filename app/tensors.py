@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.admission import is_batch
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, TooLarge
 from app.preprocessing import SIDE_PX, Ink
 from app.problems import error_headers
@@ -167,6 +168,8 @@ async def answer(request: Request, images: Sequence[bytes | Ink]) -> list[tuple[
             raise type(error)(f"{INPUT}[{index}]: {error}") from error
 
     request.scope["state"]["log"] |= {"images": len(images)}
+    if len(images) > 1:
+        is_batch(request.scope)
     try:
         async with service.batch(len(images)) as batch, asyncio.TaskGroup() as group:
             tasks = [group.create_task(answer_one(batch, index, image)) for index, image in enumerate(images)]

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -211,6 +212,22 @@ def test_a_full_service_refuses_at_once_says_when_to_come_again_and_goes_on_answ
     assert whole.headers["x-request-id"] == "mine"
     assert (again.status_code, list(again.json())) == (503, ["error"])
     assert (alive.status_code, after.status_code) == (200, 503)
+
+
+def test_batches_fill_their_own_line_and_keep_no_single_image_out(crowded: tuple[Process, str, Path]) -> None:
+    _, url, switch = crowded
+    one = {"files": ("7.png", SEVEN)}
+    switch.touch()
+    with ThreadPoolExecutor(3) as callers, httpx2.Client(base_url=url, timeout=WAIT_S) as client:
+        batches = [callers.submit(client.post, "/predict/batch", files=one)]
+        time.sleep(0.3)  # the engine has it
+        batches.append(callers.submit(client.post, "/predict/batch", files=one))
+        time.sleep(0.3)  # as many as may wait, for this service
+        single = callers.submit(client.post, "/predict", content=SEVEN)
+        statuses = [caller.result().status_code for caller in [*batches, single]]
+    switch.unlink()
+
+    assert statuses == [200] * 3
 
 
 def test_requests_in_pieces_and_behind_one_another_are_answered_each_once_and_in_order(full: str) -> None:

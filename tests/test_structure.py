@@ -48,6 +48,7 @@ IMPORTS = {
     "app.routes.operations": {"app.manifest", "app.schemas", "app.service"},
     "app.routes.playground": {"app.errors"},
     "app.routes.predict": {
+        "app.admission",
         "app.decoding",
         "app.errors",
         "app.preprocessing",
@@ -88,6 +89,7 @@ IMPORTS = {
     },
     "app.settings": set[str](),
     "app.tensors": {
+        "app.admission",
         "app.errors",
         "app.preprocessing",
         "app.problems",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
+from app.admission import is_batch
 from app.decoding import encode_png
 from app.errors import BadRequest, DigitsError, TooLarge
 from app.preprocessing import Mode
@@ -146,6 +147,7 @@ async def predict_batch(
         raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
     if len(files) > settings.max_images:
         raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
+    is_batch(request.scope)
 
     async def answer(batch: Batch, file: Part) -> dict[str, Any]:
         name = file.filename.decode("utf-8", "replace")
