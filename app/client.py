@@ -69,7 +69,7 @@ async def local(question: Question) -> AsyncIterator[Ask]:
             result = await service.predict(data, question.preprocess, explain=question.explain)
         except DigitsError as error:
             raise Unread({"code": error.code, "detail": str(error)}) from error
-        return as_json(result, engine.manifest, question.top_k or 3)
+        return as_json(result, question.top_k or 3)
 
     try:
         yield ask

@@ -37,6 +37,7 @@ class Engine(ABC):
         manifest = read_manifest(model_dir)
         path = check(manifest, model_dir, cls.file_name, VERSION)
         engine = cls(manifest, cls._function(path))
+        check(manifest, model_dir, cls.file_name, VERSION)  # what was loaded is what was checked: nobody changed it
         for size in cls.batch_sizes:
             warm = engine.logits(np.zeros((size, SIDE_PX, SIDE_PX, 1), np.float32))
             extra = warm.shape[1] - len(manifest.classes)  # one, where the network knows what is no digit
@@ -133,9 +134,10 @@ class LiteRTEngine(Engine):
 
         interpreters = {}
         try:
+            content = path.read_bytes()  # mapped into memory a file that is cut short later would end the process
             with _without_stderr():
                 for size in LiteRTEngine.batch_sizes:
-                    interpreter = Interpreter(str(path), num_threads=1)
+                    interpreter = Interpreter(model_content=content, num_threads=1)
                     [given], [answered] = interpreter.get_input_details(), interpreter.get_output_details()
                     interpreter.resize_tensor_input(given["index"], (size, SIDE_PX, SIDE_PX, 1), strict=True)
                     interpreter.allocate_tensors()

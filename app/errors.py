@@ -67,7 +67,11 @@ class NotReady(DigitsError):
 
 
 class Overloaded(DigitsError):
-    status, code, title, retry_after_s = 503, "overloaded", "Overloaded", 1
+    status, code, title = 503, "overloaded", "Overloaded"
+
+    def __init__(self, retry_after_s: int = 1) -> None:
+        super().__init__("More requests wait than the service can answer in time: send it again later.")
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceeded(DigitsError):

@@ -1,7 +1,8 @@
 """The app assembled in one place.
 
 The model is loaded in a thread while the server already answers: `/healthz` lives and `/readyz` says 503 meanwhile.
-One of several processes accepts nothing before.
+One of several processes accepts nothing before. Whenever ``app.state.reload`` is set, the model is loaded anew beside
+the old one and takes its place.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from app.access import guard
-from app.engine import ENGINES
+from app.engine import ENGINES, Engine
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
 from app.metrics import Metrics
 from app.observability import RequestLog
@@ -30,6 +31,7 @@ from app.schemas import ImageBody
 from app.service import Service
 from app.settings import Settings
 from app.tracing import Tracing, tracer_provider
+from app.watchdog import Watchdog
 
 VERSION = "0.1.0"
 
@@ -64,6 +66,7 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
     app.state.metrics = Metrics([route.path for route in routes], counts)
     app.state.service = Service(settings, app.state.metrics)
     app.state.failure = None
+    app.state.reload = asyncio.Event()
     app.state.started = time.monotonic()
     app.add_exception_handler(DigitsError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_error)
@@ -89,41 +92,76 @@ class _App(FastAPI):
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    service: Service = app.state.service
     loading = asyncio.create_task(_load(app))
-    if app.state.settings.workers > 1:  # another answers, or soon will
+    if settings.workers > 1:  # another answers, or soon will
         await loading
+    reloading = asyncio.create_task(_reload(app, loading))
+    watchdog = Watchdog(asyncio.get_running_loop(), lambda: service.busy_since, settings.request_timeout_ms / 1000)
     yield
+    watchdog.stop()
     loading.cancel()
-    app.state.service.close()
+    reloading.cancel()
+    service.close()
 
 
 async def _load(app: FastAPI) -> None:
     settings: Settings = app.state.settings
-    loader = ThreadPoolExecutor(1, thread_name_prefix="load")  # its own: at its end the loop waits for the shared ones
     try:
-        engine = await asyncio.get_running_loop().run_in_executor(
-            loader, ENGINES[settings.engine].load, settings.model_dir
-        )
+        engine = await _warm_engine(app)
     except Exception as error:  # noqa: BLE001 - without a model there is no service, whatever is wrong
-        app.state.failure = str(error) if isinstance(error, ModelError) else f"the model cannot be loaded: {error!r}"
+        app.state.failure = _what_is_wrong(error)
         os.kill(os.getpid(), signal.SIGTERM)  # the server stops as it does for anyone who asks
         return
+    app.state.service.start(engine)
+    fields = {
+        "model": f"{engine.manifest.name} {engine.manifest.version}",
+        "engine": settings.engine,
+        "parameters": engine.manifest.parameters,
+        "address": settings.address,
+        "worker": os.getpid(),
+        "seconds": round(time.monotonic() - app.state.started, 2),
+    }
+    log.info("ready", extra={"fields": fields})
+
+
+async def _reload(app: FastAPI, loading: asyncio.Task[None]) -> None:
+    """Again and again. A model that cannot be served is one line in the log: the old one goes on."""
+    await loading
+    while await app.state.reload.wait():
+        app.state.reload.clear()  # whoever asks from here on may mean files that come later: once more, then
+        started = time.monotonic()
+        try:
+            engine = await _warm_engine(app)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, there is a model that answers
+            log.error("reload failed", extra={"fields": {"reason": _what_is_wrong(error), "worker": os.getpid()}})
+            continue
+        app.state.service.start(engine)
+        fields = {
+            "model": f"{engine.manifest.name} {engine.manifest.version}",
+            "worker": os.getpid(),
+            "seconds": round(time.monotonic() - started, 2),
+        }
+        log.info("reloaded", extra={"fields": fields})
+        del engine  # the service alone holds it: the next takes its place
+
+
+async def _warm_engine(app: FastAPI) -> Engine:
+    """Raises ModelError, and whatever else a model may be good for."""
+    settings: Settings = app.state.settings
+    loader = ThreadPoolExecutor(1, thread_name_prefix="load")  # its own: at its end the loop waits for the shared ones
+    try:
+        load = ENGINES[settings.engine].load
+        engine = await asyncio.get_running_loop().run_in_executor(loader, load, settings.model_dir)
     finally:
         loader.shutdown(wait=False)
-    app.state.service.start(engine)
-    log.info(
-        "ready",
-        extra={
-            "fields": {
-                "model": f"{engine.manifest.name} {engine.manifest.version}",
-                "engine": settings.engine,
-                "parameters": engine.manifest.parameters,
-                "address": settings.address,
-                "worker": os.getpid(),
-                "seconds": round(time.monotonic() - app.state.started, 2),
-            }
-        },
-    )
+    await app.state.service.warm(engine)
+    return engine
+
+
+def _what_is_wrong(error: Exception) -> str:
+    return str(error) if isinstance(error, ModelError) else f"the model cannot be loaded: {error!r}"
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

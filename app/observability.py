@@ -82,10 +82,19 @@ class _Stream(logging.StreamHandler[TextIO]):
     def __init__(self, lines: Lines) -> None:
         super().__init__(sys.stdout)
         self._lines = lines
+        self._failed = False
 
     def flush(self) -> None:
         if self._lines.empty():
             super().flush()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
+        """A full disk, or a reader who has gone, costs the log and nothing else. Said once."""
+        error = sys.exc_info()[1]
+        if not self._failed:
+            self._failed = True
+            reason = error.strerror if isinstance(error, OSError) else repr(error)
+            sys.stderr.write(f"digits: the log cannot be written: {reason}\n")
 
 
 class _UnpreparedQueueHandler(logging.handlers.QueueHandler):

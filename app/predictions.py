@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.decoding import encode_png
-from app.manifest import Manifest
 from app.service import Result
 
 
-def as_json(result: Result, manifest: Manifest, top_k: int) -> dict[str, Any]:
+def as_json(result: Result, top_k: int) -> dict[str, Any]:
     """A result as `app.schemas.Prediction`, field by field: our own numbers, so nothing is validated."""
     order = sorted(range(10), key=result.probabilities.__getitem__, reverse=True)
     prediction: dict[str, Any] = {
@@ -22,7 +21,7 @@ def as_json(result: Result, manifest: Manifest, top_k: int) -> dict[str, Any]:
         "top": [{"digit": digit, "probability": result.probabilities[digit]} for digit in order[:top_k]],
         "accepted": result.rejection is None,
         "rejection": result.rejection and asdict(result.rejection),
-        "model": {"name": manifest.name, "version": manifest.version},
+        "model": {"name": result.manifest.name, "version": result.manifest.version},
     }
     if result.explanation is not None:
         x, y, width, height = result.explanation.ink_box

@@ -21,6 +21,7 @@ from app.workers import Assignment, hold_signals_back, share_standard_output, su
 
 log = logging.getLogger("digits")
 
+_CLOSING_S = 6  # what the server waits for beside them, and its engine's last batch
 _BACKLOG = 2048  # connections that may wait to be accepted, as uvicorn has it; the system may allow fewer
 
 
@@ -51,7 +52,7 @@ def main() -> None:
         _log_loading(settings)
     try:
         if settings.workers > 1 and not assignment:
-            failure = supervise(settings.workers, listening)
+            failure = supervise(settings.workers, listening, _stop_s(settings))
         else:
             from app.server import serve
 
@@ -62,7 +63,7 @@ def main() -> None:
             )
     finally:
         listener.stop()
-    if failure and assignment:
+    if failure and assignment:  # it never was ready
         assignment.say(failure)
         sys.exit(1)
     if failure:
@@ -94,6 +95,11 @@ def _listen(host: str, port: int) -> socket.socket:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             sys.exit(f"digits: port {port} is in use: stop what listens there, or set DIGITS_PORT")
         sys.exit(f"digits: cannot listen on {host}, port {port}: {error}")
+
+
+def _stop_s(settings: Settings) -> float:
+    """What a worker may take at most: the drain, the requests that run, and what it takes to close."""
+    return settings.drain_seconds + settings.request_timeout_ms / 1000 + _CLOSING_S
 
 
 def _log_loading(settings: Settings) -> None:

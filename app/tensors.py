@@ -18,10 +18,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.access import charge
+from app.admission import is_batch
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, TooLarge
 from app.preprocessing import SIDE_PX, Ink
 from app.problems import error_headers
-from app.service import Service
+from app.service import Batch, Service
 from app.settings import Settings
 from app.uploads import read_body
 
@@ -30,10 +31,6 @@ M = TypeVar("M", bound=BaseModel)
 MODEL, VERSION = "digits", "1"  # as these protocols name it; what it really is, `/model` says
 INPUT, OUTPUT = "images", "probabilities"
 
-EXAMPLE_PNG = (  # a 7, 28x28, black and white
-    "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcAQAAAABaduI5AAAASElEQVR42oXNoRGAMABD0dcgQKGRjMJmrNZRGAGJ6B0IiiYi90Xuh/+UiuG+"
-    "KHuDRSCdNuGEQ94qhCrvciRuYiJmn2AlWv95ALbmCm+eCH3DAAAAAElFTkSuQmCC"
-)
 EXAMPLE_PROBABILITIES = [0.0, 0.0001, 0.0004, 0.0002, 0.0, 0.0, 0.0, 0.9981, 0.0001, 0.0011]
 
 _EXAMPLE_ERRORS = {
@@ -88,10 +85,11 @@ class DialectRoute(APIRoute):
 
 
 async def read(request: Request) -> bytes:
-    """The body, once the model is loaded. Raises NotReady, TooLarge, BadRequest."""
+    """The body, once the model is loaded. Raises NotReady, Overloaded, TooLarge, BadRequest."""
     service: Service = request.app.state.service
     settings: Settings = request.app.state.settings
     service.manifest  # noqa: B018 - raises NotReady
+    service.check_room()
     if request.headers.get("content-encoding", "identity") != "identity":
         raise BadRequest("The body is compressed: send it as it is.")
     return await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
@@ -159,25 +157,24 @@ async def answer(request: Request, images: Sequence[bytes | Ink]) -> list[tuple[
     The first error is that of the whole request, and tells which image it is about; the others are left at once.
     """
     service: Service = request.app.state.service
-    settings: Settings = request.app.state.settings
     await charge(request.scope, len(images))
-    in_flight = asyncio.Semaphore(settings.max_batch)
 
-    async def answer_one(index: int, image: bytes | Ink) -> tuple[float, ...]:
+    async def answer_one(batch: Batch, index: int, image: bytes | Ink) -> tuple[float, ...]:
         try:
-            async with in_flight:  # leave room in the queue for others
-                if isinstance(image, bytes):
-                    return (await service.predict(image)).probabilities
-                return await service.predict_ink(image)
+            if isinstance(image, bytes):
+                return (await batch.predict(image)).probabilities
+            return await batch.predict_ink(image)
         except DigitsError as error:
             if error.status >= 500:  # not about this image
                 raise
             raise type(error)(f"{INPUT}[{index}]: {error}") from error
 
     request.scope["state"]["log"] |= {"images": len(images)}
+    if len(images) > 1:
+        is_batch(request.scope)
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer_one(index, image)) for index, image in enumerate(images)]
+        async with service.batch(len(images)) as batch, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(answer_one(batch, index, image)) for index, image in enumerate(images)]
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]

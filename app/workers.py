@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
@@ -30,7 +30,7 @@ log = logging.getLogger("digits")
 _ARGUMENT = "worker"  # makes a process one; the numbers of its two sockets follow, and that of its counts
 _READY = "ready"
 _STOPS = (signal.SIGTERM, signal.SIGINT)
-_STOP_S = 5  # a second more than a server takes that gives its requests four
+_HEARD = (*_STOPS, signal.SIGHUP, signal.SIGCHLD)
 _PATIENCE = 3  # workers in a row that died before they were ready: the next would, too
 
 
@@ -39,22 +39,28 @@ def hold_signals_back() -> None:
 
     Called before the first thread is started, which would take them otherwise. Workers inherit it.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOPS, signal.SIGCHLD))
-    for number in (*_STOPS, signal.SIGCHLD):
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+    for number in _HEARD:
         signal.signal(number, lambda *_: None)  # uvicorn stops gracefully, and then raises the signal once more
 
 
-def supervise(count: int, listening: socket.socket) -> str | None:
+def supervise(count: int, listening: socket.socket, stop_s: float) -> str | None:
     """Keep ``count`` workers until told to stop -> None, or what is wrong when they cannot load.
 
-    Signals are held back.
+    Signals are held back; SIGHUP is passed on. ``stop_s``: how long a worker may take to stop before it is killed.
     """
     workers: list[_Worker] = []
     lost = 0
+    told: int = signal.SIGINT
     counts = shared_memory.create()
     try:
         workers.extend(_Worker(listening, counts) for _ in range(count))
-        while signal.sigwait((*_STOPS, signal.SIGCHLD)) not in _STOPS:
+        while (told := signal.sigwait(_HEARD)) not in _STOPS:
+            if told == signal.SIGHUP:
+                if sys.stdout.isatty():  # the terminal was closed
+                    return None
+                for worker in workers:
+                    worker.process.send_signal(signal.SIGHUP)  # one that still loads hears it once it is ready
             for place, worker in enumerate(workers):
                 status = worker.process.poll()
                 if status is None:
@@ -70,7 +76,7 @@ def supervise(count: int, listening: socket.socket) -> str | None:
         return None
     finally:
         listening.close()
-        _end(workers)
+        _end(workers, told, stop_s)
 
 
 class _Worker:
@@ -93,21 +99,24 @@ class _Worker:
                 self._said += more
         return self._said.decode()
 
-    def tell_to_stop(self) -> None:
+    def tell_to_stop(self, how: int) -> None:
         """One that still loads has no callers and hears nothing."""
-        self.process.send_signal(signal.SIGTERM if self.said() == _READY else signal.SIGKILL)
+        self.process.send_signal(how if self.said() == _READY else signal.SIGKILL)
 
 
-def _end(workers: Iterable[_Worker]) -> None:
+def _end(workers: Collection[_Worker], how: int, stop_s: float) -> None:
+    """SIGTERM: they finish what they have. Whatever else is ``how``, or comes meanwhile, ends them at once."""
     for worker in workers:
-        worker.tell_to_stop()
-    deadline = time.monotonic() + _STOP_S
+        worker.tell_to_stop(signal.SIGTERM if how == signal.SIGTERM else signal.SIGINT)
+    deadline = time.monotonic() + stop_s
+    while any(worker.process.poll() is None for worker in workers) and time.monotonic() < deadline:
+        told = signal.sigtimedwait((*_STOPS, signal.SIGCHLD), max(0, deadline - time.monotonic()))
+        if told and told.si_signo in _STOPS:
+            for worker in workers:
+                worker.tell_to_stop(signal.SIGINT)
     for worker in workers:
-        try:
-            worker.process.wait(max(0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            worker.process.wait()
+        worker.process.kill()
+        worker.process.wait()
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,20 @@ class Results:
 
 def conditions(rounds: int, seconds: float) -> str:
     """Machine, date, versions and n: the header of every table."""
+    return (
+        f"{machine()} Load: {load.generator()}, on the same cores. n = {rounds} rounds of {seconds:g} s, the servers "
+        "taking turns within each; medians (lowest to highest round)."
+    )
+
+
+def machine() -> str:
+    """Date, machine and versions."""
     installed = packages_distributions()  # tensorflow comes as tensorflow-cpu on some machines
     names = [installed[module][0] for module in _MODULES if module in installed]
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     return (
         f"{datetime.now(UTC).date()}; {os.cpu_count()} cores ({_processor()}), load average before the run "
-        f"{os.getloadavg()[0]:.1f}; {platform.system()}, Python {platform.python_version()}, {packages}. "
-        f"Load: {load.generator()}, on the same cores. n = {rounds} rounds of {seconds:g} s, the servers taking turns "
-        "within each; medians (lowest to highest round)."
+        f"{os.getloadavg()[0]:.1f}; {platform.system()}, Python {platform.python_version()}, {packages}."
     )
 
 

@@ -90,7 +90,7 @@ def digits(name: str, *, python: str = sys.executable, **settings: object) -> Se
 @contextmanager
 def running(server: Server) -> Iterator[Running]:
     """The server, once it is ready. Raises OSError, with its last word, when it does not become so."""
-    port = _free_port()
+    port = free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DIGITS_")}
     started = time.monotonic()
     with tempfile.TemporaryFile() as complaints:
@@ -150,7 +150,7 @@ def _cpu_s(pid: int) -> float:
     return sum(process.cpu_s for process in family(pid))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         port: int = listener.getsockname()[1]

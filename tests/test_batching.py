@@ -53,13 +53,24 @@ class Gate:
         self._open.set()
 
 
+class OneModel:
+    """A batcher whose callers all want the same run."""
+
+    def __init__(self, batcher: MicroBatcher, run: Callable[[Rows], Rows]) -> None:
+        self.batcher = batcher
+        self._run = run
+
+    async def submit(self, ink: Rows) -> Answer:
+        return await self.batcher.submit(self._run, ink)
+
+
 @asynccontextmanager
 async def batching(
     run: Callable[[Rows], Rows], *, max_batch: int = 64, max_wait_ms: float = 0, max_queue: int = 1024
-) -> AsyncIterator[MicroBatcher]:
-    batcher = MicroBatcher(run, max_batch=max_batch, max_wait_ms=max_wait_ms, max_queue=max_queue)
+) -> AsyncIterator[OneModel]:
+    batcher = MicroBatcher(max_batch=max_batch, max_wait_ms=max_wait_ms, max_queue=max_queue)
     try:
-        yield batcher
+        yield OneModel(batcher, run)
     finally:
         if isinstance(run, Gate):
             run.let_go()
@@ -251,7 +262,7 @@ async def test_closing_answers_the_running_batch_and_cancels_who_waits() -> None
         waiting = asyncio.create_task(batcher.submit(ink(2)))
         await turn_of_the_loop()
         gate.let_go()
-        batcher.close()
+        batcher.batcher.close()
         answers = await asyncio.wait_for(asyncio.gather(running, waiting, return_exceptions=True), WAIT_S)
 
     assert isinstance(answers[0], Answer)

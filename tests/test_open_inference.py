@@ -334,10 +334,9 @@ async def test_more_than_the_bounds_is_too_large(seven: KerasEngine, body: objec
 
 
 @pytest.mark.anyio
-async def test_images_for_which_the_queue_has_no_room_overload_the_server(seven: KerasEngine) -> None:
+async def test_a_request_leaves_room_in_the_queue_for_others(seven: KerasEngine) -> None:
     body = fp32(np.repeat(ONE, 20, axis=0).tolist(), [20, 28, 28, 1])
 
-    assert_is_error(await posted(seven, body, changed={"max_queue": 8, "max_wait_ms": 500}), 503)
     assert digits(await posted(seven, body, changed={"max_queue": 8, "max_batch": 4})) == [7] * 20
 
 

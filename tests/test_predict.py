@@ -1,7 +1,6 @@
 """`POST /predict` around a stand-in for the model: parameters, limits, and every error of the contract."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable
 
 import httpx2
@@ -14,7 +13,7 @@ from app.errors import NotReady
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
-from tests.asking import WAIT_S, Run, assert_is_problem, service
+from tests.asking import WAIT_S, Run, Standing, assert_is_problem, service
 from tests.drawings import digit_drawn, encoded
 from tests.pictures import side_by_side
 
@@ -256,19 +255,6 @@ async def test_an_engine_that_raises_is_an_internal_error_and_the_next_request_i
     assert_is_problem(first, 500, "internal_error")
     assert "stand-in" not in first.text
     assert second.status_code == httpx2.codes.OK
-
-
-class Standing:
-    """An engine that stands still until it is let go."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.let_go = threading.Event()
-
-    def __call__(self, ink: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.entered.set()
-        assert self.let_go.wait(WAIT_S)
-        return np.zeros((len(ink), 10), np.float32)
 
 
 async def test_without_an_answer_in_time_the_deadline_is_exceeded(engine_of: Callable[[Run], KerasEngine]) -> None:

@@ -1,6 +1,9 @@
 """`POST /predict/batch` around a stand-in for the model: everyone gets their own entry, whatever the others sent."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -9,7 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from app.engine import KerasEngine
-from tests.asking import Run, assert_is_problem, service
+from app.service import Service
+from app.settings import Settings
+from tests.asking import WAIT_S, Run, Standing, assert_is_problem, service
 from tests.drawings import digit_drawn, encoded, enlarged
 
 SEVEN = encoded(digit_drawn(7))
@@ -179,13 +184,102 @@ async def test_before_the_model_is_loaded_the_service_is_not_ready() -> None:
         assert_is_problem(await client.post("/predict/batch", files=files(SEVEN)), 503, "not_ready")
 
 
-async def test_images_for_which_the_queue_has_no_room_are_told_so_and_the_others_are_answered(
-    seven: KerasEngine,
-) -> None:
-    entries = (await sent(seven, files(*[SEVEN] * 20), max_queue=8, max_wait_ms=500)).json()["predictions"]
+@asynccontextmanager
+async def standing_before(
+    engine_of: Callable[[Run], KerasEngine], images: int, **changed: int
+) -> AsyncIterator[tuple[httpx2.AsyncClient, asyncio.Task[httpx2.Response], Callable[[], None]]]:
+    """A client, a batch of so many images of which the engine has the first and stands, and what lets it go."""
+    standing = Standing()
+    async with service(engine_of(standing), max_batch=4, **changed) as client:
+        first = asyncio.create_task(client.post("/predict/batch", files=files(*[SEVEN] * images)))
+        await asyncio.to_thread(standing.entered.wait, WAIT_S)
+        try:
+            yield client, first, standing.let_go.set
+        finally:
+            standing.let_go.set()
 
-    codes = [entry["error"]["code"] if entry["error"] else entry["prediction"]["digit"] for entry in entries]
-    assert set(codes) == {7, "overloaded"}
+
+async def test_a_batch_that_finds_no_room_beside_others_is_refused_as_a_whole_and_they_are_answered(
+    engine_of: Callable[[Run], KerasEngine],
+) -> None:
+    image = base64.b64encode(SEVEN).decode()
+    others = {
+        "/v1/models/digits:predict": {"instances": [{"b64": image}] * 2},
+        "/v2/models/digits/infer": {
+            "inputs": [{"name": "images", "datatype": "BYTES", "shape": [2], "data": [image] * 2}]
+        },
+    }
+    async with standing_before(engine_of, 7, max_queue=8) as (client, first, let_go):
+        refused = await client.post("/predict/batch", files=files(SEVEN, SEVEN))
+        in_dialects = [await client.post(path, json=body) for path, body in others.items()]
+        admitted = asyncio.create_task(client.post("/predict/batch", files=files(SEVEN)))
+        let_go()
+        answers = [await first, await admitted]
+    assert_is_problem(refused, 503, "overloaded")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert [(answer.status_code, list(answer.json())) for answer in in_dialects] == [(503, ["error"])] * 2
+    for answer, images in zip(answers, (7, 1), strict=True):
+        assert [entry["error"] for entry in answer.json()["predictions"]] == [None] * images
+
+
+async def test_a_batch_that_has_no_room_anyway_is_refused_before_its_body_is_read(
+    engine_of: Callable[[Run], KerasEngine],
+) -> None:
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(SEVEN)
+        yield SEVEN
+
+    async with standing_before(engine_of, 8, max_queue=8) as (client, first, let_go):
+        assert_is_problem(await client.post("/predict/batch", content=body()), 503, "overloaded")
+        let_go()
+        await first
+    assert read == []
+
+
+async def test_a_batch_larger_than_the_queue_is_answered_when_it_is_alone(seven: KerasEngine) -> None:
+    entries = (await sent(seven, files(*[SEVEN] * 20), max_queue=8, max_batch=4)).json()["predictions"]
+
+    assert [entry["prediction"]["digit"] for entry in entries] == [7] * 20
+
+
+async def test_a_single_image_finds_a_place_beside_a_large_batch(engine_of: Callable[[Run], KerasEngine]) -> None:
+    async with standing_before(engine_of, 100, max_queue=9) as (client, first, let_go):
+        single = asyncio.create_task(client.post("/predict", content=SEVEN))
+        let_go()
+        answers = await asyncio.gather(single, first)
+    assert [answer.status_code for answer in answers] == [httpx2.codes.OK] * 2
+
+
+async def test_a_batch_has_one_deadline_for_all_its_images_and_leaves_nothing_behind(
+    engine_of: Callable[[Run], KerasEngine],
+) -> None:
+    async with standing_before(engine_of, 100, max_queue=9, request_timeout_ms=300) as (client, first, let_go):
+        assert_is_problem(await first, 504, "deadline_exceeded")
+        let_go()
+        next_ = await client.post("/predict/batch", files=files(*[SEVEN] * 9))
+    assert next_.status_code == httpx2.codes.OK  # so that its places are free again
+
+
+async def test_a_batch_that_began_before_another_model_took_over_is_read_by_the_first(
+    engine_of: Callable[[Run], KerasEngine], seven: KerasEngine
+) -> None:
+    standing = Standing()
+    second = KerasEngine(seven.manifest.model_copy(update={"version": "2"}), seven.logits)
+    taken_over = Service(Settings(max_batch=1))
+    taken_over.start(engine_of(standing))
+    async with taken_over.batch(3) as batch:
+        reading = [asyncio.create_task(batch.predict(SEVEN)) for _ in range(3)]
+        await asyncio.to_thread(standing.entered.wait, WAIT_S)
+        taken_over.start(second)
+        after = asyncio.create_task(taken_over.predict(SEVEN))
+        standing.let_go.set()
+        results = await asyncio.gather(*reading, after)
+    taken_over.close()
+
+    assert [result.manifest.version for result in results] == ["1.2.3"] * 3 + ["2"]
+    assert [max(result.probabilities) < 0.2 for result in results] == [True] * 3 + [False]
 
 
 async def test_a_large_drawing_is_read_as_in_a_request_of_its_own(seven: KerasEngine) -> None:

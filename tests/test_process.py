@@ -17,7 +17,7 @@ import pytest
 from tests.drawings import digit_drawn, encoded
 from tests.server import ROOT, running
 
-STOP_S = 5
+STOP_S = 10
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
 

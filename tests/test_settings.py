@@ -45,6 +45,7 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
         ("MAX_BATCH", "8", 8),
         ("MAX_WAIT_MS", "2.5", 2.5),
         ("MAX_QUEUE", "16", 16),
+        ("MAX_DELAY_MS", "20", 20),
         ("REQUEST_TIMEOUT_MS", "500", 500),
         ("API_KEYS", f"shop:sha256:{'0f' * 32}", (ApiKey("shop", b"\x0f" * 32),)),
         ("RATE_LIMIT", "100/minute", "100/minute"),
@@ -53,6 +54,7 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
         ("CORS_ORIGINS", "https://a.example,http://b:8080", ("https://a.example", "http://b:8080")),
         ("PLAYGROUND", "false", False),
         ("DOCS", "false", False),
+        ("DRAIN_SECONDS", "2.5", 2.5),
     ],
 )
 def test_each_setting_is_read_from_the_environment(
@@ -80,6 +82,7 @@ def test_each_setting_is_read_from_the_environment(
         ("MAX_BATCH", "0"),
         ("MAX_WAIT_MS", "-1"),
         ("MAX_QUEUE", "0"),
+        ("MAX_DELAY_MS", "0"),
         ("REQUEST_TIMEOUT_MS", "0"),
         ("API_KEYS", "a-key-as-it-is"),
         ("API_KEYS", "sha256:0f0f"),
@@ -95,6 +98,7 @@ def test_each_setting_is_read_from_the_environment(
         ("CORS_ORIGINS", "a.example"),
         ("CORS_ORIGINS", "https://a.example/"),
         ("DOCS", "perhaps"),
+        ("DRAIN_SECONDS", "-1"),
     ],
 )
 def test_a_value_out_of_its_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:

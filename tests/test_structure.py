@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 IMPORTS = {
     "app.__main__": {"app.process"},
     "app.access": {"app.errors", "app.problems", "app.quotas", "app.settings"},
+    "app.admission": {"app.errors", "app.problems"},
     "app.batching": {"app.errors", "app.preprocessing"},
     "app.cli": {"app.commands", "app.process"},
     "app.client": {
@@ -55,6 +56,7 @@ IMPORTS = {
         "app.service",
         "app.settings",
         "app.tracing",
+        "app.watchdog",
     },
     "app.machine": set[str](),
     "app.manifest": {"app.errors"},
@@ -67,7 +69,7 @@ IMPORTS = {
         "app.shared_memory",
     },
     "app.observability": {"app.errors", "app.problems"},
-    "app.predictions": {"app.decoding", "app.manifest", "app.service"},
+    "app.predictions": {"app.decoding", "app.service"},
     "app.preprocessing": {"app.decoding", "app.errors", "app.segmentation"},
     "app.problems": {"app.errors", "app.schemas"},
     "app.process": {"app.observability", "app.server", "app.settings", "app.workers"},
@@ -84,6 +86,7 @@ IMPORTS = {
     "app.routes.playground": {"app.errors"},
     "app.routes.predict": {
         "app.access",
+        "app.admission",
         "app.errors",
         "app.predictions",
         "app.preprocessing",
@@ -115,11 +118,20 @@ IMPORTS = {
         "app.settings",
         "app.tracing",
     },
-    "app.server": {"app.main", "app.settings"},
+    "app.server": {
+        "app.admission",
+        "app.errors",
+        "app.machine",
+        "app.main",
+        "app.observability",
+        "app.problems",
+        "app.settings",
+    },
     "app.settings": set[str](),
     "app.shared_memory": set[str](),
     "app.tensors": {
         "app.access",
+        "app.admission",
         "app.errors",
         "app.preprocessing",
         "app.problems",
@@ -129,6 +141,7 @@ IMPORTS = {
     },
     "app.tracing": set[str](),
     "app.uploads": {"app.errors", "app.schemas"},
+    "app.watchdog": set[str](),
     "app.workers": {"app.shared_memory"},
 }
 OPEN_TO_TRAINING = {
@@ -150,6 +163,7 @@ OWNERS = {  # a library -> the only modules of the service that import it
         "app.routes.operations",
         "app.routes.predict",
         "app.routes.tensorflow_serving",
+        "app.server",
         "app.tensors",
     },
     "httpx2": {"app.client"},

@@ -303,14 +303,6 @@ async def test_before_the_model_is_loaded_the_service_is_not_ready() -> None:
 
 
 @pytest.mark.anyio
-async def test_images_for_which_the_queue_has_no_room_overload_the_service(seven: KerasEngine) -> None:
-    answer = await posted(seven, {"instances": [ARRAY] * 20}, changed={"max_queue": 8, "max_wait_ms": 500})
-
-    assert_is_error(answer, 503)
-    assert answer.headers["retry-after"] == "1"
-
-
-@pytest.mark.anyio
 async def test_a_request_leaves_room_in_the_queue_for_others(seven: KerasEngine) -> None:
     answer = await posted(seven, {"instances": [ARRAY] * 20}, changed={"max_queue": 8, "max_batch": 4})
 

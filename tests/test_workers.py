@@ -99,7 +99,7 @@ def test_all_end_when_the_supervisor_is_told_to(model_dir: Path, number: signal.
 
 
 def test_a_worker_that_hears_nothing_is_killed_in_the_end(model_dir: Path) -> None:
-    with two_workers(model_dir) as (process, _, workers):
+    with two_workers(model_dir, request_timeout_ms=100) as (process, _, workers):
         os.kill(workers[0], signal.SIGSTOP)
         process.tell(signal.SIGTERM)
 

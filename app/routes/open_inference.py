@@ -16,10 +16,9 @@ from starlette.types import Scope
 
 from app.errors import BadRequest, InvalidParameter, NotFound
 from app.preprocessing import SIDE_PX, Ink
-from app.service import Service
+from app.service import EXAMPLE_PNG, Service
 from app.settings import Settings
 from app.tensors import (
-    EXAMPLE_PNG,
     EXAMPLE_PROBABILITIES,
     INPUT,
     MODEL,
@@ -138,14 +137,16 @@ async def live(_: Request) -> Response:
 @router.get(f"{_PATH}/ready", name="model_ready", summary="The model is ready", responses=errors_documented(503))
 @router.get("/v2/health/ready", summary="The server is ready", responses=errors_documented(503))
 async def ready(request: Request) -> Response:
-    _check_ready(request)
+    service: Service = request.app.state.service
+    service.check_ready()
     return Response()
 
 
 @router.get(_VERSION_PATH, include_in_schema=False)
 @router.get(_PATH, summary="What the model takes and gives", responses=documented(_METADATA) | errors_documented(503))
 async def metadata(request: Request) -> Response:
-    _check_ready(request)
+    service: Service = request.app.state.service
+    service.manifest  # noqa: B018 - raises NotReady
     settings: Settings = request.app.state.settings
     return Response(to_json(_METADATA | {"platform": settings.engine}), media_type="application/json")
 
@@ -183,12 +184,6 @@ async def elsewhere(request: Request) -> Response:
         raise NotFound("There is nothing at this address: see /docs.")
     version = f" version {found['version']}" if found["version"] else ""
     raise NotFound(f"Request for unknown model: '{found['model']}'{version} is not found")
-
-
-def _check_ready(request: Request) -> None:
-    """Raises NotReady."""
-    service: Service = request.app.state.service
-    service.manifest  # noqa: B018 - raises it
 
 
 def _split(body: bytes, json_length: str | None, max_images: int) -> tuple[_InferRequest, bytes]:

@@ -21,7 +21,7 @@ async def healthz() -> Health:
     responses={503: {"model": Problem, "description": "Not yet, or no more. See `Retry-After`."}},
 )
 async def readyz(request: Request) -> Health:
-    _service(request).manifest  # noqa: B018 - raises NotReady
+    _service(request).check_ready()
     return Health(status="ready")
 
 

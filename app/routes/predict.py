@@ -9,12 +9,13 @@ from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 
 from app.access import charge
+from app.admission import is_batch
 from app.errors import BadRequest, DigitsError, TooLarge
 from app.predictions import as_json
 from app.preprocessing import Mode
 from app.problems import problem
 from app.schemas import BatchPrediction, Prediction
-from app.service import Service, Stages
+from app.service import Batch, Service, Stages
 from app.settings import Settings
 from app.uploads import Part, image_in, multipart, read_body
 
@@ -89,8 +90,6 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     504: _error(504, "deadline_exceeded", "Deadline exceeded", "No answer within 10000 ms: send it again later."),
 }
 
-_BATCH_EXPLAINED_IN_FLIGHT = 4  # each takes 16 places in the queue
-
 TopK = Annotated[int, Query(ge=1, le=10, description="How many entries `top` has.")]
 Preprocess = Annotated[
     Mode,
@@ -114,12 +113,12 @@ async def predict(
     request: Request, top_k: TopK = 3, explain: Explain = False, preprocess: Preprocess = "auto"
 ) -> Response:
     service: Service = request.app.state.service
-    manifest = service.manifest
+    service.manifest  # noqa: B018 - raises NotReady
     settings: Settings = request.app.state.settings
     body = await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
     data = image_in(request.headers.get("content-type", ""), body)
     result = await service.predict(data, preprocess, explain=explain)
-    prediction = as_json(result, manifest, top_k)
+    prediction = as_json(result, top_k)
     request.scope["state"]["log"] |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 4)}
     headers = {"server-timing": _server_timing(result.stages)}
     return Response(to_json(prediction), headers=headers, media_type="application/json")
@@ -129,7 +128,7 @@ async def predict(
     "/predict/batch",
     summary="Read many handwritten digits",
     response_model=BatchPrediction,
-    responses={status: _ERRORS[status] for status in (400, 413, 422, 503)},
+    responses={status: _ERRORS[status] for status in (400, 413, 422, 503, 504)},
     openapi_extra={"requestBody": _BATCH_BODY},
 )
 async def predict_batch(
@@ -137,7 +136,8 @@ async def predict_batch(
 ) -> Response:
     service: Service = request.app.state.service
     settings: Settings = request.app.state.settings
-    manifest = service.manifest
+    service.manifest  # noqa: B018 - raises NotReady
+    service.check_room()
     body = await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
     content_type = request.headers.get("content-type", "")
     files = [part for part in multipart(content_type, body) if part.field == b"files"]
@@ -146,23 +146,23 @@ async def predict_batch(
     if len(files) > settings.max_images:
         raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
     await charge(request.scope, len(files))
+    is_batch(request.scope)
 
-    in_flight = asyncio.Semaphore(_BATCH_EXPLAINED_IN_FLIGHT if explain else settings.max_batch)
-
-    async def answer(file: Part) -> dict[str, Any]:
+    async def answer(batch: Batch, file: Part) -> dict[str, Any]:
         name = file.filename.decode("utf-8", "replace")
         try:
             if not file.data:
                 raise BadRequest("The file is empty.")
-            async with in_flight:  # leave room in the queue for others
-                result = await service.predict(file.data, preprocess, explain=explain)
+            result = await batch.predict(file.data, preprocess, explain=explain)
         except DigitsError as error:
             return {"filename": name, "prediction": None, "error": problem(error, request.scope)}
-        return {"filename": name, "prediction": as_json(result, manifest, top_k), "error": None}
+        return {"filename": name, "prediction": as_json(result, top_k), "error": None}
 
-    entries = await asyncio.gather(*(answer(file) for file in files))
+    async with service.batch(len(files), explain=explain) as batch, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(answer(batch, file)) for file in files]
+    entries = [task.result() for task in tasks]
     request.scope["state"]["log"] |= {"images": len(entries)}
-    model = {"name": manifest.name, "version": manifest.version}
+    model = {"name": batch.manifest.name, "version": batch.manifest.version}
     return Response(to_json({"predictions": entries, "model": model}), media_type="application/json")
 
 

@@ -14,10 +14,9 @@ from pydantic_core import to_json
 
 from app.errors import BadRequest, InvalidParameter, NotFound, NotReady
 from app.preprocessing import SIDE_PX, Ink
-from app.service import Service
+from app.service import EXAMPLE_PNG, Service
 from app.settings import Settings
 from app.tensors import (
-    EXAMPLE_PNG,
     EXAMPLE_PROBABILITIES,
     INPUT,
     MODEL,

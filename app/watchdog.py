@@ -1,0 +1,72 @@
+"""A thread that sees the event loop stand still and the engine hang: says so, and in the end gives up."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+log = logging.getLogger("digits")
+
+_TICK_S = 0.5
+_BLOCKED_S = 0.5  # of the loop: the largest JSON takes 0.3 s
+_LEAST_PATIENCE_S = 3
+_LOGGED_S = 0.2  # within which the last line of the log is written
+
+
+class Watchdog:
+    """``busy_since``: when the batch that runs was started, None without one. ``timeout_s``: of a request.
+
+    After three times as long, in which every caller was told that there is no answer, the process ends with status 1:
+    nothing in it can end a call of the engine's. Time counts while the thread itself runs, so that a process that was
+    stopped and goes on is not taken for one that hangs.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, busy_since: Callable[[], float | None], timeout_s: float
+    ) -> None:
+        self._loop = loop
+        self._busy_since = busy_since
+        self._patience_s = max(3 * timeout_s, _LEAST_PATIENCE_S)
+        self._stopped, self._answered = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Called on the event loop."""
+        self._stopped.set()
+        self._answered.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        before, hung_s = None, 0.0
+        while not self._stopped.wait(_TICK_S):
+            since = self._busy_since()
+            hung_s = hung_s + _TICK_S if since is not None and since == before else 0
+            before = since
+            if hung_s > self._patience_s:
+                _give_up(f"the engine has not answered for {hung_s:.0f} s")
+            self._ask_the_loop()
+
+    def _ask_the_loop(self) -> None:
+        self._answered.clear()
+        asked, blocked_s = time.monotonic(), 0.0
+        self._loop.call_soon_threadsafe(self._answered.set)
+        while not self._answered.wait(_TICK_S):
+            blocked_s += _TICK_S
+            if blocked_s > self._patience_s:
+                _give_up(f"the event loop has stood still for {blocked_s:.0f} s")
+        lag_s = time.monotonic() - asked
+        if lag_s > _BLOCKED_S and not self._stopped.is_set():
+            log.warning("event loop blocked", extra={"fields": {"seconds": round(lag_s, 2)}})
+
+
+def _give_up(why: str) -> NoReturn:
+    log.critical("giving up", extra={"fields": {"reason": why}})
+    sys.stderr.write(f"digits: {why}: the process ends, for whoever watches it to start it again\n")
+    sys.stderr.flush()
+    time.sleep(_LOGGED_S)
+    os._exit(1)
