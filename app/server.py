@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import uvicorn
 
+from app.connections import bounded
 from app.main import create_app
 from app.settings import Settings
 
@@ -20,11 +21,14 @@ def serve(
     answered.
     """
     logging.captureWarnings(True)  # of libraries, about a caller's picture: nothing that an operator could mend
-    logging.getLogger("py.warnings").addHandler(logging.NullHandler())
+    for name in ("py.warnings", "python_multipart"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     app = create_app(settings)
     app.state.started = started
     config = uvicorn.Config(
         app,
+        http=bounded(settings.request_timeout_ms),
+        ws="none",
         workers=1,  # not what WEB_CONCURRENCY says
         log_config=None,
         log_level={"info": "warning"}.get(settings.log_level, settings.log_level),  # ours say when it is ready
