@@ -50,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.service = Service(settings)
+    app.state.body_bytes = 0  # held for all requests, as app.uploads counts them
     app.state.failure = None
     app.state.started = time.monotonic()
     app.add_exception_handler(DigitsError, _answer_error)

@@ -5,8 +5,9 @@ Small pictures are decoded on the event loop (30 µs, less than a thread's hand-
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -30,6 +31,7 @@ T = TypeVar("T")
 _INLINE_PIXELS = 64 * 64  # decoded and searched for ink in less than 0.3 ms
 _PATCH_PX, _PATCH_STEP_PX = 4, 2  # of the occlusions: about 80 of them touch ink
 _PATCHES_AT_ONCE = 16
+_LARGE_SHARE = 0.25  # of the largest size: larger pictures take turns, for they take seconds and 16 bytes a pixel
 _INLINE_BYTES = 64 * 1024  # more than such a picture needs, less than metadata that would hold the loop up
 
 
@@ -69,6 +71,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
         self._batcher: MicroBatcher | None = None
         self._manifest: Manifest | None = None
 
@@ -85,6 +88,7 @@ class Service:
     def close(self) -> None:
         """Finish what runs, take nothing more."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._large.shutdown(wait=False, cancel_futures=True)
         if self._batcher is not None:
             self._batcher.close()
             self._batcher = None
@@ -105,17 +109,17 @@ class Service:
                 if len(data) <= _INLINE_BYTES:
                     image = inspect(data, max_pixels=max_pixels)
                 else:  # whose header may be a list of a million parts
-                    image = await self._in_thread(inspect, data, max_pixels=max_pixels)
-                if image.width * image.height <= _INLINE_PIXELS and len(data) <= _INLINE_BYTES:
+                    image = await self._in_thread(self._decoders, inspect, data, max_pixels=max_pixels)
+                pixels = image.width * image.height
+                if pixels <= _INLINE_PIXELS and len(data) <= _INLINE_BYTES:
                     found, decode_ms, preprocess_ms = _find(image, mode)
                 else:
-                    found, decode_ms, preprocess_ms = await self._in_thread(_find, image, mode)
+                    threads = self._large if pixels > max_pixels * _LARGE_SHARE else self._decoders
+                    found, decode_ms, preprocess_ms = await self._in_thread(threads, _find, image, mode)
                 answer = await self._submit(found.ink)
                 explanation = await self._explain(found, answer.row) if explain else None
         except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or a smaller image."
-            ) from error
+            raise _too_late(self._settings) from error
         *rounded, outlier_score = answer.row.round(8).tolist()  # eight places: the sum stays within 1e-7 of 1
         return Result(
             tuple(rounded),
@@ -130,15 +134,24 @@ class Service:
             async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                 answer = await self._submit(ink)
         except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"No answer within {self._settings.request_timeout_ms} ms: send it again later, or fewer images."
-            ) from error
+            raise _too_late(self._settings) from error
         return tuple(answer.row[:DIGITS].round(8).tolist())
 
-    async def _in_thread(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """For several images as for one: what is not done in time raises DeadlineExceeded."""
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                yield
+        except TimeoutError as error:
+            raise _too_late(self._settings) from error
+
+    async def _in_thread(
+        self, threads: ThreadPoolExecutor, function: Callable[P, T], *given: P.args, **named: P.kwargs
+    ) -> T:
         if self._batcher is None:
             raise NotReady("The service is stopping: send it again in a second.")
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, partial(function, *given, **named))
+        return await asyncio.get_running_loop().run_in_executor(threads, partial(function, *given, **named))
 
     async def _submit(self, ink: Ink) -> Answer:
         if self._batcher is None:
@@ -169,6 +182,12 @@ class Service:
         for patch, lost in zip(patches, np.maximum(row[digit] - rows[:, digit], 0), strict=True):
             saliency[patch] += lost
         return Explanation(found.ink[..., 0], saliency / max(saliency.max(), 1e-6), found.inverted, found.ink_box)
+
+
+def _too_late(settings: Settings) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"No answer within {settings.request_timeout_ms} ms: send it again later, fewer images or a smaller one."
+    )
 
 
 def _decide(engine: Engine, ink: Ink) -> NDArray[np.float64]:

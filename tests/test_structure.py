@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 IMPORTS = {
     "app.__main__": {"app.process"},
     "app.batching": {"app.errors", "app.preprocessing"},
+    "app.connections": {"app.errors", "app.problems"},
     "app.decision": {"app.manifest"},
     "app.decoding": {"app.errors"},
     "app.engine": {"app.errors", "app.manifest", "app.preprocessing"},
@@ -42,6 +43,7 @@ IMPORTS = {
         "app.service",
         "app.settings",
         "app.tensors",
+        "app.uploads",
     },
     "app.routes.operations": {"app.manifest", "app.schemas", "app.service"},
     "app.routes.playground": {"app.errors"},
@@ -62,6 +64,7 @@ IMPORTS = {
         "app.service",
         "app.settings",
         "app.tensors",
+        "app.uploads",
     },
     "app.schemas": set[str](),
     "app.segmentation": {"app.decoding", "app.errors"},
@@ -76,7 +79,7 @@ IMPORTS = {
         "app.preprocessing",
         "app.settings",
     },
-    "app.server": {"app.main", "app.settings"},
+    "app.server": {"app.connections", "app.main", "app.settings"},
     "app.settings": set[str](),
     "app.tensors": {
         "app.errors",
@@ -86,7 +89,7 @@ IMPORTS = {
         "app.settings",
         "app.uploads",
     },
-    "app.uploads": {"app.errors", "app.schemas"},
+    "app.uploads": {"app.errors", "app.schemas", "app.settings"},
     "app.workers": set[str](),
 }
 OPEN_TO_TRAINING = {
@@ -113,7 +116,8 @@ OWNERS = {  # a library -> the only modules of the service that import it
     "pydantic_settings": {"app.settings"},
     "python_multipart": {"app.uploads"},
     "tensorflow": {"app.engine"},
-    "uvicorn": {"app.server"},
+    "httptools": {"app.connections"},
+    "uvicorn": {"app.connections", "app.server"},
 }
 
 # Run in a fresh interpreter: imports what it is given, with the files it opens noted as Python reports them.

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from app.problems import problem
 from app.schemas import BatchPrediction, ImageBody, Prediction, Problem
 from app.service import Result, Service, Stages
 from app.settings import Settings
-from app.uploads import Part, image_in, multipart, read_body
+from app.uploads import Body, Part, image_in, multipart, parsed
 
 
 class _DirectRoute(APIRoute):
@@ -118,10 +119,9 @@ async def predict(
 ) -> Response:
     service: Service = request.app.state.service
     manifest = service.manifest
-    settings: Settings = request.app.state.settings
-    body = await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
-    data = image_in(request.headers.get("content-type", ""), body)
-    result = await service.predict(data, preprocess, explain=explain)
+    async with Body(request) as body:
+        data = await parsed(body, partial(image_in, request.headers.get("content-type", "")))
+        result = await service.predict(data, preprocess, explain=explain)
     prediction = _prediction(result, manifest, top_k)
     request.scope["state"]["log"] |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 4)}
     headers = {"server-timing": _server_timing(result.stages)}
@@ -141,28 +141,26 @@ async def predict_batch(
     service: Service = request.app.state.service
     settings: Settings = request.app.state.settings
     manifest = service.manifest
-    body = await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
-    content_type = request.headers.get("content-type", "")
-    files = [part for part in multipart(content_type, body) if part.field == b"files"]
-    if not files:
-        raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
-    if len(files) > settings.max_images:
-        raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
+    async with Body(request) as body:
+        files = [part for part in multipart(request.headers.get("content-type", ""), body) if part.field == b"files"]
+        if not files:
+            raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
+        if len(files) > settings.max_images:
+            raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
+        in_flight = asyncio.Semaphore(_BATCH_EXPLAINED_IN_FLIGHT if explain else settings.max_batch)
 
-    in_flight = asyncio.Semaphore(_BATCH_EXPLAINED_IN_FLIGHT if explain else settings.max_batch)
+        async def answer(file: Part) -> dict[str, Any]:
+            name = file.filename.decode("utf-8", "replace")
+            try:
+                if not file.data:
+                    raise BadRequest("The file is empty.")
+                async with service.deadline(), in_flight:  # leave room in the queue for others
+                    result = await service.predict(file.data, preprocess, explain=explain)
+            except DigitsError as error:
+                return {"filename": name, "prediction": None, "error": problem(error, request.scope)}
+            return {"filename": name, "prediction": _prediction(result, manifest, top_k), "error": None}
 
-    async def answer(file: Part) -> dict[str, Any]:
-        name = file.filename.decode("utf-8", "replace")
-        try:
-            if not file.data:
-                raise BadRequest("The file is empty.")
-            async with in_flight:  # leave room in the queue for others
-                result = await service.predict(file.data, preprocess, explain=explain)
-        except DigitsError as error:
-            return {"filename": name, "prediction": None, "error": problem(error, request.scope)}
-        return {"filename": name, "prediction": _prediction(result, manifest, top_k), "error": None}
-
-    entries = await asyncio.gather(*(answer(file) for file in files))
+        entries = await asyncio.gather(*(answer(file) for file in files))
     request.scope["state"]["log"] |= {"images": len(entries)}
     model = {"name": manifest.name, "version": manifest.version}
     return Response(to_json({"predictions": entries, "model": model}), media_type="application/json")

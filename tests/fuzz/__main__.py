@@ -11,6 +11,8 @@ from pathlib import Path
 
 import atheris
 
+from tests.fuzz.seeds import BOUNDARY, FORMS, PICTURES, TENSORS
+
 # atheris keeps the result of each comparison of arrays that it has instrumented
 _NOT_INSTRUMENTED = ["app.preprocessing", "app.segmentation"]
 
@@ -19,10 +21,7 @@ with atheris.instrument_imports(include=["app", "PIL", "python_multipart"], excl
     from app.errors import DigitsError
     from app.preprocessing import ink_from_decoded
     from app.routes import open_inference, tensorflow_serving
-    from app.tensors import parse
     from app.uploads import image_in, multipart
-
-from tests.fuzz.seeds import BOUNDARY, FORMS, PICTURES, TENSORS
 
 _FORM = f"multipart/form-data; boundary={BOUNDARY}"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -61,19 +60,15 @@ def tensors(data: bytes) -> None:
     how, body = (data[0] if data else 0), data[1:]
     try:
         if how % 2:
-            asked, binary = open_inference._split(body, None if how < 128 else str(how * 4), _MAX_IMAGES)
-            open_inference._wants_binary(asked)
-            open_inference._images(asked.inputs[0], binary, _MAX_IMAGES)
+            open_inference._asked(body, None if how < 128 else str(how * 4), _MAX_IMAGES)
         else:
-            asked = parse(body, tensorflow_serving._PredictRequest, _MAX_IMAGES)
-            for index, value in enumerate(tensorflow_serving._values(asked)):
-                tensorflow_serving._image(value, index)
+            tensorflow_serving._asked(body, _MAX_IMAGES)
     except DigitsError:
         return
 
 
 def mutated(data: bytes, max_size: int, seed: int) -> bytes:
-    """libFuzzer's mutation, and in a PNG the checksums mended: else hardly one would get past them."""
+    """A mutation of libFuzzer's, and in a PNG the checksums mended: else hardly one would get past them."""
     changed: bytes = atheris.Mutate(data, max_size)
     return _with_checksums(changed)[:max_size] if seed % 8 and changed.startswith(_SIGNATURE) else changed
 

@@ -12,6 +12,7 @@ BOUNDARY = "frontier"
 
 _SEVEN = digit_drawn(7)
 _RGBA = transparent(_SEVEN, (0, 0, 0))
+_BLACK = Image.new("L", (28, 28))
 _BASE64 = base64.b64encode(encoded(_SEVEN)).decode()
 
 PICTURES = [
@@ -24,7 +25,10 @@ PICTURES = [
     *(encoded(Image.fromarray(_SEVEN).convert("P"), kind) for kind in ("PNG", "BMP", "TIFF", "GIF")),
     *(encoded(Image.fromarray(_SEVEN).convert("CMYK"), kind) for kind in ("JPEG", "TIFF")),
     *(encoded(_SEVEN, "TIFF", compression=how) for how in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
-    *(encoded(_SEVEN, kind, save_all=True, append_images=[Image.new("L", (28, 28))]) for kind in ("PNG", "GIF", "WEBP")),
+    *(
+        encoded(_SEVEN, kind, save_all=True, append_images=[Image.new("L", (28, 28))])
+        for kind in ("PNG", "GIF", "WEBP")
+    ),
     encoded(_SEVEN.astype(np.uint16) * 257),
     encoded(_SEVEN.astype(np.uint16) * 257, "TIFF"),
     encoded(_SEVEN.astype(np.float32), "TIFF"),
