@@ -32,7 +32,7 @@ _SIGNATURES = {
 }
 _PNG_SIGNATURE_BYTES = 8
 _PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # by colour type; the others have one
-_INFLATED_AT_ONCE = 16 * 1024  # compressed bytes, which become 17 MB at most
+_INFLATED_AT_ONCE = 1024  # compressed bytes, which become 1 MB at most
 _PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # those that decide pixels
 _BARE_BYTES = 64 * 1024  # the largest PNG of which it is seen whether it has metadata
 _UNCHECKED_BYTES = 256 * 1024  # of a large PNG's data: they inflate to 270 MB at most, within a second
@@ -63,7 +63,6 @@ _FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 
 
 cv2.setNumThreads(1)  # requests share the cores; threads within one picture would fight over them
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Python would keep each: their words hold numbers of the file's
-Image.MAX_IMAGE_PIXELS = None  # our own bound answers instead, with our own error
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else each broken image writes to standard error
 
 
@@ -93,13 +92,20 @@ class Decoded:
 def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
     """What the header tells. Raises UnsupportedMediaType, UndecodableImage, or TooLarge beyond ``max_pixels``."""
     kind = _format_of(data)
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])  # of a PNG
+    if kind == "PNG" and data[12:16] == b"IHDR" and width * height > max_pixels:
+        raise _too_many_pixels(max_pixels)
+    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow bears with twice that; without, a GIF of 500 bytes takes 4 GB
     try:
         header = None if _is_bare(data, kind) else Image.open(_Reader(data), formats=_READERS.get(kind, [kind]))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # raised where warnings are
+        raise _too_many_pixels(max_pixels) from error
     except Exception as error:  # a dozen kinds, by format and by what is broken
         raise UndecodableImage(f"The {kind} header is broken: save the image again and resend it.") from error
-    width, height = header.size if header else (int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+    if header is not None:
+        width, height = header.size
     if width * height > max_pixels:
-        raise TooLarge(f"The image has more than {max_pixels} pixels: scale it down and resend it.")
+        raise _too_many_pixels(max_pixels)
     if kind == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
         raise TooLarge(f"The JPEG has more than {_MOST_SCANS} scans: save the image again and resend it.")
     return Encoded(data, kind, width, height, header)
@@ -136,6 +142,10 @@ def encode_png(grey: Grey) -> bytes:
     """A grey image, uint8 (height, width), as PNG."""
     _, data = cv2.imencode(".png", grey)
     return data.tobytes()
+
+
+def _too_many_pixels(max_pixels: int) -> TooLarge:
+    return TooLarge(f"The image has more than {max_pixels} pixels: scale it down and resend it.")
 
 
 def _format_of(data: bytes) -> str:

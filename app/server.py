@@ -21,7 +21,7 @@ def serve(
     answered.
     """
     logging.captureWarnings(True)  # of libraries, about a caller's picture: nothing that an operator could mend
-    for name in ("py.warnings", "python_multipart"):
+    for name in ("PIL", "py.warnings", "python_multipart"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     app = create_app(settings)
     app.state.started = started
