@@ -74,7 +74,7 @@ class Storm:
     statuses: dict[str, dict[str, int]] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
-    slowest_s: float = 0
+    slowest: tuple[float, str] = (0.0, "")  # seconds, and which
     usual_ms: list[float] = field(default_factory=list)
     rest_mib: float = 0
     peak_mib: float = 0
@@ -117,7 +117,7 @@ def _send(client: httpx2.Client, name: str, door: str, data: bytes, found: Storm
     except httpx2.HTTPError as error:
         found.broken.append(f"{name}, {door}: {error!r}")
         return 0
-    found.slowest_s = max(found.slowest_s, time.monotonic() - started)
+    found.slowest = max(found.slowest, (time.monotonic() - started, f"{name}, {door}"))
     status, said = answer.status_code, answer.text
     if door == "batch" and status == httpx2.codes.OK:
         mine, other = answer.json()["predictions"]
@@ -181,7 +181,7 @@ def main() -> None:
     counts = Counter(statuses["multipart"] for statuses in found.statuses.values())
     lines += [
         f"{len(files)} files through {len(DOORS)} doors: {dict(sorted(counts.items()))}",
-        f"slowest answer {found.slowest_s:.2f} s; {found.rest_mib:.0f} MiB at rest, {found.peak_mib:.0f} MiB at most",
+        f"slowest answer {found.slowest[0]:.2f} s ({found.slowest[1]}); {found.rest_mib:.0f} MiB at rest, {found.peak_mib:.0f} MiB at most",
         f"{len(found.usual_ms)} usual requests meanwhile: p50 {usual[49]:.1f} ms, p99 {usual[98]:.1f} ms",
         *(wrong or ["no promise was broken"]),
     ]

@@ -31,5 +31,5 @@ def test_every_door_says_the_same_of_a_file(stormed: Storm) -> None:
 
 
 def test_refusing_them_takes_little_memory(stormed: Storm) -> None:
-    """The bombs would take gigabytes; what is left is bodies of some megabytes and threads at work for the first time."""
+    """The bombs would take gigabytes; what is left is bodies of some megabytes, and threads at their first work."""
     assert stormed.peak_mib - stormed.rest_mib < 150

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import atheris
 
-from tests.fuzz.seeds import BOUNDARY, FORMS, PICTURES, TENSORS
-
 # atheris keeps the result of each comparison of arrays that it has instrumented
 _NOT_INSTRUMENTED = ["app.preprocessing", "app.segmentation"]
 
@@ -22,6 +20,8 @@ with atheris.instrument_imports(include=["app", "PIL", "python_multipart"], excl
     from app.preprocessing import ink_from_decoded
     from app.routes import open_inference, tensorflow_serving
     from app.uploads import image_in, multipart
+
+from tests.fuzz.seeds import BOUNDARY, FORMS, PICTURES, TENSORS  # noqa: E402 - it imports Pillow, too
 
 _FORM = f"multipart/form-data; boundary={BOUNDARY}"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
