@@ -181,7 +181,8 @@ def main() -> None:
     counts = Counter(statuses["multipart"] for statuses in found.statuses.values())
     lines += [
         f"{len(files)} files through {len(DOORS)} doors: {dict(sorted(counts.items()))}",
-        f"slowest answer {found.slowest[0]:.2f} s ({found.slowest[1]}); {found.rest_mib:.0f} MiB at rest, {found.peak_mib:.0f} MiB at most",
+        f"slowest answer {found.slowest[0]:.2f} s ({found.slowest[1]})",
+        f"{found.rest_mib:.0f} MiB at rest, {found.peak_mib:.0f} MiB at most",
         f"{len(found.usual_ms)} usual requests meanwhile: p50 {usual[49]:.1f} ms, p99 {usual[98]:.1f} ms",
         *(wrong or ["no promise was broken"]),
     ]

@@ -45,7 +45,7 @@ def decoder(data: bytes) -> None:
 
 def forms(data: bytes) -> None:
     """The first byte chooses how the rest is declared."""
-    content_type = (_FORM, "application/json", f"multipart/form-data; boundary={data[1:9].decode('latin-1')}")[
+    content_type = (_FORM, "application/json", f"multipart/form-data; boundary={data[1:300].decode('latin-1')}")[
         (data[0] if data else 0) % 3
     ]
     try:
