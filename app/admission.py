@@ -24,7 +24,6 @@ _BURST_DELAY_S = 0.25  # what these may take, or
 _BURST_TIMES = 4  # so many times the least, of which the rate is not known yet
 _CALM_S = 0.5  # without a refusal: the overload is over
 _WINDOW_S = 0.1  # over which the rate of answers is measured
-_LEAST_A_CORE = 8  # at once, however slow each is: with fewer the cores would be idle between two of them
 _TELL_S = 1
 _LONGEST_RETRY_S = 60
 
@@ -46,14 +45,14 @@ class Gate:
     """Whether one more may come in. Called on the event loop.
 
     ``max_delay_s``: what those inside may take when they are too many, by Little's law: their number, divided by the
-    rate of answers. ``most``: how many may be inside whatever the rate.
+    rate of answers. ``least``, ``most``: how many may be inside whatever the rate.
     """
 
-    def __init__(self, max_delay_s: float, most: int, cores: int) -> None:
+    def __init__(self, max_delay_s: float, least: int, most: int) -> None:
         self.refused = 0
         self._max_delay_s = max_delay_s
         self._most = most
-        self._least = min(_LEAST_A_CORE * cores, most)
+        self._least = min(least, most)
         self._burst = float(min(_BURST_TIMES * self._least, most))
         self._few = float(self._least)  # so many do not take longer than the delay
         self._inside = 0

@@ -4,6 +4,10 @@ Pillow reads headers (format, size, orientation) before a pixel is decoded; Open
 Both must find the file good: what either refuses is broken. Of a small PNG without metadata the size is read here.
 """
 
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -26,8 +30,15 @@ _SIGNATURES = {
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
+_PNG_SIGNATURE_BYTES = 8
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # by colour type; the others have one
+_INFLATED_AT_ONCE = 1024  # compressed bytes, which become 1 MB at most
 _PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # those that decide pixels
 _BARE_BYTES = 64 * 1024  # the largest PNG of which it is seen whether it has metadata
+_UNCHECKED_BYTES = 256 * 1024  # of a large PNG's data: they inflate to 270 MB at most, within a second
+_UNCHECKED_SMALL_BYTES = 2048  # of a small one's: within 10 ms, while the event loop waits
+_MOST_READS = 50_000  # of a header, a tenth of a second; 10 MiB of fill bytes or empty chunks would take seconds
+_MOST_SCANS = 50  # of a JPEG: cameras and programs write 1 to 20, and each costs a pass over all of its pixels
 _READERS = {"JPEG": ["JPEG", "MPO"]}  # cameras append pictures to a JPEG: Pillow calls that MPO
 _REDUCED_PX = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 as long as its longest side stays at least this
 _REDUCED_FLAGS = {
@@ -51,7 +62,7 @@ _FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 
 }
 
 cv2.setNumThreads(1)  # requests share the cores; threads within one picture would fight over them
-Image.MAX_IMAGE_PIXELS = None  # our own bound answers instead, with our own error
+warnings.filterwarnings("ignore", module=r"PIL\.")  # Python would keep each: their words hold numbers of the file's
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else each broken image writes to standard error
 
 
@@ -81,13 +92,22 @@ class Decoded:
 def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
     """What the header tells. Raises UnsupportedMediaType, UndecodableImage, or TooLarge beyond ``max_pixels``."""
     kind = _format_of(data)
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])  # of a PNG
+    if kind == "PNG" and data[12:16] == b"IHDR" and width * height > max_pixels:
+        raise _too_many_pixels(max_pixels)
+    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow bears with twice that; without, a GIF of 500 bytes takes 4 GB
     try:
-        header = None if _is_bare(data, kind) else Image.open(BytesIO(data), formats=_READERS.get(kind, [kind]))
+        header = None if _is_bare(data, kind) else Image.open(_Reader(data), formats=_READERS.get(kind, [kind]))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # raised where warnings are
+        raise _too_many_pixels(max_pixels) from error
     except Exception as error:  # a dozen kinds, by format and by what is broken
         raise UndecodableImage(f"The {kind} header is broken: save the image again and resend it.") from error
-    width, height = header.size if header else (int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+    if header is not None:
+        width, height = header.size
     if width * height > max_pixels:
-        raise TooLarge(f"The image has more than {max_pixels} pixels: scale it down and resend it.")
+        raise _too_many_pixels(max_pixels)
+    if kind == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
+        raise TooLarge(f"The JPEG has more than {_MOST_SCANS} scans: save the image again and resend it.")
     return Encoded(data, kind, width, height, header)
 
 
@@ -98,7 +118,10 @@ def decode(image: Encoded) -> Decoded:
     """
     header = image.header
     try:
-        data = _essential_chunks(image.data) if image.kind == "PNG" else image.data
+        data = image.data
+        if image.kind == "PNG":
+            data = _essential_chunks(data)
+            _check_inflated(data)
         if header is None:
             grey = _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))
         elif header.mode == "CMYK":  # OpenCV would take a TIFF's fourth ink for transparency
@@ -121,6 +144,10 @@ def encode_png(grey: Grey) -> bytes:
     return data.tobytes()
 
 
+def _too_many_pixels(max_pixels: int) -> TooLarge:
+    return TooLarge(f"The image has more than {max_pixels} pixels: scale it down and resend it.")
+
+
 def _format_of(data: bytes) -> str:
     for kind, signatures in _SIGNATURES.items():
         if data.startswith(signatures):
@@ -128,6 +155,18 @@ def _format_of(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     raise UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF.")
+
+
+class _Reader(BytesIO):
+    """Bounds how often it is read from: Pillow takes a byte or a chunk at a time."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise ValueError("the header has too many parts")
+        return super().read(size)
 
 
 def _is_bare(data: bytes, kind: str) -> bool:
@@ -141,7 +180,7 @@ def _essential_chunks(png: bytes) -> bytes:
 
     OpenCV reserves and clears what a chunk claims, up to 4 GiB; libpng prints the names of broken profiles and texts.
     """
-    place = len(_SIGNATURES["PNG"][0])
+    place = _PNG_SIGNATURE_BYTES
     kept = [png[:place]]
     while place < len(png):
         kind = png[place + 4 : place + 8]
@@ -154,6 +193,30 @@ def _essential_chunks(png: bytes) -> bytes:
         if kind == b"IEND":
             break
     return b"".join(kept)
+
+
+def _check_inflated(png: bytes) -> None:
+    """Raises ValueError when its data inflate to far more than its pixels: libpng would inflate them all.
+
+    ``png``: of its essential chunks. What is no deflate stream, libpng judges.
+    """
+    width, height, depth, colours = struct.unpack_from(">IIBB", png, 16)
+    expected = height * (1 + width * depth * _PNG_CHANNELS.get(colours, 1) // 8)
+    if len(png) <= max(_UNCHECKED_SMALL_BYTES, min(expected // 16, _UNCHECKED_BYTES)):
+        return
+    stream = zlib.decompressobj()
+    inflated, place = 0, _PNG_SIGNATURE_BYTES
+    while place < len(png) and not stream.eof:
+        end = place + 8 + int.from_bytes(png[place : place + 4])
+        data = memoryview(png)[place + 8 : end] if png[place + 4 : place + 8] == b"IDAT" else memoryview(b"")
+        for start in range(0, len(data), _INFLATED_AT_ONCE):
+            try:
+                inflated += len(stream.decompress(data[start : start + _INFLATED_AT_ONCE]))
+            except zlib.error:
+                return
+            if inflated > 2 * expected + 4096:  # twice: interlaced rows are padded
+                raise ValueError("the data are longer than the picture")
+        place = end + 4
 
 
 def _reduction(width: int, height: int) -> int:
@@ -172,30 +235,42 @@ def _imdecode(data: bytes, flags: int) -> MatLike:
 
 def _to_grey(pixels: MatLike) -> Grey:
     """uint8 (height, width) of any depth and any number of channels, in OpenCV's order (BGR, BGRA)."""
-    if pixels.dtype == np.uint16:
-        pixels = _uint8(pixels.astype(np.uint16) >> 8)
-    elif pixels.dtype != np.uint8:  # scientific TIFFs: whatever range they use becomes ours
-        floats = np.nan_to_num(pixels.astype(np.float32))
-        pixels = cv2.normalize(floats, floats, 0, 255, cv2.NORM_MINMAX)
-    bytes_ = _uint8(pixels)
-    if bytes_.ndim == 2:
-        return bytes_
-    if bytes_.shape[2] == 4:
-        return _composite(_uint8(cv2.cvtColor(bytes_, cv2.COLOR_BGRA2GRAY)), bytes_[:, :, 3])
-    return _uint8(cv2.cvtColor(bytes_, cv2.COLOR_BGR2GRAY))
+    if pixels.dtype not in (np.uint8, np.uint16):  # scientific TIFFs: whatever range they use becomes ours
+        floats = np.nan_to_num(pixels.astype(np.float32, copy=False), copy=False)
+        pixels = _uint8(cv2.normalize(floats, floats, 0, 255, cv2.NORM_MINMAX))
+    if pixels.dtype == np.uint8 and pixels.ndim == 2:
+        return _uint8(pixels)
+    grey = np.empty(pixels.shape[:2], np.uint8)
+    alpha = np.empty_like(grey) if pixels.shape[2:] == (4,) else None
+    for block in _blocks(grey):
+        part = pixels[block]
+        part = _uint8(np.right_shift(part, 8) if part.dtype == np.uint16 else part)
+        if alpha is not None:
+            alpha[block] = part[:, :, 3]
+            part = _uint8(cv2.cvtColor(part, cv2.COLOR_BGRA2GRAY))
+        elif part.ndim == 3:
+            part = _uint8(cv2.cvtColor(part, cv2.COLOR_BGR2GRAY))
+        grey[block] = part
+    return grey if alpha is None else _composite(grey, alpha)
+
+
+def _blocks(grey: Grey) -> Iterator[slice]:
+    """Its rows, some at a time: what they become on the way is several times as large as the picture."""
+    rows = max(1, _BLOCK_PIXELS // grey.shape[1])
+    return (slice(top, top + rows) for top in range(0, len(grey), rows))
 
 
 def _composite(grey: Grey, alpha: Grey) -> Grey:
     """Over white, unless that shows nothing: a white stroke on a transparent ground goes over black."""
+    if alpha.min() == 255:
+        return grey
     over_white = _over(grey, alpha, 255)
     return over_white if np.ptp(over_white) >= _BLANK_RANGE else _over(grey, alpha, 0)
 
 
 def _over(grey: Grey, alpha: Grey, ground: int) -> Grey:
     composite = np.empty_like(grey)
-    rows = max(1, _BLOCK_PIXELS // grey.shape[1])  # floats of 50 million pixels at once would be 800 MB
-    for top in range(0, len(grey), rows):
-        block = np.s_[top : top + rows]
+    for block in _blocks(grey):
         share = alpha[block].astype(np.float32) / 255
         composite[block] = grey[block] * share + ground * (1 - share) + 0.5
     return composite

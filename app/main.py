@@ -65,6 +65,7 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
     routes = [route for route in app.routes if isinstance(route, Route)]
     app.state.metrics = Metrics([route.path for route in routes], counts)
     app.state.service = Service(settings, app.state.metrics)
+    app.state.body_bytes = 0  # held for all requests, as app.uploads counts them
     app.state.failure = None
     app.state.reload = asyncio.Event()
     app.state.started = time.monotonic()

@@ -16,9 +16,9 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.admission import Gate, refusal, whole_post
+from app.connections import Bounded
 from app.errors import Overloaded
 from app.machine import cores
 from app.main import create_app
@@ -28,6 +28,7 @@ from app.settings import Settings
 
 log = logging.getLogger("digits")
 
+_LEAST_A_CORE = 128  # requests inside: as many callers who each wait for their answer are no overload
 LINGER_S = 1  # for which connections stay open after a drain, so that their next answer closes them
 _REFUSALS_A_S, _REFUSALS_AT_ONCE = 2500, 250  # at most: each takes 20 to 40 µs, reading and writing included
 _REFUSALS_PAUSE_S = 0.005
@@ -50,12 +51,14 @@ def serve(
     answered. ``counts``: where the workers count.
     """
     logging.captureWarnings(True)  # of libraries, about a caller's picture: nothing that an operator could mend
-    logging.getLogger("py.warnings").addHandler(logging.NullHandler())
+    for name in ("PIL", "py.warnings", "python_multipart"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     app = create_app(settings, counts)
     app.state.started = started
-    gate = Gate(settings.max_delay_ms / 1000, settings.max_queue, cores())
+    gate = Gate(settings.max_delay_ms / 1000, _LEAST_A_CORE * cores(), settings.max_queue)
     config = uvicorn.Config(
         _Admission(app, gate),
+        ws="none",
         workers=1,  # not what WEB_CONCURRENCY says
         log_config=None,
         log_level={"info": "warning"}.get(settings.log_level, settings.log_level),  # ours say when it is ready
@@ -73,7 +76,7 @@ def serve(
         if on_ready and not app.state.failure:
             on_ready()
 
-    server = _Server(config, app, gate, answering, settings.drain_seconds)
+    server = _Server(config, app, gate, answering, settings)
     server.run([listening])
     failure: str | None = app.state.failure
     return failure
@@ -92,14 +95,15 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, app: FastAPI, gate: Gate, answering: Callable[[], None], drain_s: float
+        self, config: uvicorn.Config, app: FastAPI, gate: Gate, answering: Callable[[], None], settings: Settings
     ) -> None:
         super().__init__(config)
         self._app = app
         self._gate = gate
         self._refusals = _Refusals(gate)
         self._answering = answering
-        self._drain_s = drain_s
+        self._drain_s = settings.drain_seconds
+        self._timeout_s = settings.request_timeout_ms / 1000
         self._drained_at: float | None = None
         self._at_once = False
         self._accepted_at = 0.0
@@ -142,6 +146,7 @@ class _Server(uvicorn.Server):
         return _Protocol(
             self._gate,
             self._refusals,
+            timeout_s=self._timeout_s,
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
@@ -239,8 +244,8 @@ class _Caller:
     gone = False
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's, which refuses at the gate what would wait too long, and drops the work of callers who have gone."""
+class _Protocol(Bounded):
+    """Refuses at the gate what would wait too long, and drops the work of callers who have gone."""
 
     def __init__(self, gate: Gate, refusals: "_Refusals", **uvicorns: Any) -> None:  # noqa: ANN401
         super().__init__(**uvicorns)
@@ -270,6 +275,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        if not self.is_whole():
+            return
         self._between = True
         if not self.cycle.response_complete and self.scope["method"] == "POST" and "refused" not in self.scope:
             self.scope["gate"] = self._gate  # type: ignore[typeddict-unknown-key]

@@ -41,6 +41,7 @@ _INLINE_PIXELS = 64 * 64  # decoded and searched for ink in less than 0.3 ms
 _PATCH_PX, _PATCH_STEP_PX = 4, 2  # of the occlusions: about 80 of them touch ink
 _PATCHES_AT_ONCE = 16
 _PLACES_EXPLAINED = 4  # pictures of batches that are explained at once
+_LARGE_SHARE = 0.25  # of the largest size: larger pictures take turns, for they take seconds and 16 bytes a pixel
 _INLINE_BYTES = 64 * 1024  # more than such a picture needs, less than metadata that would hold the loop up
 _SLOWEST_BATCH_S = 1  # a batch of the engine's never takes as long, whatever `request_timeout_ms` is
 
@@ -120,6 +121,7 @@ class Service:
         self._settings = settings
         self._metrics = metrics or Metrics()
         self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
         self._batcher = MicroBatcher(
             max_batch=settings.max_batch, max_wait_ms=settings.max_wait_ms, max_queue=settings.max_queue
         )
@@ -149,6 +151,7 @@ class Service:
         """Finish what runs, take nothing more."""
         self._model, self._why_not = None, "The service is stopping"
         self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._large.shutdown(wait=False, cancel_futures=True)
         self._batcher.close()
 
     @property
@@ -229,11 +232,13 @@ class Service:
         if len(data) <= _INLINE_BYTES:
             image = inspect(data, max_pixels=max_pixels)
         else:  # whose header may be a list of a million parts
-            image = await self._in_thread(inspect, data, max_pixels=max_pixels)
-        if image.width * image.height <= _INLINE_PIXELS and len(data) <= _INLINE_BYTES:
+            image = await self._in_thread(self._decoders, inspect, data, max_pixels=max_pixels)
+        pixels = image.width * image.height
+        if pixels <= _INLINE_PIXELS and len(data) <= _INLINE_BYTES:
             found, decode_ms, preprocess_ms = _find(image, mode)
         else:
-            found, decode_ms, preprocess_ms = await self._in_thread(_find, image, mode)
+            threads = self._large if pixels > max_pixels * _LARGE_SHARE else self._decoders
+            found, decode_ms, preprocess_ms = await self._in_thread(threads, _find, image, mode)
         found_ns = time.time_ns()
         answer = await self._submit(model, found.ink, admitted=admitted)
         explanation = await self._explain(model, found, answer.row) if explain else None
@@ -262,9 +267,11 @@ class Service:
         model.metrics.count_answer(ink, rounded, None, (answer.queue_ms, answer.inference_ms), inverted=False)
         return tuple(rounded)
 
-    async def _in_thread(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    async def _in_thread(
+        self, threads: ThreadPoolExecutor, function: Callable[P, T], *given: P.args, **named: P.kwargs
+    ) -> T:
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._decoders, partial(function, *given, **named))
+            future = asyncio.get_running_loop().run_in_executor(threads, partial(function, *given, **named))
         except RuntimeError as error:  # closed
             raise NotReady("The service is stopping: send it again in a second.") from error
         return await future

@@ -6,29 +6,77 @@ spool uploads of more than 1 MiB to disk, and costs three times as much.
 
 import asyncio
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from app.errors import BadRequest, BodyTooSlow, TooLarge
+from app.errors import BadRequest, BodyTooSlow, Overloaded, TooLarge, UnsupportedMediaType
 from app.schemas import ImageBody
+from app.settings import Settings
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
+T = TypeVar("T")
+
+_BODIES_AT_ONCE = 32  # of the largest size
+_SMALL_BYTES = 64 * 1024  # not counted among them
 _MAX_PARTS = 1000  # of one multipart body
 _SLOWEST_BYTES_PER_S = 16 * 1024  # what a phone on the poorest network sends
 
 
-async def read_body(request: Request, max_bytes: int, timeout_ms: int) -> bytes:
+class Body:
+    """`async with Body(request) as body`: the whole body, of all that are held at once no more than fit.
+
+    Raises what `read_body` raises, and Overloaded.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._state = request.app.state
+        self._held = 0
+
+    async def __aenter__(self) -> bytes:
+        settings: Settings = self._state.settings
+        self._most = _BODIES_AT_ONCE * settings.max_body_bytes
+        try:
+            return await read_body(self._request, settings.max_body_bytes, settings.request_timeout_ms, self._hold)
+        except BaseException:
+            self._let_go()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._let_go()
+
+    def _hold(self, received: int) -> None:
+        """``received``: bytes so far. A small body is always taken: many large ones that dawdle keep none out."""
+        if received <= _SMALL_BYTES:
+            return
+        self._state.body_bytes += received - self._held
+        self._held = received
+        if self._state.body_bytes > self._most:
+            raise Overloaded()  # large bodies that are held
+
+    def _let_go(self) -> None:
+        self._state.body_bytes -= self._held
+        self._held = 0
+
+
+async def read_body(
+    request: Request, max_bytes: int, timeout_ms: int, hold: Callable[[int], None] = lambda _: None
+) -> bytes:
     """The whole body. ``timeout_ms``: within which it has come, but for what a slow network is given for its size.
 
-    Raises TooLarge, before reading where Content-Length tells, and BadRequest when the client goes away or dawdles.
+    ``hold`` is told how many bytes have come, and may raise. Raises TooLarge, before reading where Content-Length
+    tells, UnsupportedMediaType for a compressed one, and BadRequest when the client goes away or dawdles.
     """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMediaType("The body is compressed: send it as it is.")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
         raise _too_large(max_bytes)
@@ -45,6 +93,7 @@ async def read_body(request: Request, max_bytes: int, timeout_ms: int) -> bytes:
                 received += len(chunk)
                 if received > max_bytes:
                     raise _too_large(max_bytes)
+                hold(received)
                 chunks.append(chunk)
                 if not message.get("more_body", False):
                     return b"".join(chunks)
@@ -55,6 +104,11 @@ async def read_body(request: Request, max_bytes: int, timeout_ms: int) -> bytes:
 
 def _too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"The request has more than {max_bytes} bytes: send a smaller image.")
+
+
+async def parsed(body: bytes, parse: Callable[[bytes], T]) -> T:
+    """``parse(body)``, of a large body in a thread: base64 and numbers of 10 MiB would hold the event loop up."""
+    return parse(body) if len(body) <= _SMALL_BYTES else await asyncio.to_thread(parse, body)
 
 
 def image_in(content_type: str, body: bytes) -> bytes:
@@ -119,7 +173,7 @@ def multipart(content_type: str, body: bytes) -> list[Part]:
         parser = MultipartParser(boundary, collector.callbacks())
         parser.write(body)
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise BadRequest("The multipart body is malformed.") from error
     if not collector.complete:
         raise BadRequest("The multipart body ends before its closing boundary.")

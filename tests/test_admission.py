@@ -26,8 +26,8 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: digits\r\n"
 
 @pytest.fixture
 def gate() -> Gate:
-    """Of one core, which is to have eight requests at least."""
-    return Gate(max_delay_s=0.05, most=20, cores=1)
+    """Eight may always be inside."""
+    return Gate(max_delay_s=0.05, least=8, most=20)
 
 
 def enter(gate: Gate, requests: int) -> None:
@@ -71,7 +71,7 @@ def test_when_the_overload_is_over_a_burst_comes_in_again(gate: Gate) -> None:
 
 
 def test_as_many_are_inside_as_are_answered_within_the_delay() -> None:
-    gate = Gate(max_delay_s=10, most=20, cores=1)
+    gate = Gate(max_delay_s=10, least=8, most=20)
     for _ in range(4):  # ten a second or so: all that may be are answered within ten seconds
         gate.enter()
         time.sleep(0.1)
@@ -83,7 +83,7 @@ def test_as_many_are_inside_as_are_answered_within_the_delay() -> None:
 
 
 def test_a_refusal_says_when_those_inside_will_have_been_answered() -> None:
-    gate = Gate(max_delay_s=10, most=100, cores=1)
+    gate = Gate(max_delay_s=10, least=8, most=100)
     for _ in range(4):  # ten a second
         gate.enter()
         time.sleep(0.1)

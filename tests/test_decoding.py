@@ -28,6 +28,7 @@ from tests.drawings import (
     transparent,
     turned,
 )
+from tests.hostile import CLAIMING, png_chunk
 
 ROOT = Path(__file__).parent.parent
 LOSSY_LEVELS = 12  # of 255: what JPEG at quality 95 may change anywhere
@@ -286,57 +287,6 @@ def test_names_inside_a_png_reach_neither_libpng_nor_standard_error(capfd: pytes
 
 
 # What is too large
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_claiming(width: int, height: int) -> bytes:
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + png_chunk(b"IEND", b"")
-
-
-def jpeg_claiming(width: int, height: int) -> bytes:
-    data = bytearray(encoded(drawing(), "JPEG"))
-    place = data.index(b"\xff\xc0")
-    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
-    return bytes(data)
-
-
-def gif_claiming(width: int, height: int) -> bytes:
-    data = bytearray(encoded(drawing(), "GIF"))
-    data[6:10] = struct.pack("<HH", width, height)
-    return bytes(data)
-
-
-def bmp_claiming(width: int, height: int) -> bytes:
-    data = bytearray(encoded(drawing(), "BMP"))
-    data[18:26] = struct.pack("<ii", width, height)
-    return bytes(data)
-
-
-def tiff_claiming(width: int, height: int) -> bytes:
-    # tag, type LONG, count 1, value
-    entries = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, 9)]
-    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
-    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + directory + b"\0\0\0\0"
-
-
-def webp_claiming(width: int, height: int) -> bytes:
-    pixels = b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14) + b"\0" * 17
-    chunk = b"WEBPVP8L" + struct.pack("<I", len(pixels)) + pixels
-    return b"RIFF" + struct.pack("<I", len(chunk)) + chunk
-
-
-CLAIMING: dict[str, Callable[[int, int], bytes]] = {
-    "PNG": png_claiming,
-    "JPEG": jpeg_claiming,
-    "GIF": gif_claiming,
-    "BMP": bmp_claiming,
-    "TIFF": tiff_claiming,
-    "WEBP": webp_claiming,
-}
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -33,6 +33,7 @@ IMPORTS = {
         "app.process",
         "app.settings",
     },
+    "app.connections": {"app.errors", "app.problems"},
     "app.decision": {"app.manifest"},
     "app.decoding": {"app.errors"},
     "app.drift": {"app.manifest", "app.preprocessing"},
@@ -81,6 +82,7 @@ IMPORTS = {
         "app.service",
         "app.settings",
         "app.tensors",
+        "app.uploads",
     },
     "app.routes.operations": {"app.manifest", "app.metrics", "app.schemas", "app.service"},
     "app.routes.playground": {"app.errors"},
@@ -102,6 +104,7 @@ IMPORTS = {
         "app.service",
         "app.settings",
         "app.tensors",
+        "app.uploads",
     },
     "app.schemas": set[str](),
     "app.segmentation": {"app.decoding", "app.errors"},
@@ -120,6 +123,7 @@ IMPORTS = {
     },
     "app.server": {
         "app.admission",
+        "app.connections",
         "app.errors",
         "app.machine",
         "app.main",
@@ -136,11 +140,10 @@ IMPORTS = {
         "app.preprocessing",
         "app.problems",
         "app.service",
-        "app.settings",
         "app.uploads",
     },
     "app.tracing": set[str](),
-    "app.uploads": {"app.errors", "app.schemas"},
+    "app.uploads": {"app.errors", "app.schemas", "app.settings"},
     "app.watchdog": set[str](),
     "app.workers": {"app.shared_memory"},
 }
@@ -176,8 +179,9 @@ OWNERS = {  # a library -> the only modules of the service that import it
     "python_multipart": {"app.uploads"},
     "rich": {"app.commands"},
     "tensorflow": {"app.engine"},
+    "httptools": {"app.connections"},
     "typer": {"app.commands"},
-    "uvicorn": {"app.server"},
+    "uvicorn": {"app.connections", "app.server"},
 }
 
 # Run in a fresh interpreter: imports what it is given, with the files it opens noted as Python reports them.

@@ -55,6 +55,7 @@ WAYS = {
 MALFORMED = {
     "nothing": ("image/png", b""),
     "form without a boundary": ("multipart/form-data", form(part("file", IMAGE))),
+    "form with a boundary of 300 letters": (f"multipart/form-data; boundary={'b' * 300}", form(part("file", IMAGE))),
     "form with another boundary": ("multipart/form-data; boundary=other", form(part("file", IMAGE))),
     "form without the field": (FORM, form(part("image", IMAGE))),
     "form without parts": (FORM, form()),

@@ -5,6 +5,7 @@ or a message open, it is Triton's. The OpenAPI document leaves out the addresses
 """
 
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from app.tensors import (
     parse,
     read,
 )
+from app.uploads import parsed
 
 
 class _Route(DialectRoute):
@@ -160,9 +162,12 @@ async def metadata(request: Request) -> Response:
 )
 async def infer(request: Request) -> Response:
     settings: Settings = request.app.state.settings
-    asked, binary = _split(await read(request), request.headers.get(_JSON_LENGTH), settings.max_images)
-    as_binary = _wants_binary(asked)
-    rows = await answer(request, _images(asked.inputs[0], binary, settings.max_images))
+    json_length = request.headers.get(_JSON_LENGTH)
+    async with read(request) as body:
+        asked, as_binary, images = await parsed(
+            body, partial(_asked, json_length=json_length, max_images=settings.max_images)
+        )
+        rows = await answer(request, images)
     output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": [len(rows), 10]}
     content = {"model_name": MODEL, "model_version": VERSION, "outputs": [output]}
     if asked.id is not None:
@@ -184,6 +189,15 @@ async def elsewhere(request: Request) -> Response:
         raise NotFound("There is nothing at this address: see /docs.")
     version = f" version {found['version']}" if found["version"] else ""
     raise NotFound(f"Request for unknown model: '{found['model']}'{version} is not found")
+
+
+def _asked(body: bytes, json_length: str | None, max_images: int) -> tuple[_InferRequest, bool, list[bytes | Ink]]:
+    """The request, whether its answer shall be binary, and its images.
+
+    Raises BadRequest, InvalidParameter, TooLarge.
+    """
+    asked, binary = _split(body, json_length, max_images)
+    return asked, _wants_binary(asked), _images(asked.inputs[0], binary, max_images)
 
 
 def _split(body: bytes, json_length: str | None, max_images: int) -> tuple[_InferRequest, bytes]:

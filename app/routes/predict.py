@@ -1,6 +1,7 @@
 """`POST /predict`: one image in, ten probabilities out. `POST /predict/batch`: many."""
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -17,7 +18,7 @@ from app.problems import problem
 from app.schemas import BatchPrediction, Prediction
 from app.service import Batch, Service, Stages
 from app.settings import Settings
-from app.uploads import Part, image_in, multipart, read_body
+from app.uploads import Body, Part, image_in, multipart, parsed
 
 
 class _DirectRoute(APIRoute):
@@ -114,10 +115,9 @@ async def predict(
 ) -> Response:
     service: Service = request.app.state.service
     service.manifest  # noqa: B018 - raises NotReady
-    settings: Settings = request.app.state.settings
-    body = await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
-    data = image_in(request.headers.get("content-type", ""), body)
-    result = await service.predict(data, preprocess, explain=explain)
+    async with Body(request) as body:
+        data = await parsed(body, partial(image_in, request.headers.get("content-type", "")))
+        result = await service.predict(data, preprocess, explain=explain)
     prediction = as_json(result, top_k)
     request.scope["state"]["log"] |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 4)}
     headers = {"server-timing": _server_timing(result.stages)}
@@ -138,15 +138,6 @@ async def predict_batch(
     settings: Settings = request.app.state.settings
     service.manifest  # noqa: B018 - raises NotReady
     service.check_room()
-    body = await read_body(request, settings.max_body_bytes, settings.request_timeout_ms)
-    content_type = request.headers.get("content-type", "")
-    files = [part for part in multipart(content_type, body) if part.field == b"files"]
-    if not files:
-        raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
-    if len(files) > settings.max_images:
-        raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
-    await charge(request.scope, len(files))
-    is_batch(request.scope)
 
     async def answer(batch: Batch, file: Part) -> dict[str, Any]:
         name = file.filename.decode("utf-8", "replace")
@@ -158,8 +149,16 @@ async def predict_batch(
             return {"filename": name, "prediction": None, "error": problem(error, request.scope)}
         return {"filename": name, "prediction": as_json(result, top_k), "error": None}
 
-    async with service.batch(len(files), explain=explain) as batch, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(answer(batch, file)) for file in files]
+    async with Body(request) as body:
+        files = [part for part in multipart(request.headers.get("content-type", ""), body) if part.field == b"files"]
+        if not files:
+            raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
+        if len(files) > settings.max_images:
+            raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
+        await charge(request.scope, len(files))
+        is_batch(request.scope)
+        async with service.batch(len(files), explain=explain) as batch, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(answer(batch, file)) for file in files]
     entries = [task.result() for task in tasks]
     request.scope["state"]["log"] |= {"images": len(entries)}
     model = {"name": batch.manifest.name, "version": batch.manifest.version}

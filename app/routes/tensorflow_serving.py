@@ -6,6 +6,7 @@ with `/versions/1`.
 """
 
 import re
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -33,6 +34,7 @@ from app.tensors import (
     parse,
     read,
 )
+from app.uploads import parsed
 
 router = APIRouter(
     tags=["TensorFlow Serving"],
@@ -139,14 +141,10 @@ async def metadata(request: Request) -> Response:
 )
 async def predict(request: Request) -> Response:
     settings: Settings = request.app.state.settings
-    asked = parse(await read(request), _PredictRequest, settings.max_images)
-    if asked.signature_name not in ("", _SIGNATURE):
-        raise InvalidParameter(f'There is one serving signature: "{_SIGNATURE}".')
-    values = _values(asked)
-    check_count(len(values), settings.max_images)
-    rows = await answer(request, [_image(value, index) for index, value in enumerate(values)])
-    content = {"outputs" if asked.instances is None else "predictions": rows}
-    return Response(to_json(content), media_type="application/json")
+    async with read(request) as body:
+        name, images = await parsed(body, partial(_asked, max_images=settings.max_images))
+        rows = await answer(request, images)
+    return Response(to_json({name: rows}), media_type="application/json")
 
 
 @router.api_route("/v1/{address:path}", methods=["GET", "POST"], include_in_schema=False)
@@ -166,6 +164,18 @@ async def elsewhere(request: Request) -> Response:
         raise NotFound(f"Servable not found for request: {servable}")
     versions = "any versions" if version is None else f"version {version}"
     raise NotFound(f"Could not find {versions} of model {model}")
+
+
+def _asked(body: bytes, max_images: int) -> tuple[str, list[bytes | Ink]]:
+    """What the answer is called, and the images. Raises BadRequest, InvalidParameter, TooLarge."""
+    asked = parse(body, _PredictRequest, max_images)
+    if asked.signature_name not in ("", _SIGNATURE):
+        raise InvalidParameter(f'There is one serving signature: "{_SIGNATURE}".')
+    values = _values(asked)
+    check_count(len(values), max_images)
+    return "outputs" if asked.instances is None else "predictions", [
+        _image(value, index) for index, value in enumerate(values)
+    ]
 
 
 def _values(asked: _PredictRequest) -> list[object]:
