@@ -12,6 +12,7 @@ TAGS ?= $(if $(IMAGES),photo$(comma)paint$(comma)canvas$(comma)crop)
 OUTLIERS ?= $(wildcard ../shared/data/notdigit-dev)
 SEVERAL ?= $(wildcard ../shared/data/multi-dev)
 SEMEION ?= $(wildcard ../shared/data/semeion.npz)
+HOSTILE ?= $(wildcard ../shared/data/hostile-dev)
 comma := ,
 DOCKER ?= docker
 TARGET ?= keras
@@ -19,7 +20,7 @@ IMAGE ?= digits$(if $(filter slim,$(TARGET)),-slim)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test check format train report bench bench-peers image test-image lock
+.PHONY: help install serve test check format train report bench bench-peers soak image test-image lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -56,6 +57,9 @@ bench: .venv/.dev ## measure start, load, photographs and memory (eight minutes;
 
 bench-peers: .venv/.dev ## measure it beside LitServe, BentoML, Ray Serve and mosec, each installed into .venv-peers/
 	$(BIN)/python -m benchmarks.peers $(BENCH_FLAGS)
+
+soak: .venv/.dev ## ten minutes of mixed traffic, broken files, callers who leave and reloads (MINUTES=10)
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(if $(HOSTILE),--hostile $(HOSTILE))
 
 image: ## build the container image with DOCKER=docker (TARGET=slim: without TensorFlow)
 	$(DOCKER) build --target $(TARGET) --tag $(IMAGE) \

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from benchmarks.report import service_report
 from benchmarks.results import Results
 from benchmarks.servers import Running, Server, running
 from benchmarks.service import SEVEN, servers
+from benchmarks.soak import soak
+from benchmarks.soak import table as soak_table
 from benchmarks.targets import Bound, ratios, spread, table
 
 
@@ -92,3 +95,14 @@ def test_a_server_that_does_not_start_says_why() -> None:
         running(Server("this one", command, {})),
     ):
         pass
+
+
+def test_a_short_soak_loses_nothing_and_compares_every_answer() -> None:
+    found = soak(6, "litert", [])
+
+    assert (found.lost, found.wrong) == (Counter(), [])
+    assert found.images > 20
+    assert found.left
+    assert found.reloads
+    assert {200, 415, 422} <= set(found.statuses)
+    assert "| wrong | 0 |" in soak_table(found, 6)
