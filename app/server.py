@@ -28,7 +28,8 @@ from app.settings import Settings
 
 log = logging.getLogger("digits")
 
-LINGER_S = 1  # for which connections stay open after a drain, so that their next answer closes them
+_KEEP_ALIVE_S = 75  # proxies keep idle connections for 60 s: they shall close first, and not meet ours closing
+_LINGER_S = 1  # for which connections stay open after a drain, so that their next answer closes them
 _REFUSALS_A_S, _REFUSALS_AT_ONCE = 2500, 250  # at most: each takes 20 to 40 µs, reading and writing included
 _REFUSALS_PAUSE_S = 0.005
 _ACCEPTS_A_S = 1000
@@ -57,6 +58,7 @@ def serve(
         log_level={"info": "warning"}.get(settings.log_level, settings.log_level),  # ours say when it is ready
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=stop_s(settings),
     )
 
@@ -189,7 +191,7 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, _Protocol) and not connection.is_idle():
                 connection.shutdown()  # which closes it after its answer
-        until = time.monotonic() + (LINGER_S if self._drain_s else 0)
+        until = time.monotonic() + (_LINGER_S if self._drain_s else 0)
         while self.server_state.connections and time.monotonic() < until:  # noqa: ASYNC110 - uvicorn has no event
             await asyncio.sleep(_ACCEPT_S)
 
