@@ -29,7 +29,8 @@ from app.settings import Settings
 log = logging.getLogger("digits")
 
 _LEAST_A_CORE = 128  # requests inside: as many callers who each wait for their answer are no overload
-LINGER_S = 1  # for which connections stay open after a drain, so that their next answer closes them
+_KEEP_ALIVE_S = 75  # proxies keep idle connections for 60 s: they shall close first, and not meet ours closing
+_LINGER_S = 1  # for which connections stay open after a drain, so that their next answer closes them
 _REFUSALS_A_S, _REFUSALS_AT_ONCE = 2500, 250  # at most: each takes 20 to 40 µs, reading and writing included
 _REFUSALS_PAUSE_S = 0.005
 _ACCEPTS_A_S = 1000
@@ -66,6 +67,7 @@ def serve(
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),  # uvicorn believes whoever asks from this machine
         forwarded_allow_ips=settings.trusted_proxies,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=stop_s(settings),
     )
 
@@ -200,7 +202,7 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, _Protocol) and not connection.is_idle():
                 connection.shutdown()  # which closes it after its answer
-        until = time.monotonic() + (LINGER_S if self._drain_s else 0)
+        until = time.monotonic() + (_LINGER_S if self._drain_s else 0)
         while self.server_state.connections and time.monotonic() < until:  # noqa: ASYNC110 - uvicorn has no event
             await asyncio.sleep(_ACCEPT_S)
 

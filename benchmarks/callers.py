@@ -27,6 +27,12 @@ class Callers:
     def failed(self) -> int:
         return self.statuses.total() - self.statuses[http.client.OK]
 
+    @property
+    def failures(self) -> str:
+        """How many of what, for a table."""
+        others = (f"{status}: {count}" for status, count in self.statuses.items() if status != http.client.OK)
+        return ", ".join(others) or "0"
+
     def percentile(self, share: float) -> float:
         return float(np.percentile(self.ms, share))
 

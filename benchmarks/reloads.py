@@ -70,7 +70,7 @@ def main(
         weights = ", ".join(f"{found.mb[min(after, times)]:.0f}" for after in (0, 1, 10, times))
         quiet, busy = (f"{each.percentile(50):.1f}, {each.percentile(99):.1f}" for each in (found.before, found.during))
         typer.echo(
-            f"| {engine} | {times} | {found.during.statuses.total():,} | {found.during.failed} | {quiet} | {busy} | "
+            f"| {engine} | {times} | {found.during.statuses.total():,} | {found.during.failures} | {quiet} | {busy} | "
             f"{sorted(found.seconds)[times // 2]:.2f} | {weights} |"
         )
     if failed:

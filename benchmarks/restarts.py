@@ -150,7 +150,7 @@ def main(
     passed_on = ", ".join(f"{status}: {count}" for status, count in found.passed_on.items()) or "none"
     stops = " and ".join(f"{seconds:.1f}" for seconds in found.stop_s)
     typer.echo(
-        f"| {callers.statuses.total():,} | {callers.failed} | {callers.percentile(50):.1f}, "
+        f"| {callers.statuses.total():,} | {callers.failures} | {callers.percentile(50):.1f}, "
         f"{callers.percentile(99):.1f} | {passed_on} | {found.broken} | {found.exits} | {stops} |"
     )
     if callers.failed:

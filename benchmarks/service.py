@@ -22,6 +22,7 @@ SEVEN = ROOT / "examples" / "seven.png"
 _PHOTOS = 15
 _SMALL_PICTURES = 300
 _WARM_UPS = 10
+_CLOSED_LOOP_MS = 60_000  # each connection waits for its answer: nobody is refused, however long that takes
 _MANY, _LONG = 64, 3
 _TWO_WORKERS = tuple(f"{engine}, 2 workers" for engine in ENGINES if engine != INT8)
 _IMPORT = "import tensorflow; print(flush=True); input()"
@@ -33,9 +34,13 @@ def servers() -> list[Server]:
     several = "workers" in Settings.model_fields
     return [
         Server(NO_WORK, (*uvicorn, "benchmarks.ceiling:app"), {"multipart": "/multipart", "raw": "/raw"}),
-        *(digits(engine, engine=engine) for engine in ENGINES),
+        *(digits(engine, engine=engine, max_delay_ms=_CLOSED_LOOP_MS) for engine in ENGINES),
         Server(TEXTBOOK, (*uvicorn, "benchmarks.textbook:app"), {"multipart": "/predict"}),
-        *(digits(name, engine=name.partition(",")[0], workers=2) for name in _TWO_WORKERS if several),
+        *(
+            digits(name, engine=name.partition(",")[0], workers=2, max_delay_ms=_CLOSED_LOOP_MS)
+            for name in _TWO_WORKERS
+            if several
+        ),
     ]
 
 
