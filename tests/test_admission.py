@@ -277,5 +277,5 @@ def test_under_far_too_much_as_much_is_answered_as_before_and_after_it_everythin
     assert (over.broken, over.unanswered) == (0, 0)
     assert over.statuses[503] > 0
     assert over.rate > 0.3 * peak.rate  # it is 0.9 on a machine that has nothing else to do
-    assert max(slowest_s) < 2
+    assert max(slowest_s) < 5  # with room for a busy machine
     assert after == [200] * 20
