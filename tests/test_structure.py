@@ -40,12 +40,14 @@ IMPORTS = {
     "app.routes.open_inference": {
         "app.errors",
         "app.preprocessing",
+        "app.problems",
+        "app.schemas",
         "app.service",
         "app.settings",
         "app.tensors",
         "app.uploads",
     },
-    "app.routes.operations": {"app.manifest", "app.schemas", "app.service"},
+    "app.routes.operations": {"app.errors", "app.manifest", "app.problems", "app.schemas", "app.service"},
     "app.routes.playground": {"app.errors"},
     "app.routes.predict": {
         "app.decoding",
@@ -61,6 +63,7 @@ IMPORTS = {
     "app.routes.tensorflow_serving": {
         "app.errors",
         "app.preprocessing",
+        "app.schemas",
         "app.service",
         "app.settings",
         "app.tensors",
