@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import DigitsError, RateLimited, Unauthorized
-from app.problems import error_headers, problem_response
+from app.problems import documented, error_headers, problem_response
 from app.settings import ApiKey, Settings
 
 if TYPE_CHECKING:
@@ -154,20 +154,8 @@ def _document(app: FastAPI, keys: bool) -> None:
 
 def _response(path: str, error: DigitsError) -> dict[str, Any]:
     """How the OpenAPI document shows a refusal."""
-    headers = {name: {"schema": {"type": "string"}, "example": value} for name, value in error_headers(error).items()}
+    response = documented(error)[error.status]
     if path.startswith(_DIALECTS):
         schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-        content = {"application/json": {"schema": schema, "example": {"error": str(error)}}}
-    else:
-        schema = {"$ref": "#/components/schemas/Problem"}
-        example = {
-            "type": "about:blank",
-            "title": error.title,
-            "status": error.status,
-            "detail": str(error),
-            "instance": "urn:request:4b1c6e9f2a7d8053",
-            "code": error.code,
-            "request_id": "4b1c6e9f2a7d8053",
-        }
-        content = {"application/problem+json": {"schema": schema, "example": example}}
-    return {"description": f"{error.title}.", "headers": headers, "content": content}
+        response["content"] = {"application/json": {"schema": schema, "example": {"error": str(error)}}}
+    return response

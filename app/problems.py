@@ -1,10 +1,14 @@
 """An error -> an RFC 9457 problem document, in one place."""
 
+from typing import Any
+
 from starlette.responses import Response
 from starlette.types import Scope
 
 from app.errors import DigitsError, Unauthorized
 from app.schemas import Problem
+
+_EXAMPLE_ID = "4b1c6e9f2a7d8053"
 
 
 def problem(error: DigitsError, scope: Scope) -> Problem:
@@ -24,6 +28,32 @@ def problem(error: DigitsError, scope: Scope) -> Problem:
 def problem_response(error: DigitsError, scope: Scope) -> Response:
     content = problem(error, scope).model_dump_json()
     return Response(content, error.status, error_headers(error), media_type="application/problem+json")
+
+
+def documented(*errors: DigitsError) -> dict[int | str, dict[str, Any]]:
+    """How the OpenAPI document shows the problems that an operation may answer with, each with an example."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        example = problem(error, {"state": {"request_id": _EXAMPLE_ID}}).model_dump()
+        response = described.setdefault(
+            error.status,
+            {
+                "description": "",
+                "headers": headers_documented(error),
+                "content": {
+                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
+                },
+            },
+        )
+        response["description"] += f"`{error.code}`. {error.title}. "
+        response["content"]["application/problem+json"]["examples"][error.code] = {"value": example}
+    return described
+
+
+def headers_documented(error: DigitsError | None = None) -> dict[str, Any]:
+    """How it shows the headers of an answer: of every one, and of an ``error``."""
+    sent = {"X-Request-ID": _EXAMPLE_ID} | (error_headers(error) if error else {})
+    return {name: {"schema": {"type": "string"}, "example": value} for name, value in sent.items()}
 
 
 def error_headers(error: DigitsError) -> dict[str, str]:

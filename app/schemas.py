@@ -4,6 +4,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+EXAMPLE_PNG = (  # a 7, 28x28, black and white
+    "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcAQAAAABaduI5AAAASElEQVR42oXNoRGAMABD0dcgQKGRjMJmrNZRGAGJ6B0IiiYi90Xuh/+UiuG+"
+    "KHuDRSCdNuGEQ94qhCrvciRuYiJmn2AlWv95ALbmCm+eCH3DAAAAAElFTkSuQmCC"
+)
+
 
 class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -93,7 +98,7 @@ class BatchPrediction(_Schema):
 class ImageBody(_Schema):
     """An image in JSON."""
 
-    image: str = Field(description="Base64, or a `data:` URL.")
+    image: str = Field(description="Base64, or a `data:` URL.", examples=[EXAMPLE_PNG])
 
 
 class Problem(_Schema):
@@ -109,4 +114,4 @@ class Problem(_Schema):
 
 
 class Health(_Schema):
-    status: Literal["ok", "ready"]
+    status: Literal["ok", "ready"] = Field(examples=["ready"])

@@ -26,16 +26,12 @@ from app.machine import cores
 from app.manifest import Manifest
 from app.metrics import Metrics
 from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded
+from app.schemas import EXAMPLE_PNG
 from app.settings import Settings
 from app.tracing import record_stages
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-EXAMPLE_PNG = (  # a 7, 28x28, black and white
-    "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcAQAAAABaduI5AAAASElEQVR42oXNoRGAMABD0dcgQKGRjMJmrNZRGAGJ6B0IiiYi90Xuh/+UiuG+"
-    "KHuDRSCdNuGEQ94qhCrvciRuYiJmn2AlWv95ALbmCm+eCH3DAAAAAElFTkSuQmCC"
-)
 
 _INLINE_PIXELS = 64 * 64  # decoded and searched for ink in less than 0.3 ms
 _PATCH_PX, _PATCH_STEP_PX = 4, 2  # of the occlusions: about 80 of them touch ink

@@ -19,9 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.access import charge
 from app.admission import is_batch
-from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, TooLarge
+from app.errors import BadRequest, DeadlineExceeded, DigitsError, InvalidParameter, MethodNotAllowed, NotReady, TooLarge
 from app.preprocessing import SIDE_PX, Ink
-from app.problems import error_headers
+from app.problems import documented as problems_documented
+from app.problems import error_headers, headers_documented
 from app.service import Batch, Service
 from app.uploads import Body
 
@@ -32,11 +33,11 @@ INPUT, OUTPUT = "images", "probabilities"
 
 EXAMPLE_PROBABILITIES = [0.0, 0.0001, 0.0004, 0.0002, 0.0, 0.0, 0.0, 0.9981, 0.0001, 0.0011]
 
-_EXAMPLE_ERRORS = {
-    400: ("What was sent is wrong.", "images[0]: The content is no image of a known format: send PNG."),
-    413: ("Too large.", "The request has more than 256 images: send them in several requests."),
-    503: ("Not ready or overloaded. See `Retry-After`.", "The model is being loaded: send it again in a second."),
-    504: ("Deadline exceeded.", "No answer within 10000 ms: send it again later, or a smaller image."),
+_ERRORS: dict[int, DigitsError] = {
+    400: BadRequest("images[0]: The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF."),
+    413: TooLarge("The request has more than 256 images: send them in several requests."),
+    503: NotReady("The model is being loaded: send it again in a second."),
+    504: DeadlineExceeded("No answer within 10000 ms: send it again later, fewer images or a smaller one."),
 }
 _MARKS_OF_AN_IMAGE = 2 * SIDE_PX * (SIDE_PX + 1) + 4  # `[`, `{` and `,` of 28x28x1, and of an object around it
 _AS_BAD_INPUT = {415: 400, 422: 400}  # these protocols know one status for whatever is wrong with what was sent
@@ -45,21 +46,23 @@ _AS_BAD_INPUT = {415: 400, 422: 400}  # these protocols know one status for what
 Documented = dict[int | str, dict[str, Any]]
 
 
-def documented(example: dict[str, Any]) -> Documented:
+def documented(example: dict[str, Any], schema: dict[str, Any]) -> Documented:
     """How the OpenAPI document shows an answer."""
-    return {200: {"content": {"application/json": {"schema": {"type": "object"}, "example": example}}}}
+    content = {"application/json": {"schema": {"type": "object"} | schema, "example": example}}
+    return {200: {"headers": headers_documented(), "content": content}}
 
 
 def errors_documented(*statuses: int) -> Documented:
-    """How the OpenAPI document shows the errors of ``statuses``."""
+    """How the OpenAPI document shows the errors of ``statuses``, and 500: what nobody foresaw is a problem document."""
     schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     return {
         status: {
-            "description": _EXAMPLE_ERRORS[status][0],
-            "content": {"application/json": {"schema": schema, "example": {"error": _EXAMPLE_ERRORS[status][1]}}},
+            "description": f"{_ERRORS[status].title}.",
+            "headers": headers_documented(_ERRORS[status]),
+            "content": {"application/json": {"schema": schema, "example": {"error": str(_ERRORS[status])}}},
         }
         for status in statuses
-    }
+    } | problems_documented(DigitsError("The service failed to answer: report it with the request id."))
 
 
 class DialectRoute(APIRoute):

@@ -375,7 +375,7 @@ async def test_openapi_shows_an_example_that_is_answered(seven: KerasEngine) -> 
     document = create_app(Settings()).openapi()
     operation = document["paths"][INFER]["post"]
 
-    assert set(operation["responses"]) == {"200", "400", "401", "413", "429", "503", "504"}
+    assert set(operation["responses"]) == {"200", "400", "401", "413", "429", "500", "503", "504"}
     assert {"/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/digits"} <= set(document["paths"])
     answer = await posted(seven, operation["requestBody"]["content"]["application/json"]["example"])
     assert digits(answer) == [7]

@@ -61,7 +61,7 @@ async def test_openapi_describes_every_way_every_parameter_and_every_error() -> 
     predict = document["paths"]["/predict"]["post"]
     assert {"multipart/form-data", "application/json", "image/*"} <= set(predict["requestBody"]["content"])
     assert {parameter["name"] for parameter in predict["parameters"]} == {"top_k", "explain", "preprocess"}
-    assert set(predict["responses"]) == {"200", "400", "401", "413", "415", "422", "429", "503", "504"}
+    assert set(predict["responses"]) == {"200", "400", "401", "413", "415", "422", "429", "500", "503", "504"}
     assert {"/predict", "/predict/batch", "/healthz", "/readyz", "/model"} <= set(document["paths"])
 
 

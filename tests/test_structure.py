@@ -79,12 +79,21 @@ IMPORTS = {
     "app.routes.open_inference": {
         "app.errors",
         "app.preprocessing",
+        "app.problems",
+        "app.schemas",
         "app.service",
         "app.settings",
         "app.tensors",
         "app.uploads",
     },
-    "app.routes.operations": {"app.manifest", "app.metrics", "app.schemas", "app.service"},
+    "app.routes.operations": {
+        "app.errors",
+        "app.manifest",
+        "app.metrics",
+        "app.problems",
+        "app.schemas",
+        "app.service",
+    },
     "app.routes.playground": {"app.errors"},
     "app.routes.predict": {
         "app.access",
@@ -101,6 +110,7 @@ IMPORTS = {
     "app.routes.tensorflow_serving": {
         "app.errors",
         "app.preprocessing",
+        "app.schemas",
         "app.service",
         "app.settings",
         "app.tensors",
@@ -118,6 +128,7 @@ IMPORTS = {
         "app.manifest",
         "app.metrics",
         "app.preprocessing",
+        "app.schemas",
         "app.settings",
         "app.tracing",
     },

@@ -17,7 +17,9 @@ from starlette.types import Scope
 
 from app.errors import BadRequest, InvalidParameter, NotFound
 from app.preprocessing import SIDE_PX, Ink
-from app.service import EXAMPLE_PNG, Service
+from app.problems import headers_documented
+from app.schemas import EXAMPLE_PNG
+from app.service import Service
 from app.settings import Settings
 from app.tensors import (
     EXAMPLE_PROBABILITIES,
@@ -26,6 +28,7 @@ from app.tensors import (
     OUTPUT,
     VERSION,
     DialectRoute,
+    Documented,
     answer,
     check_count,
     documented,
@@ -72,6 +75,22 @@ _ANSWER = {
     "id": "42",
     "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [1, 10], "data": EXAMPLE_PROBABILITIES}],
 }
+_METADATA_SCHEMA = {"required": ["name", "versions", "platform", "inputs", "outputs"]}
+_ANSWER_SCHEMA = {
+    "required": ["model_name", "model_version", "outputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "model_name": {"const": MODEL},
+        "model_version": {"const": VERSION},
+        "outputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "object"}},
+    },
+}
+_EMPTY: Documented = {200: {"headers": headers_documented()}}
+_ANSWERS = documented(_ANSWER, _ANSWER_SCHEMA)
+_ANSWERS[200]["content"]["application/octet-stream"] = {
+    "schema": {"type": "string", "contentMediaType": "application/octet-stream"},
+    "example": "(JSON without `data`, and FP32 [n, 10] after it, if `binary_data` asks for it)",
+}
 _EXAMPLE = {"id": "42", "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_PNG]}]}
 
 
@@ -101,6 +120,41 @@ class _InferRequest(BaseModel):
     outputs: list[_Output] = []
 
 
+_REQUEST_SCHEMA = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": ["string", "null"]},
+        "parameters": {"type": "object", "properties": {"binary_data_output": {"type": "boolean"}}},
+        "inputs": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "datatype", "shape"],
+                "properties": {
+                    "name": {"const": INPUT},
+                    "datatype": {"enum": ["FP32", "BYTES"]},
+                    "shape": {"type": "array", "minItems": 1, "maxItems": 4, "items": {"type": "integer"}},
+                    "parameters": {"type": "object"},
+                    "data": {"description": "Numbers or base64, nested or flat; left out where it is binary."},
+                },
+            },
+        },
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {"const": OUTPUT},
+                    "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
+                },
+            },
+        },
+    },
+}
 _BODY = {
     "required": True,
     "description": f"One input, `{INPUT}`: `FP32` [n, 28, 28, 1] in [0, 1], light ink on dark, fed to the model as it "
@@ -108,16 +162,7 @@ _BODY = {
     f"`data` may be nested or flat, or binary after the JSON, whose length `{_JSON_LENGTH}` then tells.",
     "content": {
         "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["inputs"],
-                "properties": {
-                    "id": {"type": "string"},
-                    "parameters": {"type": "object"},
-                    "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "object"}},
-                    "outputs": {"type": "array", "items": {"type": "object"}},
-                },
-            },
+            "schema": _REQUEST_SCHEMA,
             "example": _EXAMPLE,
         },
         "application/octet-stream": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
@@ -125,19 +170,30 @@ _BODY = {
 }
 
 
-@router.get("/v2", summary="The server", responses=documented(_SERVER))
+@router.get("/v2", summary="The server", responses=documented(_SERVER, {"required": ["name", "version", "extensions"]}))
 async def server(request: Request) -> Response:
     return Response(to_json(_SERVER | {"version": request.app.version}), media_type="application/json")
 
 
-@router.get("/v2/health/live", summary="The server lives")
+@router.get("/v2/health/live", summary="The server lives", response_class=Response, responses=_EMPTY)
 async def live(_: Request) -> Response:
     return Response()
 
 
 @router.get(f"{_VERSION_PATH}/ready", include_in_schema=False)
-@router.get(f"{_PATH}/ready", name="model_ready", summary="The model is ready", responses=errors_documented(503))
-@router.get("/v2/health/ready", summary="The server is ready", responses=errors_documented(503))
+@router.get(
+    f"{_PATH}/ready",
+    name="model_ready",
+    summary="The model is ready",
+    response_class=Response,
+    responses=_EMPTY | errors_documented(503),
+)
+@router.get(
+    "/v2/health/ready",
+    summary="The server is ready",
+    response_class=Response,
+    responses=_EMPTY | errors_documented(503),
+)
 async def ready(request: Request) -> Response:
     service: Service = request.app.state.service
     service.check_ready()
@@ -145,7 +201,11 @@ async def ready(request: Request) -> Response:
 
 
 @router.get(_VERSION_PATH, include_in_schema=False)
-@router.get(_PATH, summary="What the model takes and gives", responses=documented(_METADATA) | errors_documented(503))
+@router.get(
+    _PATH,
+    summary="What the model takes and gives",
+    responses=documented(_METADATA, _METADATA_SCHEMA) | errors_documented(503),
+)
 async def metadata(request: Request) -> Response:
     service: Service = request.app.state.service
     service.manifest  # noqa: B018 - raises NotReady
@@ -157,7 +217,7 @@ async def metadata(request: Request) -> Response:
 @router.post(
     f"{_PATH}/infer",
     summary="Read handwritten digits",
-    responses=documented(_ANSWER) | errors_documented(400, 413, 503, 504),
+    responses=_ANSWERS | errors_documented(400, 413, 503, 504),
     openapi_extra={"requestBody": _BODY},
 )
 async def infer(request: Request) -> Response:

@@ -2,15 +2,19 @@
 
 from fastapi import APIRouter, Request, Response
 
+from app.errors import NotReady
 from app.manifest import Manifest
 from app.metrics import CONTENT_TYPE, Metrics
-from app.schemas import Health, Problem
+from app.problems import documented, headers_documented
+from app.schemas import Health
 from app.service import Service
 
 router = APIRouter(tags=["operations"], generate_unique_id_function=lambda route: route.name)
 
+_PROBLEMS = documented(NotReady("The model is being loaded: send it again in a second."))
 
-@router.get("/healthz", summary="The process lives")
+
+@router.get("/healthz", summary="The process lives", responses={200: {"headers": headers_documented()}})
 async def healthz() -> Health:
     return Health(status="ok")
 
@@ -18,7 +22,7 @@ async def healthz() -> Health:
 @router.get(
     "/readyz",
     summary="The model is loaded and warm",
-    responses={503: {"model": Problem, "description": "Not yet, or no more. See `Retry-After`."}},
+    responses=_PROBLEMS | {200: {"headers": headers_documented()}},
 )
 async def readyz(request: Request) -> Health:
     _service(request).check_ready()
@@ -28,7 +32,7 @@ async def readyz(request: Request) -> Health:
 @router.get(
     "/model",
     summary="The model card, for programs",
-    responses={503: {"model": Problem, "description": "The model is still being loaded. See `Retry-After`."}},
+    responses=_PROBLEMS | {200: {"headers": headers_documented()}},
 )
 async def model(request: Request) -> Manifest:
     return _service(request).manifest

@@ -11,10 +11,21 @@ from starlette.types import Receive, Scope, Send
 
 from app.access import charge
 from app.admission import is_batch
-from app.errors import BadRequest, DigitsError, TooLarge
+from app.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    DigitsError,
+    InvalidParameter,
+    NoInk,
+    NotReady,
+    Overloaded,
+    TooLarge,
+    UndecodableImage,
+    UnsupportedMediaType,
+)
 from app.predictions import as_json
 from app.preprocessing import Mode
-from app.problems import problem
+from app.problems import documented, headers_documented, problem
 from app.schemas import BatchPrediction, Prediction
 from app.service import Batch, Service, Stages
 from app.settings import Settings
@@ -39,16 +50,18 @@ router = APIRouter(tags=["predict"], route_class=_DirectRoute, generate_unique_i
 
 # `format`, which OpenAPI 3.1 no longer asks for, is what makers of clients know a file by
 _BINARY = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+_AS_FILE = {"examples": {"file": {"summary": "curl --data-binary @seven.png", "value": "(the bytes of seven.png)"}}}
 _REQUEST_BODY = {
     "required": True,
     "description": "The same image in any of these ways: PNG, JPEG, WebP, BMP, TIFF or GIF, known by its content.",
     "content": {
         "multipart/form-data": {
             "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
+            "examples": {"file": {"summary": "curl -F file=@seven.png", "value": {"file": "(the bytes of seven.png)"}}},
         },
         "application/json": {"schema": {"$ref": "#/components/schemas/ImageBody"}},
-        "application/octet-stream": {"schema": _BINARY},
-        "image/*": {"schema": _BINARY},
+        "application/octet-stream": {"schema": _BINARY} | _AS_FILE,
+        "image/*": {"schema": _BINARY} | _AS_FILE,
     },
 }
 _BATCH_BODY = {
@@ -60,36 +73,47 @@ _BATCH_BODY = {
                 "required": ["files"],
                 "properties": {"files": {"type": "array", "items": _BINARY}},
             },
+            "examples": {
+                "files": {
+                    "summary": "curl -F files=@one.png -F files=@two.png",
+                    "value": {"files": ["(the bytes of one.png)", "(the bytes of two.png)"]},
+                }
+            },
         },
     },
 }
 
 
-def _error(status: int, code: str, title: str, detail: str) -> dict[str, Any]:
-    """How the OpenAPI document shows an error."""
-    example = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": "urn:request:4b1c6e9f2a7d8053",
-        "code": code,
-        "request_id": "4b1c6e9f2a7d8053",
+_SERVER_TIMING = {
+    "Server-Timing": {
+        "description": "Milliseconds of each stage.",
+        "schema": {"type": "string"},
+        "example": "decode;dur=0.041, preprocess;dur=0.163, queue;dur=0.052, inference;dur=0.601",
     }
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
-    return {"description": f"`{code}`. {title}.", "content": content}
-
-
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: _error(400, "bad_request", "Bad request", "The form has no field `file`: curl -F file=@seven.png sends one."),
-    413: _error(413, "too_large", "Too large", "The image has more than 50000000 pixels: scale it down and resend it."),
-    415: _error(
-        415, "unsupported_media_type", "Unsupported media type", "The content is no image of a known format: send PNG."
-    ),
-    422: _error(422, "no_ink", "No ink, undecodable image or invalid parameter", "Nothing on the image stands out."),
-    503: _error(503, "not_ready", "Not ready or overloaded", "The model is being loaded: send it again in a second."),
-    504: _error(504, "deadline_exceeded", "Deadline exceeded", "No answer within 10000 ms: send it again later."),
 }
+_LATER: tuple[DigitsError, ...] = (
+    DigitsError("The service failed to answer: report it with the request id."),
+    NotReady("The model is being loaded: send it again in a second."),
+    Overloaded(),
+)
+_PROBLEMS = documented(
+    BadRequest("The form has no field `file`: curl -F file=@seven.png sends one."),
+    TooLarge("The image has more than 50000000 pixels: scale it down and resend it."),
+    UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF."),
+    UndecodableImage("The PNG data is broken: save the image again and resend it."),
+    NoInk("Nothing on the image stands out from its ground: draw a digit on it."),
+    InvalidParameter("top_k: Input should be less than or equal to 10"),
+    *_LATER,
+    DeadlineExceeded("No answer within 10000 ms: send it again later, or a smaller image."),
+)
+_BATCH_PROBLEMS = documented(
+    BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two."),
+    TooLarge("The request has more than 256 images: send them in several requests."),
+    UnsupportedMediaType("The body is compressed: send it as it is."),
+    InvalidParameter("top_k: Input should be less than or equal to 10"),
+    *_LATER,
+    DeadlineExceeded("No answer within 10000 ms: send it again later, or fewer images."),
+)
 
 TopK = Annotated[int, Query(ge=1, le=10, description="How many entries `top` has.")]
 Preprocess = Annotated[
@@ -107,7 +131,7 @@ Explain = Annotated[bool, Query(description="Add what the model saw and which pi
     summary="Read a handwritten digit",
     response_model=Prediction,
     response_model_exclude_unset=True,
-    responses=_ERRORS,
+    responses=_PROBLEMS | {200: {"headers": headers_documented() | _SERVER_TIMING}},
     openapi_extra={"requestBody": _REQUEST_BODY},
 )
 async def predict(
@@ -128,7 +152,7 @@ async def predict(
     "/predict/batch",
     summary="Read many handwritten digits",
     response_model=BatchPrediction,
-    responses={status: _ERRORS[status] for status in (400, 413, 422, 503, 504)},
+    responses=_BATCH_PROBLEMS | {200: {"headers": headers_documented()}},
     openapi_extra={"requestBody": _BATCH_BODY},
 )
 async def predict_batch(

@@ -15,7 +15,8 @@ from pydantic_core import to_json
 
 from app.errors import BadRequest, InvalidParameter, NotFound, NotReady
 from app.preprocessing import SIDE_PX, Ink
-from app.service import EXAMPLE_PNG, Service
+from app.schemas import EXAMPLE_PNG
+from app.service import Service
 from app.settings import Settings
 from app.tensors import (
     EXAMPLE_PROBABILITIES,
@@ -50,6 +51,10 @@ _ADDRESS = re.compile(
 _PATH, _VERSION_PATH = f"/v1/models/{MODEL}", f"/v1/models/{MODEL}/versions/{VERSION}"
 
 
+def _array(items: dict[str, Any], count: int) -> dict[str, Any]:
+    return {"type": "array", "minItems": count, "maxItems": count, "items": items}
+
+
 def _status(state: str) -> dict[str, Any]:
     status = {"error_code": "OK", "error_message": ""}
     return {"model_version_status": [{"version": VERSION, "state": state, "status": status}]}
@@ -79,6 +84,43 @@ _EXAMPLES = {
     "row": {"summary": "Row format", "value": {"instances": [{"b64": EXAMPLE_PNG}]}},
     "column": {"summary": "Column format", "value": {"inputs": {INPUT: [{"b64": EXAMPLE_PNG}]}}},
 }
+_LEVEL_SCHEMA: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 1}
+_IMAGES_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "anyOf": [
+            _array(_array(_LEVEL_SCHEMA, SIDE_PX), SIDE_PX),
+            _array(_array(_array(_LEVEL_SCHEMA, 1), SIDE_PX), SIDE_PX),
+            {
+                "type": "object",
+                "required": ["b64"],
+                "properties": {"b64": {"type": "string", "contentEncoding": "base64"}},
+                "additionalProperties": False,
+            },
+        ]
+    },
+}
+_NAMED_SCHEMA = {
+    "type": "object",
+    "required": [INPUT],
+    "properties": {INPUT: _IMAGES_SCHEMA},
+    "additionalProperties": False,
+}
+_REQUEST_SCHEMA = {
+    "type": "object",
+    "properties": {"signature_name": {"type": "string", "enum": ["", _SIGNATURE]}},
+    "oneOf": [
+        {
+            "required": ["instances"],
+            "properties": {"instances": {"type": "array", "minItems": 1, "items": {}}, "inputs": {"type": "null"}},
+        },
+        {
+            "required": ["inputs"],
+            "properties": {"inputs": {"anyOf": [_IMAGES_SCHEMA, _NAMED_SCHEMA]}, "instances": {"type": "null"}},
+        },
+    ],
+}
 _BODY = {
     "required": True,
     "description": f"`instances` or `inputs`: a list of images, or with their name, `{INPUT}`. An image is a 28x28 or "
@@ -86,15 +128,29 @@ _BODY = {
     "wherever and however it was drawn. JSON whatever the Content-Type says.",
     "content": {
         "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "signature_name": {"type": "string", "enum": [_SIGNATURE]},
-                    "instances": {"type": "array", "items": {}},
-                    "inputs": {},
-                },
-            },
+            "schema": _REQUEST_SCHEMA,
             "examples": _EXAMPLES,
+        }
+    },
+}
+
+
+_ROWS_SCHEMA = {"type": "array", "items": _array({"type": "number"}, 10)}
+_ANSWER_SCHEMA = {
+    "description": "`predictions` for `instances`, `outputs` for `inputs`.",
+    "properties": {"predictions": _ROWS_SCHEMA, "outputs": _ROWS_SCHEMA},
+    "oneOf": [{"required": ["predictions"]}, {"required": ["outputs"]}],
+}
+_STATUS_SCHEMA = {
+    "required": ["model_version_status"],
+    "properties": {
+        "model_version_status": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["version", "state", "status"],
+                "properties": {"version": {"const": VERSION}, "state": {"enum": ["LOADING", "AVAILABLE"]}},
+            },
         }
     },
 }
@@ -109,7 +165,7 @@ class _PredictRequest(BaseModel):
 
 
 @router.get(_VERSION_PATH, include_in_schema=False)
-@router.get(_PATH, summary="The state of the model", responses=documented(_status("AVAILABLE")))
+@router.get(_PATH, summary="The state of the model", responses=documented(_status("AVAILABLE"), _STATUS_SCHEMA))
 async def status(request: Request) -> Response:
     service: Service = request.app.state.service
     try:
@@ -124,7 +180,7 @@ async def status(request: Request) -> Response:
 @router.get(
     f"{_PATH}/metadata",
     summary="What the model takes and gives",
-    responses=documented(_METADATA) | errors_documented(503),
+    responses=documented(_METADATA, {"required": ["model_spec", "metadata"]}) | errors_documented(503),
 )
 async def metadata(request: Request) -> Response:
     service: Service = request.app.state.service
@@ -136,7 +192,8 @@ async def metadata(request: Request) -> Response:
 @router.post(
     f"{_PATH}:predict",
     summary="Read handwritten digits",
-    responses=documented({"predictions": [EXAMPLE_PROBABILITIES]}) | errors_documented(400, 413, 503, 504),
+    responses=documented({"predictions": [EXAMPLE_PROBABILITIES]}, _ANSWER_SCHEMA)
+    | errors_documented(400, 413, 503, 504),
     openapi_extra={"requestBody": _BODY},
 )
 async def predict(request: Request) -> Response:

@@ -1,6 +1,6 @@
 """`python -m tests.fuzz TARGET CORPUS [options of libFuzzer]`: mutate until something breaks; see docs/reliability.md.
 
-A broken promise is an exception that escapes, a crash, ten seconds or 2 GiB for one input. The input is then written to
+A broken promise is an exception that escapes, a crash, a minute or 2 GiB for one input. The input is then written to
 the working directory. The new inputs that reached new code are kept in CORPUS, an empty directory at first.
 """
 
@@ -98,7 +98,7 @@ def main() -> None:
     for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
     atheris.Setup(
-        [sys.argv[0], "-timeout=10", "-rss_limit_mb=2048", "-max_len=4096", *sys.argv[1:]],
+        [sys.argv[0], "-timeout=60", "-rss_limit_mb=2048", "-max_len=4096", *sys.argv[1:]],
         target,
         custom_mutator=mutated,
     )
