@@ -56,7 +56,7 @@ class Gate:
         self._burst = float(min(_BURST_TIMES * self._least, most))
         self._few = float(self._least)  # so many do not take longer than the delay
         self._inside = 0
-        self._rate = 0.0
+        self.rate = 0.0  # of answers, a second
         self._left, self._since = 0, time.monotonic()
         self._calm = 0.0  # when no more than a few were inside
         self._overloaded = False
@@ -75,9 +75,9 @@ class Gate:
         if self._inside < self._few:
             self._calm = now
         if now - self._since >= _WINDOW_S:
-            self._rate = self._left / (now - self._since)
-            self._few = min(max(self._rate * self._max_delay_s, self._least), self._most)
-            self._burst = min(max(self._rate * _BURST_DELAY_S, _BURST_TIMES * self._least, self._few), self._most)
+            self.rate = self._left / (now - self._since)
+            self._few = min(max(self.rate * self._max_delay_s, self._least), self._most)
+            self._burst = min(max(self.rate * _BURST_DELAY_S, _BURST_TIMES * self._least, self._few), self._most)
             self._left, self._since = 0, now
 
     def is_full(self) -> bool:
@@ -96,10 +96,10 @@ class Gate:
         self._overloaded, self._refused_at = True, now
         self.refused += 1
         if now - self._told_at >= _TELL_S:  # a line for each would cost more than the refusal
-            fields = {"refused": self.refused - self._told, "inside": self._inside, "answered_a_second": self._rate}
+            fields = {"refused": self.refused - self._told, "inside": self._inside, "answered_a_second": self.rate}
             log.warning("overloaded", extra={"fields": fields})
             self._told, self._told_at = self.refused, now
-        wait_s = self._inside / self._rate if self._rate else 1
+        wait_s = self._inside / self.rate if self.rate else 1
         return Overloaded(min(max(1, math.ceil(wait_s)), _LONGEST_RETRY_S))
 
 

@@ -31,7 +31,9 @@ log = logging.getLogger("digits")
 _LEAST_A_CORE = 128  # requests inside: as many callers who each wait for their answer are no overload
 _KEEP_ALIVE_S = 75  # proxies keep idle connections for 60 s: they shall close first, and not meet ours closing
 _LINGER_S = 1  # for which connections stay open after a drain, so that their next answer closes them
-_REFUSALS_A_S, _REFUSALS_AT_ONCE = 2500, 250  # at most: each takes 20 to 40 µs, reading and writing included
+_REFUSALS_AN_ANSWER = 2  # 30 µs each, reading and writing included: a tenth of what an answer takes
+_REFUSALS_A_S = (1000, 2500)
+_REFUSALS_AT_ONCE = 250
 _REFUSALS_PAUSE_S = 0.005
 _ACCEPTS_A_S = 1000
 _PAUSE_S = 1
@@ -190,6 +192,8 @@ class _Server(uvicorn.Server):
     def _close(self, sockets: list[socket.socket]) -> None:
         for listening in sockets:
             if listening.fileno() >= 0:
+                self._accepted_at = 0.0
+                self._accept(listening)  # who is still in the kernel's line would be reset
                 self._loop.remove_reader(listening)
             listening.close()
 
@@ -203,7 +207,7 @@ class _Server(uvicorn.Server):
             if isinstance(connection, _Protocol) and not connection.is_idle():
                 connection.shutdown()  # which closes it after its answer
         until = time.monotonic() + (_LINGER_S if self._drain_s else 0)
-        while self.server_state.connections and time.monotonic() < until:  # noqa: ASYNC110 - uvicorn has no event
+        while (self.server_state.connections or self._connecting) and time.monotonic() < until:  # noqa: ASYNC110 - uvicorn has no event
             await asyncio.sleep(_ACCEPT_S)
 
 
@@ -228,7 +232,8 @@ class _Refusals:
 
     def _send(self) -> None:
         now = time.monotonic()
-        self._left = min(self._left + (now - self._counted_at) * _REFUSALS_A_S, _REFUSALS_AT_ONCE)
+        a_second = min(max(_REFUSALS_AN_ANSWER * self._gate.rate, _REFUSALS_A_S[0]), _REFUSALS_A_S[1])
+        self._left = min(self._left + (now - self._counted_at) * a_second, _REFUSALS_AT_ONCE)
         self._counted_at = now
         while self._waiting and self._left >= 1:
             connection, path, request_id = self._waiting.popleft()

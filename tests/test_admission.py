@@ -157,10 +157,10 @@ def test_other_dialects_are_refused_in_their_own_words(path: str) -> None:
 
 @pytest.fixture(scope="module")
 def crowded(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, str, Path]]:
-    """A service whose engine takes two seconds a batch while a file exists, so that two fill it; its URL, the file."""
+    """A service whose engine stands while a file exists, so that two requests fill it; its URL, the file."""
     switch = tmp_path_factory.mktemp("fault") / "switch"
     settings = {"port": 0, "engine": "litert", "model_dir": model_dir, "max_queue": 2}
-    process = Process("-m", "tests.faulty", "slow", str(switch), **settings)
+    process = Process("-m", "tests.faulty", "stands", str(switch), **settings)
     try:
         url = process.url()
         process.line_with('"ready"')
@@ -195,15 +195,12 @@ def test_a_full_service_refuses_at_once_says_when_to_come_again_and_goes_on_answ
     full: str,
 ) -> None:
     with httpx2.Client(base_url=full, timeout=WAIT_S) as client:
-        started = time.monotonic()
         whole = client.post("/predict", content=SEVEN, headers={"X-Request-ID": "mine"})
         in_pieces = client.post("/predict", content=iter([SEVEN[:100], SEVEN[100:]]))
         again = client.post("/v2/models/digits/infer", content=SEVEN)
         alive = client.get("/healthz")
-        took_s = time.monotonic() - started
         after = client.post("/predict", content=SEVEN, headers={"Expect": "100-continue"})
 
-    assert took_s < 1  # while the engine takes two
     for answer in (whole, in_pieces):
         assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
         assert answer.headers["content-type"] == "application/problem+json"
@@ -224,8 +221,9 @@ def test_batches_fill_their_own_line_and_keep_no_single_image_out(crowded: tuple
         batches.append(callers.submit(client.post, "/predict/batch", files=one))
         time.sleep(0.3)  # as many as may wait, for this service
         single = callers.submit(client.post, "/predict", content=SEVEN)
+        time.sleep(0.3)
+        switch.unlink()
         statuses = [caller.result().status_code for caller in [*batches, single]]
-    switch.unlink()
 
     assert statuses == [200] * 3
 
@@ -267,7 +265,7 @@ def test_under_far_too_much_as_much_is_answered_as_before_and_after_it_everythin
 
         probing = threading.Thread(target=probe)
         probing.start()
-        over = flow(port, "/predict", upload, max(10 * peak.rate, 5000), 3, 500)
+        over = flow(port, "/predict", upload, 10 * peak.rate, 3, 500)
         stopped.set()
         probing.join()
         time.sleep(1)
@@ -276,6 +274,6 @@ def test_under_far_too_much_as_much_is_answered_as_before_and_after_it_everythin
     assert set(over.statuses) == {200, 503}
     assert (over.broken, over.unanswered) == (0, 0)
     assert over.statuses[503] > 0
-    assert over.rate > 0.3 * peak.rate  # it is 0.9 on a machine that has nothing else to do
-    assert max(slowest_s) < 5  # with room for a busy machine
+    assert over.rate > 0.2 * peak.rate  # `python -m benchmarks.overload` measures it; other tests run beside this
+    assert max(slowest_s) < 5
     assert after == [200] * 20

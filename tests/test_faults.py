@@ -88,6 +88,22 @@ def test_a_nan_is_an_internal_error_for_its_caller_and_nobody_else(tmp_path: Pat
             assert answer.json()["digit"] == 1
 
 
+def test_a_model_that_cannot_read_a_picture_never_becomes_ready(tmp_path: Path) -> None:
+    """It passes the engine's own check, by empty pictures; the first real one is a seven."""
+    switch = tmp_path / "fault"
+    switch.touch()
+    process = Process("-m", "tests.faulty", "nan_for_sevens", str(switch), port=0, engine="litert")
+    try:
+        assert process.status() == 1
+        [line] = [line for line in process.errors().splitlines() if line.startswith("digits: ")]
+        messages = [json.loads(line)["message"] for line in process.rest()]
+    finally:
+        process.end()
+
+    assert "the engine gave a NaN" in line
+    assert "ready" not in messages
+
+
 def test_an_engine_that_hangs_is_told_to_callers_then_to_balancers_and_then_ends_the_process(tmp_path: Path) -> None:
     with faulty("hangs", tmp_path, request_timeout_ms=300) as service:
         service.switch_on()
@@ -118,7 +134,7 @@ def test_a_worker_whose_engine_hangs_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_process_that_was_stopped_and_goes_on_is_not_taken_for_one_that_hangs(tmp_path: Path) -> None:
-    with faulty("slow", tmp_path, request_timeout_ms=100) as service:
+    with faulty("stands", tmp_path, request_timeout_ms=100) as service:
         service.switch_on()
         service.ask()  # the engine still runs
         service.process.tell(signal.SIGSTOP)
@@ -133,7 +149,7 @@ def test_a_process_that_was_stopped_and_goes_on_is_not_taken_for_one_that_hangs(
 
 
 def test_work_for_callers_who_have_gone_is_dropped_before_the_engine_has_it(tmp_path: Path) -> None:
-    with faulty("slow", tmp_path) as service, ThreadPoolExecutor(1) as callers:
+    with faulty("stands", tmp_path) as service, ThreadPoolExecutor(1) as callers:
         service.switch_on()
         first = callers.submit(service.ask)
         time.sleep(0.5)  # the engine has it
@@ -147,6 +163,7 @@ def test_work_for_callers_who_have_gone_is_dropped_before_the_engine_has_it(tmp_
             caller.close()
         lines = [json.loads(service.process.line_with('.*"message": "request".*')[0]) for _ in gone]
         still_runs = not first.done()
+        service.switch_off()
         answer = first.result(WAIT_S)
 
     assert still_runs

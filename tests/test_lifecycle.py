@@ -114,7 +114,7 @@ def test_an_interrupt_or_a_second_signal_ends_a_drain_at_once(
 
 def test_a_request_that_runs_is_given_as_long_as_an_answer_may_take(model_dir: Path, tmp_path: Path) -> None:
     switch = tmp_path / "switch"
-    process = Process("-m", "tests.faulty", "slow", str(switch), port=0, engine="litert", model_dir=model_dir)
+    process = Process("-m", "tests.faulty", "stands", str(switch), port=0, engine="litert", model_dir=model_dir)
     try:
         url = process.url()
         process.line_with('"ready"')
@@ -129,6 +129,8 @@ def test_a_request_that_runs_is_given_as_long_as_an_answer_may_take(model_dir: P
             caller.start()
             time.sleep(0.1)
         process.tell(signal.SIGTERM)
+        time.sleep(4)  # more than uvicorn gives them unless it is told otherwise here
+        switch.unlink()
         for caller in asking:
             caller.join()
 
@@ -160,6 +162,7 @@ def test_a_worker_that_is_killed_under_load_costs_what_it_held_and_no_more(model
                 try:
                     while not stopped.is_set():
                         statuses.append(client.post("/predict", content=SEVEN).status_code)
+                        time.sleep(0.01)  # a core for the worker that starts
                 except httpx2.TransportError as error:
                     lost.append(error)
 
