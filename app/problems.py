@@ -50,6 +50,11 @@ def documented(*errors: DigitsError) -> dict[int | str, dict[str, Any]]:
     return described
 
 
+def answer_documented(example: object) -> dict[int | str, dict[str, Any]]:
+    """How it shows the answer of an operation, whose schema FastAPI knows."""
+    return {200: {"headers": headers_documented(), "content": {"application/json": {"example": example}}}}
+
+
 def headers_documented(error: DigitsError | None = None) -> dict[str, Any]:
     """How it shows the headers of an answer: of every one, and of an ``error``."""
     sent = {"X-Request-ID": _EXAMPLE_ID} | (error_headers(error) if error else {})

@@ -2,12 +2,26 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 EXAMPLE_PNG = (  # a 7, 28x28, black and white
     "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcAQAAAABaduI5AAAASElEQVR42oXNoRGAMABD0dcgQKGRjMJmrNZRGAGJ6B0IiiYi90Xuh/+UiuG+"
     "KHuDRSCdNuGEQ94qhCrvciRuYiJmn2AlWv95ALbmCm+eCH3DAAAAAElFTkSuQmCC"
 )
+
+EXAMPLE_PREDICTION: dict[str, JsonValue] = {
+    "digit": 7,
+    "confidence": 0.9981,
+    "probabilities": [0.0, 0.0001, 0.0004, 0.0002, 0.0, 0.0, 0.0, 0.9981, 0.0001, 0.0011],
+    "top": [
+        {"digit": 7, "probability": 0.9981},
+        {"digit": 9, "probability": 0.0011},
+        {"digit": 2, "probability": 0.0004},
+    ],
+    "accepted": True,
+    "rejection": None,
+    "model": {"name": "digits", "version": "1.0.0"},
+}
 
 
 class _Schema(BaseModel):
@@ -62,24 +76,7 @@ class Prediction(_Schema):
     model: ModelName
     explanation: Explanation | None = Field(None, description="Only with `explain=true`.")
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "example": {
-                "digit": 7,
-                "confidence": 0.9981,
-                "probabilities": [0.0, 0.0001, 0.0004, 0.0002, 0.0, 0.0, 0.0, 0.9981, 0.0001, 0.0011],
-                "top": [
-                    {"digit": 7, "probability": 0.9981},
-                    {"digit": 9, "probability": 0.0011},
-                    {"digit": 2, "probability": 0.0004},
-                ],
-                "accepted": True,
-                "rejection": None,
-                "model": {"name": "digits", "version": "1.0.0"},
-            }
-        },
-    )
+    model_config = ConfigDict(frozen=True, json_schema_extra={"example": EXAMPLE_PREDICTION})
 
 
 class BatchEntry(_Schema):
@@ -114,4 +111,4 @@ class Problem(_Schema):
 
 
 class Health(_Schema):
-    status: Literal["ok", "ready"] = Field(examples=["ready"])
+    status: Literal["ok", "ready"]

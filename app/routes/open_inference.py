@@ -165,7 +165,10 @@ _BODY = {
             "schema": _REQUEST_SCHEMA,
             "example": _EXAMPLE,
         },
-        "application/octet-stream": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
+        "application/octet-stream": {
+            "schema": {"type": "string", "contentMediaType": "application/octet-stream"},
+            "example": "(JSON with `binary_data_size`, and the tensor after it)",
+        },
     },
 }
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from app.errors import NotReady
 from app.manifest import Manifest
 from app.metrics import CONTENT_TYPE, Metrics
-from app.problems import documented, headers_documented
+from app.problems import answer_documented, documented
 from app.schemas import Health
 from app.service import Service
 
@@ -13,8 +13,25 @@ router = APIRouter(tags=["operations"], generate_unique_id_function=lambda route
 
 _PROBLEMS = documented(NotReady("The model is being loaded: send it again in a second."))
 
+_CARD = {
+    "name": "digits",
+    "version": "1.1.0",
+    "sha256": {"digits.keras": "4e8097aa7525e3feb9c0c3ae93367bf2531584639a9e8f1c8b8da3050eb0d18d"},
+    "preprocessing": "2",
+    "classes": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+    "architecture": "compact",
+    "parameters": 244523,
+    "multiply_adds": 7925304,
+    "recipe": {"name": "compact", "augmentation": "drawings"},
+    "data": {"x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"},
+    "temperature": 0.8688,
+    "thresholds": {"not_a_digit": -1.188, "low_confidence": 0.8},
+    "metrics": {"test_accuracy": 0.9956},
+    "trained": {"date": "2026-11-21", "keras": "3.15.1"},
+}
 
-@router.get("/healthz", summary="The process lives", responses={200: {"headers": headers_documented()}})
+
+@router.get("/healthz", summary="The process lives", responses=answer_documented({"status": "ok"}))
 async def healthz() -> Health:
     return Health(status="ok")
 
@@ -22,7 +39,7 @@ async def healthz() -> Health:
 @router.get(
     "/readyz",
     summary="The model is loaded and warm",
-    responses=_PROBLEMS | {200: {"headers": headers_documented()}},
+    responses=answer_documented({"status": "ready"}) | _PROBLEMS,
 )
 async def readyz(request: Request) -> Health:
     _service(request).check_ready()
@@ -32,7 +49,7 @@ async def readyz(request: Request) -> Health:
 @router.get(
     "/model",
     summary="The model card, for programs",
-    responses=_PROBLEMS | {200: {"headers": headers_documented()}},
+    responses=answer_documented(_CARD) | _PROBLEMS,
 )
 async def model(request: Request) -> Manifest:
     return _service(request).manifest
@@ -42,7 +59,12 @@ async def model(request: Request) -> Manifest:
     "/metrics",
     summary="How it is going, for Prometheus",
     response_class=Response,
-    responses={200: {"description": "Prometheus's text format.", "content": {"text/plain": {}}}},
+    responses={
+        200: {
+            "description": "Prometheus's text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": "digits_queue_depth 0.0"}},
+        }
+    },
 )
 async def metrics(request: Request) -> Response:
     counted: Metrics = request.app.state.metrics

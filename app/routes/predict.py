@@ -25,8 +25,8 @@ from app.errors import (
 )
 from app.predictions import as_json
 from app.preprocessing import Mode
-from app.problems import documented, headers_documented, problem
-from app.schemas import BatchPrediction, Prediction
+from app.problems import answer_documented, documented, problem
+from app.schemas import EXAMPLE_PREDICTION, BatchPrediction, Prediction
 from app.service import Batch, Service, Stages
 from app.settings import Settings
 from app.uploads import Body, Part, image_in, multipart, parsed
@@ -84,12 +84,30 @@ _BATCH_BODY = {
 }
 
 
-_SERVER_TIMING = {
-    "Server-Timing": {
-        "description": "Milliseconds of each stage.",
-        "schema": {"type": "string"},
-        "example": "decode;dur=0.041, preprocess;dur=0.163, queue;dur=0.052, inference;dur=0.601",
-    }
+_ANSWER = answer_documented(EXAMPLE_PREDICTION)
+_ANSWER[200]["headers"]["Server-Timing"] = {
+    "description": "Milliseconds of each stage.",
+    "schema": {"type": "string"},
+    "example": "decode;dur=0.041, preprocess;dur=0.163, queue;dur=0.052, inference;dur=0.601",
+}
+_BATCH_EXAMPLE = {
+    "predictions": [
+        {"filename": "one.png", "prediction": EXAMPLE_PREDICTION, "error": None},
+        {
+            "filename": "two.png",
+            "prediction": None,
+            "error": {
+                "type": "about:blank",
+                "title": "No ink",
+                "status": 422,
+                "detail": "Nothing on the image stands out from its ground: draw a digit on it.",
+                "instance": "urn:request:4b1c6e9f2a7d8053",
+                "code": "no_ink",
+                "request_id": "4b1c6e9f2a7d8053",
+            },
+        },
+    ],
+    "model": {"name": "digits", "version": "1.0.0"},
 }
 _LATER: tuple[DigitsError, ...] = (
     DigitsError("The service failed to answer: report it with the request id."),
@@ -131,7 +149,7 @@ Explain = Annotated[bool, Query(description="Add what the model saw and which pi
     summary="Read a handwritten digit",
     response_model=Prediction,
     response_model_exclude_unset=True,
-    responses=_PROBLEMS | {200: {"headers": headers_documented() | _SERVER_TIMING}},
+    responses=_ANSWER | _PROBLEMS,
     openapi_extra={"requestBody": _REQUEST_BODY},
 )
 async def predict(
@@ -152,7 +170,7 @@ async def predict(
     "/predict/batch",
     summary="Read many handwritten digits",
     response_model=BatchPrediction,
-    responses=_BATCH_PROBLEMS | {200: {"headers": headers_documented()}},
+    responses=answer_documented(_BATCH_EXAMPLE) | _BATCH_PROBLEMS,
     openapi_extra={"requestBody": _BATCH_BODY},
 )
 async def predict_batch(
