@@ -26,7 +26,7 @@ from app.errors import (
 from app.predictions import as_json
 from app.preprocessing import Mode
 from app.problems import answer_documented, documented, problem
-from app.schemas import EXAMPLE_PREDICTION, BatchPrediction, Prediction
+from app.schemas import EXAMPLE_PNG, EXAMPLE_PREDICTION, BatchPrediction, Prediction
 from app.service import Batch, Service, Stages
 from app.settings import Settings
 from app.uploads import Body, Part, image_in, multipart, parsed
@@ -59,7 +59,10 @@ _REQUEST_BODY = {
             "schema": {"type": "object", "required": ["file"], "properties": {"file": _BINARY}},
             "examples": {"file": {"summary": "curl -F file=@seven.png", "value": {"file": "(the bytes of seven.png)"}}},
         },
-        "application/json": {"schema": {"$ref": "#/components/schemas/ImageBody"}},
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/ImageBody"},
+            "example": {"image": EXAMPLE_PNG},
+        },
         "application/octet-stream": {"schema": _BINARY} | _AS_FILE,
         "image/*": {"schema": _BINARY} | _AS_FILE,
     },
