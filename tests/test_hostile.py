@@ -2,8 +2,14 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from app.decoding import decode, inspect
+from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
+from tests.fuzz.seeds import PICTURES
 from tests.hostile import bombs, broken, odd
 from tests.storm import DOORS, Storm, storm, unlike
 
@@ -33,3 +39,24 @@ def test_every_door_says_the_same_of_a_file(stormed: Storm) -> None:
 def test_refusing_them_takes_little_memory(stormed: Storm) -> None:
     """The bombs would take gigabytes; what is left is bodies of some megabytes, and threads at their first work."""
     assert stormed.peak_mib - stormed.rest_mib < 150
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(PICTURES),
+    st.lists(st.tuples(st.integers(0, 4000), st.binary(max_size=4), st.integers(0, 4)), min_size=1, max_size=6),
+)
+def test_a_picture_changed_anywhere_is_read_as_large_as_its_header_says_or_refused(
+    picture: bytes, changes: list[tuple[int, bytes, int]]
+) -> None:
+    for place, put, taken in changes:
+        at = place % len(picture) if picture else 0
+        picture = picture[:at] + put + picture[at + taken :]
+    try:
+        image = inspect(picture, max_pixels=100_000)
+        decoded = decode(image)
+    except (TooLarge, UndecodableImage, UnsupportedMediaType):
+        return
+    assert sorted((decoded.width, decoded.height)) == sorted((image.width, image.height))
+    assert decoded.grey.dtype == np.uint8
+    assert decoded.grey.size <= image.width * image.height
