@@ -13,12 +13,14 @@ import httpx2
 import pytest
 
 from tests.drawings import digit_drawn, encoded
-from tests.server import Process, running
+from tests.server import Process
 
 TIMEOUT_MS = 1000
 WAIT_S = 30  # for what comes within seconds unless something is broken
 MAX_BODY_BYTES = 200_000
 
+# The service itself, which ends idle connections after 5 s instead of 75.
+_IMPATIENT = "import app.server as server; from app.process import main; server._KEEP_ALIVE_S = 5; main()"
 SEVEN = encoded(digit_drawn(7))
 POST = b"POST /predict HTTP/1.1\r\nHost: digits\r\nContent-Type: image/png\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nHost: digits\r\n"
@@ -157,8 +159,13 @@ class Heard:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Process]:
-    with running(engine="litert", request_timeout_ms=TIMEOUT_MS, max_body_bytes=MAX_BODY_BYTES) as process:
+    process = Process(
+        "-c", _IMPATIENT, port=0, engine="litert", request_timeout_ms=TIMEOUT_MS, max_body_bytes=MAX_BODY_BYTES
+    )
+    try:
         yield process
+    finally:
+        process.end()
 
 
 @pytest.fixture(scope="module")
