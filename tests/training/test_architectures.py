@@ -49,7 +49,7 @@ def learnt() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def ink() -> Ink:
-    return np.stack([ink_from_grey(digit_drawn(digit)) for digit in range(8)])
+    return np.stack([ink_from_grey(digit_drawn(digit)) for digit in range(4)])  # as many as LiteRT takes at once
 
 
 def test_compact_answers_the_same_once_it_was_written_and_read(learnt: keras.Model, ink: Ink, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_compact_answers_nearly_the_same_in_litert(learnt: keras.Model, ink: Ink
     learnt.export(tmp_path / "model.tflite", format="litert", verbose=False)
     logits = LiteRTEngine._function(tmp_path / "model.tflite")(ink)
     expected = learnt.predict(ink, verbose=0)
-    assert logits.shape == (8, 11)
+    assert logits.shape == (4, 11)
     assert np.ptp(expected, axis=0).min() > 1e-3  # or else any answer would be near
     assert np.allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
