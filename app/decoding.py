@@ -61,6 +61,8 @@ _FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 
     8: (None, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
 
+# Pieces of Pillow's 16 MB stay with the process, larger ones do not: 370 MB after one CMYK TIFF of 50 megapixels.
+Image.core.set_block_size(2**30)  # type: ignore[attr-defined]
 cv2.setNumThreads(1)  # requests share the cores; threads within one picture would fight over them
 warnings.filterwarnings("ignore", module=r"PIL\.")  # Python would keep each: their words hold numbers of the file's
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else each broken image writes to standard error

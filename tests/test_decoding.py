@@ -344,3 +344,28 @@ def test_refusing_a_png_whose_chunk_claims_gigabytes_takes_no_memory() -> None:
     claims = [whole[:length] + struct.pack(">I", claim) + whole[length + 4 :] for claim in (2**28, 2**31, 2**32 - 1)]
 
     assert memory_to_refuse(claims) < 20_000
+
+
+# Decodes a CMYK TIFF of 20 million pixels, prints the KiB by which that left the process larger.
+_KEEPING = """
+from pathlib import Path
+from PIL import Image
+from app.decoding import decode, inspect
+from tests.drawings import encoded
+
+def resident():
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
+
+data = encoded(Image.new("CMYK", (5000, 4000), (9, 9, 9, 9)), "TIFF", compression="tiff_deflate")
+decode(inspect(encoded(Image.new("CMYK", (50, 40)), "TIFF")))
+before = resident()
+decode(inspect(data))
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system says how large a process is in another way")
+def test_the_memory_of_a_large_picture_is_given_back() -> None:
+    ran = subprocess.run([sys.executable, "-c", _KEEPING], check=True, capture_output=True, text=True, cwd=ROOT)
+
+    assert int(ran.stdout) < 40_000  # with Pillow's own pieces, 78,000
