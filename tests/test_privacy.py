@@ -57,6 +57,7 @@ def test_nothing_that_is_sent_reaches_a_file_or_the_log(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # what is measured there is written to a file
     process = Process(
         "-B", "-c", _WITHOUT_FILES, port=0, engine="litert", model_dir=model_dir, log_level="debug", max_images=3
     )
