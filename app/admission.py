@@ -22,6 +22,7 @@ log = logging.getLogger("digits")
 _BURST_S = 0.2  # that more than a few may be inside for
 _BURST_DELAY_S = 0.25  # what these may take, or
 _BURST_TIMES = 4  # so many times the least, of which the rate is not known yet
+_TURN_S = 0.25  # of the event loop that answers a few, and reads the next
 _CALM_S = 0.5  # without a refusal: the overload is over
 _WINDOW_S = 0.1  # over which the rate of answers is measured
 _TELL_S = 1
@@ -58,7 +59,8 @@ class Gate:
         self._inside = 0
         self.rate = 0.0  # of answers, a second
         self._left, self._since = 0, time.monotonic()
-        self._calm = 0.0  # when no more than a few were inside
+        self._crowded = False  # more than a few are inside
+        self._crowded_since, self._crowded_until = 0.0, -math.inf
         self._overloaded = False
         self._refused_at = 0.0
         self._told, self._told_at = 0, -math.inf
@@ -66,29 +68,36 @@ class Gate:
     def enter(self) -> None:
         """A request is here, whole."""
         self._inside += 1
+        if self._inside >= self._few:
+            self._begin_crowd()
 
     def leave(self, *, to_batches: bool = False) -> None:
         """It is answered, or its caller has gone; or it is a batch, which has a line of its own."""
         now = time.monotonic()
         self._inside -= 1
         self._left += not to_batches
-        if self._inside < self._few:
-            self._calm = now
+        if self._crowded and self._inside < self._few:
+            self._crowded, self._crowded_until = False, now
         if now - self._since >= _WINDOW_S:
             self.rate = self._left / (now - self._since)
             self._few = min(max(self.rate * self._max_delay_s, self._least), self._most)
             self._burst = min(max(self.rate * _BURST_DELAY_S, _BURST_TIMES * self._least, self._few), self._most)
             self._left, self._since = 0, now
 
-    def is_full(self) -> bool:
+    def _begin_crowd(self) -> None:
+        """Or go on with the last one: an event loop that answers all it has read before it reads on lets all go."""
         now = time.monotonic()
-        if self._inside < self._few:
-            if not self._overloaded:
-                self._calm = now
-            elif now - self._refused_at > _CALM_S:
+        if not self._crowded and now - self._crowded_until > _TURN_S:
+            self._crowded_since = now
+        self._crowded = True
+
+    def is_full(self) -> bool:
+        if not self._crowded:
+            if self._overloaded and time.monotonic() - self._refused_at > _CALM_S:
                 self._overloaded = False
             return False
-        return self._overloaded or self._inside >= self._burst or now - self._calm > _BURST_S
+        stays = time.monotonic() - self._crowded_since > _BURST_S
+        return self._overloaded or self._inside >= self._burst or stays
 
     def refuse(self) -> Overloaded:
         """What the caller is told. Called when it is full. The log is told once a second."""

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,7 @@ _LAST_BATCH_S = 2  # that closing waits for a batch that runs: one that hangs ne
 _LONGEST_RETRY_S = 60
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One row of the batch's result, and how long it waited for its batch and how long the batch ran."""
 
     row: Rows

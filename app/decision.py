@@ -3,8 +3,9 @@
 A network of eleven logits says by the last one how much a picture looks like no digit at all.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,7 @@ DIGITS = 10
 Reason = Literal["not_a_digit", "low_confidence", "several_digits"]
 
 
-@dataclass(frozen=True)
-class Rejection:
+class Rejection(NamedTuple):
     """Why an answer should not be acted on: a score beyond its threshold."""
 
     reason: Reason
@@ -25,26 +25,32 @@ class Rejection:
     threshold: float
 
 
-def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Softmax of the digits' ``logits / temperature``: (n, 10 or 11) -> float64 (n, 10), each row sums to 1.
+def decide(logits: Sequence[float], temperature: float) -> tuple[list[float], float]:
+    """Of one picture's 10 or 11 logits: the ten probabilities, and the log odds that it is no digit.
 
-    Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
+    Softmax of the ten digits' ``logits / temperature``; the eleventh logit against the ten, minus infinity without one.
+    In plain floats: NumPy takes five times as long for so few. NaN where a logit is.
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks; Hendrycks et al. 2019, Deep Anomaly Detection
+    with Outlier Exposure, with a class of its own.
     """
-    scaled = logits[:, :DIGITS].astype(np.float64) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True), np.float64)
+    digits = logits[:DIGITS]
+    highest = max(digits)
+    exponents = [math.exp((logit - highest) / temperature) for logit in digits]
+    total = sum(exponents)
+    probable = [exponent / total for exponent in exponents]
+    if len(logits) == DIGITS:
+        return probable, -math.inf
+    return probable, logits[DIGITS] - highest - math.log(sum([math.exp(logit - highest) for logit in digits]))
+
+
+def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Of many: (n, 10 or 11) -> (n, 10), each row sums to 1."""
+    return np.array([decide(row, temperature)[0] for row in logits.tolist()], np.float64).reshape(-1, DIGITS)
 
 
 def outlier_scores(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The log odds (n,) that a picture is no digit: the eleventh logit against the ten, minus infinity without one.
-
-    Source: Hendrycks et al. 2019, Deep Anomaly Detection with Outlier Exposure, with a class of its own.
-    """
-    if logits.shape[1] == DIGITS:
-        return np.full(len(logits), -np.inf)
-    digits = logits[:, :DIGITS].astype(np.float64)
-    highest = digits.max(axis=1)
-    return np.asarray(logits[:, DIGITS] - highest - np.log(np.exp(digits - highest[:, None]).sum(axis=1)), np.float64)
+    """Of many: (n, 10 or 11) -> (n,)."""
+    return np.array([decide(row, 1.0)[1] for row in logits.tolist()], np.float64)
 
 
 def rejection(manifest: Manifest, outlier_score: float, confidence: float, digits: int) -> Rejection | None:

@@ -8,8 +8,8 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -68,8 +68,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # Python would keep each: th
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else each broken image writes to standard error
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """An image whose header was read and whose pixels were not. ``width``, ``height``: as stored, in pixels.
 
     ``header``: as Pillow read it; None for what has no metadata.
@@ -82,8 +81,7 @@ class Encoded:
     header: Image.Image | None
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """``grey``: uint8, oriented, perhaps reduced. ``width``, ``height``: of the original, oriented, in pixels."""
 
     grey: Grey
@@ -119,10 +117,11 @@ def decode(image: Encoded) -> Decoded:
     Raises UndecodableImage.
     """
     header = image.header
+    data = image.data
     try:
-        data = image.data
         if image.kind == "PNG":
-            data = _essential_chunks(data)
+            if header is not None:
+                data = _essential_chunks(data)
             _check_inflated(data)
         if header is None:
             grey = _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))

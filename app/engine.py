@@ -26,6 +26,8 @@ class Engine(ABC):
     file_name: ClassVar[str]
     # Every call is padded to one of these, all met at load: no request pays for the first batch of its size.
     batch_sizes: ClassVar[tuple[int, ...]]
+    # Whether a picture takes less than its way to another thread and back, so that the event loop itself runs it.
+    quick: ClassVar[bool] = False
 
     def __init__(self, manifest: Manifest, run: Callable[[Ink], Logits]) -> None:
         self.manifest = manifest
@@ -52,6 +54,8 @@ class Engine(ABC):
 
     def logits(self, ink: Ink) -> Logits:
         """``ink``: float32 (n, 28, 28, 1) in [0, 1] -> float32 (n, 10 or 11), for any n."""
+        if len(ink) == 1:
+            return self._run(ink)
         largest = self.batch_sizes[-1]
         return np.concatenate(
             [self._padded(ink[start : start + largest]) for start in range(0, max(1, len(ink)), largest)]
@@ -124,6 +128,7 @@ class LiteRTEngine(Engine):
 
     file_name = LITE_WEIGHTS
     batch_sizes = (1, 2, 4)  # one interpreter each; eight at once push each other out of the cache
+    quick = True
 
     @staticmethod
     def _function(path: Path) -> Callable[[Ink], Logits]:

@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,7 +35,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "time": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
@@ -44,8 +45,16 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+@lru_cache(1)
+def _second(unix_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_s))
+
+
 def start_logging(level: str) -> logging.handlers.QueueListener:
     """JSON lines on standard output, written by a thread of their own. Stop the listener to flush."""
+    # what no line tells costs each of them time: see "Optimization" in Python's logging HOWTO
+    for told in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks", "_srcfile"):
+        setattr(logging, told, None)
     lines: Lines = queue.SimpleQueue()
     stream = _Stream(lines)
     stream.setFormatter(JsonFormatter())

@@ -1,7 +1,6 @@
 """A result as JSON: what `POST /predict` answers and the command line prints."""
 
 import base64
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ def as_json(result: Result, top_k: int) -> dict[str, Any]:
         "probabilities": result.probabilities,
         "top": [{"digit": digit, "probability": result.probabilities[digit]} for digit in order[:top_k]],
         "accepted": result.rejection is None,
-        "rejection": result.rejection and asdict(result.rejection),
+        "rejection": result.rejection and result.rejection._asdict(),
         "model": {"name": result.manifest.name, "version": result.manifest.version},
     }
     if result.explanation is not None:

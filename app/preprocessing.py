@@ -5,8 +5,7 @@ the digit is on the image, `app.segmentation` finds out.
 `VERSION` changes with any change of a pixel that comes out; an engine refuses weights made with another.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,8 +27,7 @@ _PLACES = np.arange(BOX_PX, dtype=np.float32)
 _THIN_PX, _PEN_PX = 1.6, 2.2  # strokes thinner than the first, at MNIST's scale, are widened to the second
 
 
-@dataclass(frozen=True)
-class Preprocessed:
+class Preprocessed(NamedTuple):
     """What the model sees, and where it was found.
 
     ``ink``: float32 (28, 28, 1) in [0, 1], 1 = pen. ``inverted``: the ink was darker than the paper, so the picture
@@ -57,7 +55,7 @@ def ink_from_decoded(decoded: Decoded, mode: Mode = "auto") -> Preprocessed:
     scale_x, scale_y = decoded.width / decoded.grey.shape[1], decoded.height / decoded.grey.shape[0]
     x, y, width, height = found.ink_box
     left, top, right, bottom = x * scale_x, y * scale_y, (x + width) * scale_x, (y + height) * scale_y
-    return replace(found, ink_box=(int(left), int(top), round(right) - int(left), round(bottom) - int(top)))
+    return found._replace(ink_box=(int(left), int(top), round(right) - int(left), round(bottom) - int(top)))
 
 
 def find_ink(grey: Grey, mode: Mode = "auto") -> Preprocessed:
@@ -94,11 +92,11 @@ def _fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:
     Source: LeCun, Cortes and Burges, the MNIST database. Hairlines of large drawings, which an average would dim
     away, are widened first.
     """
-    sure = (contrast > sure_level) & strokes.view(np.bool_)
-    levels = np.sort(contrast[sure])
+    sure = cv2.threshold(contrast, sure_level, 1, cv2.THRESH_BINARY)[1].astype(np.uint8, copy=False) & strokes
+    levels = np.sort(contrast[sure.view(np.bool_)])
     level = (float(levels[(levels.size - 1) // 2]) + float(levels[levels.size // 2])) / 2  # np.median, but quicker
     ink = np.minimum(contrast * np.float32(1 / level), 1) * strokes
-    ink = _widen(ink, sure.view(np.uint8))
+    ink = _widen(ink, sure)
     scale = BOX_PX / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     if ink.shape != (height, width):

@@ -3,7 +3,7 @@
 Knows nothing of 28x28 or of a model.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ _CROWDED_SHARE = 0.3  # of the border: more than this of another level, and stro
 _BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estimated
 _BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
 _DARKEST_PAPER = 30  # grey levels: what is darker gives no measure of the light
+_WHITE = 255
 _NOISE = 10  # grey levels: less contrast than this is paper
 _NEAR = 0.25  # of the digit's longer side: parts of one digit lie at most this far apart
 _SPECK = 0.02  # of the digit's area: what is smaller is dirt
@@ -37,8 +38,7 @@ _RULED_FILL = 0.3  # of a row that a line, perhaps sloping, fills
 _RULED_RUN = 0.2  # of the width: the straight run that no stroke of a digit has so thinly
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """The part of the image that holds the digit.
 
     ``contrast``: uint8 (height, width), how far each pixel stands out from the paper. ``strokes``: its mask, 0 or 1.
@@ -126,6 +126,10 @@ def _stand_out(grey: Grey, level: int | None) -> tuple[Grey, bool]:
     In uneven light (photographs) from a wide median; dark ink then is the share of the light that is missing, so that
     it is as strong in a shadow as beside it.
     """
+    if level == 0:  # nothing is darker, or lighter
+        return grey.copy(), False
+    if level == _WHITE:
+        return _uint8(cv2.bitwise_not(grey)), True
     paper = _light_on_paper(grey) if level is None else np.full_like(grey, level)
     darker, lighter = _uint8(cv2.subtract(paper, grey)), _uint8(cv2.subtract(grey, paper))
     inverted = _energy(darker) > _energy(lighter)
@@ -184,11 +188,14 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int]:
         raise NoInk("Nothing on the image stands out from its ground: send one with a digit on it.")
     otsu, _ = cv2.threshold(above.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
     sure = max(0.9 * otsu, _NOISE)
-    standing_out = (contrast > max(0.5 * sure, _NOISE)).astype(np.uint8)
+    standing_out = _uint8(cv2.threshold(contrast, max(0.5 * sure, _NOISE), 1, cv2.THRESH_BINARY)[1])
     if min(contrast.shape) >= _RULED_PX:
         standing_out = _without_ruling(standing_out)
         reach = 2 * round(max(contrast.shape) * _PALE_REACH) + 1
         standing_out &= _uint8(cv2.dilate((contrast > sure).astype(np.uint8), np.ones((reach, reach), np.uint8)))
+    count, labels = cv2.connectedComponents(standing_out, connectivity=8, ltype=cv2.CV_16U)
+    if count == 2 and cv2.minMaxLoc(contrast, standing_out)[1] > sure:  # one part and the ground: no choice
+        return standing_out, sure, 1
     count, labels, stats, centres = cv2.connectedComponentsWithStats(standing_out, connectivity=8, ltype=cv2.CV_16U)
     seeded = np.zeros(count, bool)
     seeded[labels[contrast > sure]] = True

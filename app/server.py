@@ -285,6 +285,7 @@ class _Protocol(Bounded):
         if not self.is_whole():
             return
         self._between = True
+        self.scope["whole"] = True  # type: ignore[typeddict-unknown-key]
         if not self.cycle.response_complete and self.scope["method"] == "POST" and "refused" not in self.scope:
             self.scope["gate"] = self._gate  # type: ignore[typeddict-unknown-key]
             self._gate.enter()

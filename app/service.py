@@ -1,6 +1,7 @@
 """The one path of an answer: image -> ink -> logits -> prediction. Every route only translates to and from this.
 
-Small pictures are decoded on the event loop (30 µs, less than a thread's hand-over), large ones in threads.
+Small pictures are decoded on the event loop (30 µs, less than a thread's hand-over), large ones in threads. An engine
+that is `quick` runs there too: two threads would hand Python's interpreter lock to and fro at every step of either.
 """
 
 import asyncio
@@ -12,15 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.batching import Answer, MicroBatcher, Rows
-from app.decision import DIGITS, Rejection, outlier_scores, probabilities, rejection
+from app.batching import Answer, MicroBatcher
+from app.decision import DIGITS, Rejection, decide, rejection
 from app.decoding import Encoded, decode, inspect
-from app.engine import Engine
+from app.engine import Engine, Logits
 from app.errors import DeadlineExceeded, NotReady, Overloaded
 from app.machine import cores
 from app.manifest import Manifest
@@ -42,8 +43,7 @@ _INLINE_BYTES = 64 * 1024  # more than such a picture needs, less than metadata 
 _SLOWEST_BATCH_S = 1  # a batch of the engine's never takes as long, whatever `request_timeout_ms` is
 
 
-@dataclass(frozen=True)
-class Stages:
+class Stages(NamedTuple):
     """Milliseconds that an answer spent in each stage."""
 
     decode: float
@@ -62,8 +62,7 @@ class Explanation:
     ink_box: tuple[int, int, int, int]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """Calibrated probabilities of the ten digits, summing to 1, and whether to act on them: all by one model."""
 
     probabilities: tuple[float, ...]
@@ -75,19 +74,28 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """An engine with its decision: what the batcher runs."""
+    """An engine whose logits are looked at and counted: what the batcher runs."""
 
     engine: Engine
     metrics: Metrics
 
-    def __call__(self, ink: Ink) -> NDArray[np.float64]:
-        """Of n at once, float64 (n, 11): the calibrated probabilities, and the log odds that it is no digit."""
+    def __call__(self, ink: Ink) -> Logits:
+        """Of n at once, float32 (n, 10 or 11)."""
         self.metrics.count_batch(len(ink))
         logits = self.engine.logits(ink)
         if logits.ndim != 2 or len(logits) != len(ink) or logits.shape[1] not in {DIGITS, DIGITS + 1}:
             raise RuntimeError(f"the engine gave logits of shape {logits.shape} for {len(ink)} inks")
-        scores = outlier_scores(logits)[:, np.newaxis]
-        return np.concatenate([probabilities(logits, self.engine.manifest.temperature), scores], axis=1)
+        return logits
+
+    def decide(self, answer: Answer) -> tuple[tuple[float, ...], float]:
+        """The ten probabilities, to eight places, so that their sum stays within 1e-7 of 1; and the outlier score.
+
+        Raises RuntimeError for a NaN: its caller is told so, the others of the same batch of the engine's are answered.
+        """
+        found, outlier_score = decide(answer.row.tolist(), self.engine.manifest.temperature)
+        if math.isnan(sum(found)) or math.isnan(outlier_score):
+            raise RuntimeError("the engine gave a NaN")
+        return tuple([round(probability * 1e8) / 1e8 for probability in found]), outlier_score
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,7 @@ class Service:
         self._in_batches = 0  # places in the queue that admitted batches may come to need
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))  # of all batches together
         self._places_explained = asyncio.Semaphore(_PLACES_EXPLAINED)
+        self._turn = asyncio.Lock()  # of quick engines, which run on the loop: single requests come in between
 
     async def warm(self, engine: Engine) -> None:
         """One picture by this engine, all the way from its bytes, before any caller's."""
@@ -172,9 +181,12 @@ class Service:
     async def predict(self, data: bytes, mode: Mode = "auto", *, explain: bool = False) -> Result:
         """Read an encoded image. Raises the errors of decoding and preprocessing, Overloaded, DeadlineExceeded."""
         model = self._serving()
+        image = self._inspect_now(data)
+        if image is not None and model.engine.quick and _is_small(image) and not explain:
+            return self._read_now(model, image, mode)
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._read(model, data, mode, explain=explain)
+                return await self._read(model, data, mode, image, explain=explain)
         except TimeoutError as error:
             raise self._too_late("a smaller image") from error
 
@@ -221,47 +233,62 @@ class Service:
             raise NotReady(f"{self._why_not}: send it again in a second.")
         return self._model
 
+    def _inspect_now(self, data: bytes) -> Encoded | None:
+        """None of what has so many bytes that its header may be a list of a million parts."""
+        return inspect(data, max_pixels=self._settings.max_pixels) if len(data) <= _INLINE_BYTES else None
+
+    def _read_now(self, model: _Model, image: Encoded, mode: Mode) -> Result:
+        """What `_read` does, of a small picture and by a quick engine: nothing is waited for."""
+        found, decode_ms, preprocess_ms = _find(image, mode)
+        return self._answer(model, found, _run_now(model, found.ink), decode_ms, preprocess_ms)
+
     async def _read(
-        self, model: _Model, data: bytes, mode: Mode, *, explain: bool = False, admitted: bool = False
+        self,
+        model: _Model,
+        data: bytes,
+        mode: Mode,
+        image: Encoded | None = None,
+        *,
+        explain: bool = False,
+        admitted: bool = False,
     ) -> Result:
+        """``image``: ``data`` inspected, where that is done."""
         max_pixels = self._settings.max_pixels
-        if len(data) <= _INLINE_BYTES:
-            image = inspect(data, max_pixels=max_pixels)
-        else:  # whose header may be a list of a million parts
+        image = image or self._inspect_now(data)
+        if image is None:
             image = await self._in_thread(self._decoders, inspect, data, max_pixels=max_pixels)
-        pixels = image.width * image.height
-        if pixels <= _INLINE_PIXELS and len(data) <= _INLINE_BYTES:
-            found, decode_ms, preprocess_ms = _find(image, mode)
-        else:
-            threads = self._large if pixels > max_pixels * _LARGE_SHARE else self._decoders
+        if not _is_small(image):
+            threads = self._large if image.width * image.height > max_pixels * _LARGE_SHARE else self._decoders
             found, decode_ms, preprocess_ms = await self._in_thread(threads, _find, image, mode)
-        found_ns = time.time_ns()
+        elif model.engine.quick and not explain:
+            async with self._turn:
+                return self._read_now(model, image, mode)
+        else:
+            found, decode_ms, preprocess_ms = _find(image, mode)
         answer = await self._submit(model, found.ink, admitted=admitted)
-        explanation = await self._explain(model, found, answer.row) if explain else None
+        result = self._answer(model, found, answer, decode_ms, preprocess_ms)
+        return result._replace(explanation=await self._explain(model, found, answer)) if explain else result
+
+    def _answer(
+        self, model: _Model, found: Preprocessed, answer: Answer, decode_ms: float, preprocess_ms: float
+    ) -> Result:
         stages = Stages(decode_ms, preprocess_ms, answer.queue_ms, answer.inference_ms)
-        record_stages(
-            found_ns, decode=decode_ms, preprocess=preprocess_ms, queue=answer.queue_ms, inference=answer.inference_ms
-        )
-        *rounded, outlier_score = _rounded(answer)
+        record_stages(**stages._asdict())
+        probable, outlier_score = model.decide(answer)
         manifest = model.engine.manifest
-        rejected = rejection(manifest, outlier_score, max(rounded), found.digits)
+        rejected = rejection(manifest, outlier_score, max(probable), found.digits)
         model.metrics.count_answer(
-            found.ink,
-            rounded,
-            rejected.reason if rejected else None,
-            (decode_ms, preprocess_ms, answer.queue_ms, answer.inference_ms),
-            inverted=found.inverted,
+            found.ink, probable, rejected.reason if rejected else None, stages, inverted=found.inverted
         )
-        return Result(tuple(rounded), rejected, explanation, stages, manifest)
+        return Result(probable, rejected, None, stages, manifest)
 
     async def _read_ink(self, model: _Model, ink: Ink) -> tuple[float, ...]:
         """The ten probabilities of an ink (28, 28, 1) of a batch, fed as it is."""
-        submitted_ns = time.time_ns()
         answer = await self._submit(model, ink, admitted=True)
-        record_stages(submitted_ns, queue=answer.queue_ms, inference=answer.inference_ms)
-        rounded = _rounded(answer)[:DIGITS]
-        model.metrics.count_answer(ink, rounded, None, (answer.queue_ms, answer.inference_ms), inverted=False)
-        return tuple(rounded)
+        record_stages(queue=answer.queue_ms, inference=answer.inference_ms)
+        probable, _ = model.decide(answer)
+        model.metrics.count_answer(ink, probable, None, (answer.queue_ms, answer.inference_ms), inverted=False)
+        return probable
 
     async def _in_thread(
         self, threads: ThreadPoolExecutor, function: Callable[P, T], *given: P.args, **named: P.kwargs
@@ -273,17 +300,21 @@ class Service:
         return await future
 
     async def _submit(self, model: _Model, ink: Ink, *, admitted: bool = False) -> Answer:
+        if model.engine.quick:
+            async with self._turn:
+                return _run_now(model, ink)
         try:
             return await self._batcher.submit(model, ink, admitted=admitted)
         finally:
             self._metrics.set_queue_depth(self._batcher.depth)
 
-    async def _explain(self, model: _Model, found: Preprocessed, row: Rows) -> Explanation:
+    async def _explain(self, model: _Model, found: Preprocessed, answer: Answer) -> Explanation:
         """Saliency by occlusion: how much of the answer's probability is lost when a patch is wiped out.
 
         Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks.
         """
-        digit = int(row[:DIGITS].argmax())
+        probable, _ = model.decide(answer)
+        digit = probable.index(max(probable))
         patches = [
             np.s_[top : top + _PATCH_PX, left : left + _PATCH_PX]
             for top in range(0, SIDE_PX - _PATCH_PX + 1, _PATCH_STEP_PX)
@@ -297,22 +328,21 @@ class Service:
         for start in range(0, len(occluded), _PATCHES_AT_ONCE):  # leave room in the queue for others
             some = occluded[start : start + _PATCHES_AT_ONCE]
             answers += await asyncio.gather(*(self._submit(model, ink, admitted=True) for ink in some))
-        rows = np.stack([answer.row for answer in answers])
         saliency = np.zeros((SIDE_PX, SIDE_PX), np.float32)
-        for patch, lost in zip(patches, np.maximum(row[digit] - rows[:, digit], 0), strict=True):
-            saliency[patch] += lost
+        for patch, without in zip(patches, answers, strict=True):
+            saliency[patch] += max(probable[digit] - model.decide(without)[0][digit], 0)
         return Explanation(found.ink[..., 0], saliency / max(saliency.max(), 1e-6), found.inverted, found.ink_box)
 
 
-def _rounded(answer: Answer) -> list[float]:
-    """The ten probabilities and the outlier score, to eight places: the ten's sum stays within 1e-7 of 1.
+def _is_small(image: Encoded) -> bool:
+    """So small that the event loop decodes it, whatever it holds."""
+    return image.width * image.height <= _INLINE_PIXELS and len(image.data) <= _INLINE_BYTES
 
-    Raises RuntimeError for a NaN: its caller is told so, the others of the same batch of the engine's are answered.
-    """
-    rounded: list[float] = answer.row.round(8).tolist()
-    if math.isnan(sum(rounded)):  # minus infinity is the score of a network without an eleventh output
-        raise RuntimeError("the engine gave a NaN")
-    return rounded
+
+def _run_now(model: _Model, ink: Ink) -> Answer:
+    started = time.perf_counter()
+    rows = model(ink[None])
+    return Answer(rows[0], 0, (time.perf_counter() - started) * 1000)
 
 
 def _find(image: Encoded, mode: Mode) -> tuple[Preprocessed, float, float]:

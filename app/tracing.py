@@ -7,6 +7,7 @@ caller sent but what is validated, as the log does: no address that matched no r
 import logging
 import os
 import threading
+import time
 from contextvars import ContextVar
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
@@ -65,17 +66,15 @@ def _exporters() -> list[str]:
     return [otlp if name == "otlp" else name for name in names if name not in ("", "none")]
 
 
-def record_stages(found_ns: int, **stages_ms: float) -> None:
-    """Spans of an answer's stages, if its request is traced.
+def record_stages(**stages_ms: float) -> None:
+    """Spans of an answer's stages, which end now, if its request is traced.
 
-    ``found_ns``: when the ink was found and given to the queue, in Unix nanoseconds. Decoding and preprocessing are
-    taken to have ended then, in which a thread's hand-over is hidden; queue and inference to have followed.
+    One is taken to have followed the other at once: what a thread's hand-over took is before the first.
     """
     tracer = _tracer.get()
     if tracer is None:
         return
-    before_ms = stages_ms.get("decode", 0) + stages_ms.get("preprocess", 0)
-    at_ns = found_ns - round(before_ms * 1e6)
+    at_ns = time.time_ns() - round(sum(stages_ms.values()) * 1e6)
     for name, duration_ms in stages_ms.items():
         span = tracer.start_span(name, start_time=at_ns)
         at_ns += round(duration_ms * 1e6)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
+from starlette.types import Message
 
 from app.errors import BadRequest, BodyTooSlow, Overloaded, TooLarge, UnsupportedMediaType
 from app.schemas import ImageBody
@@ -75,11 +76,16 @@ async def read_body(
     ``hold`` is told how many bytes have come, and may raise. Raises TooLarge, before reading where Content-Length
     tells, UnsupportedMediaType for a compressed one, and BadRequest when the client goes away or dawdles.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("The body is compressed: send it as it is.")
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > max_bytes:
+    length = 0
+    for name, value in request.scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            length = int(value)
+        elif name == b"content-encoding" and value != b"identity":
+            raise UnsupportedMediaType("The body is compressed: send it as it is.")
+    if length > max_bytes:
         raise _too_large(max_bytes)
+    if 0 < length <= _SMALL_BYTES and "whole" in request.scope:  # as nearly all: there is nothing to wait for
+        return _chunk(await request.receive())
     chunks: list[bytes] = []
     received = 0
     until = asyncio.get_running_loop().time() + timeout_ms / 1000
@@ -87,9 +93,7 @@ async def read_body(
         async with asyncio.timeout_at(until) as deadline:
             while True:
                 message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise BadRequest("The body ended early: send it whole.")
-                chunk: bytes = message.get("body", b"")
+                chunk = _chunk(message)
                 received += len(chunk)
                 if received > max_bytes:
                     raise _too_large(max_bytes)
@@ -100,6 +104,13 @@ async def read_body(
                 deadline.reschedule(until + received / _SLOWEST_BYTES_PER_S)
     except TimeoutError as error:
         raise BodyTooSlow("The body came too slowly: send it again, or a smaller image.") from error
+
+
+def _chunk(message: Message) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise BadRequest("The body ended early: send it whole.")
+    chunk: bytes = message.get("body", b"")
+    return chunk
 
 
 def _too_large(max_bytes: int) -> TooLarge:

@@ -49,6 +49,32 @@ def test_what_stands_in_line_for_good_is_no_burst(gate: Gate) -> None:
     assert gate.is_full()
 
 
+def test_crowds_that_follow_one_another_stand_in_line_too() -> None:
+    """As they come from an event loop that answers all it has read before it reads on."""
+    gate = Gate(max_delay_s=0.01, least=8, most=20)
+    allowed = []
+    for _ in range(8):
+        came = 0
+        while came < 12 and not gate.is_full():
+            gate.enter()
+            came += 1
+        for _ in range(came):
+            gate.leave()
+        allowed.append(came)
+        time.sleep(0.05)
+
+    assert allowed[:3] == [12] * 3
+    assert allowed[-1] == 8
+
+
+def test_crowds_with_time_between_them_are_bursts(gate: Gate) -> None:
+    for _ in range(3):
+        enter(gate, 12)
+        for _ in range(12):
+            gate.leave()
+        time.sleep(0.3)
+
+
 def test_after_a_refusal_nobody_comes_in_before_few_are_inside(gate: Gate) -> None:
     enter(gate, 20)
     gate.refuse()

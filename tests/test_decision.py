@@ -18,7 +18,7 @@ def test_equal_logits_are_equally_probable() -> None:
 
 
 def test_temperature_divides_the_logits() -> None:
-    logits = np.array([[0, 2]], np.float32)
+    logits = np.array([[0, 2] + [-99] * 8], np.float32)
 
     assert probabilities(logits, 2.0)[0, 1] == pytest.approx(np.e / (1 + np.e))
 

@@ -121,6 +121,17 @@ def test_an_engine_that_hangs_is_told_to_callers_then_to_balancers_and_then_ends
     assert line.startswith("digits: the engine has not answered for ")
 
 
+def test_a_quick_engine_that_hangs_holds_the_event_loop_up_until_the_process_ends(tmp_path: Path) -> None:
+    with faulty("hangs_on_the_loop", tmp_path, request_timeout_ms=300) as service:
+        service.switch_on()
+        with pytest.raises(httpx2.RemoteProtocolError):
+            service.ask()
+
+        assert service.process.status() == 1
+        [line] = service.process.errors().splitlines()[-1:]
+    assert line.startswith("digits: the event loop has stood still for ")
+
+
 def test_a_worker_whose_engine_hangs_is_replaced(tmp_path: Path) -> None:
     with faulty("hangs", tmp_path, request_timeout_ms=300, workers=2) as service:
         service.process.line_with('"ready"')
@@ -192,7 +203,7 @@ def test_nothing_in_the_service_waits_by_the_clock_on_the_wall() -> None:
     calls = {
         (path.name, node.attr)
         for path in (ROOT / "app").rglob("*.py")
-        if path.name not in {"quotas.py", "service.py"}  # windows of quotas and times of spans are the clock's
+        if path.name not in {"quotas.py", "tracing.py"}  # windows of quotas and times of spans are the clock's
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)

@@ -5,9 +5,9 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.routing import APIRoute
 from pydantic_core import to_json
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access import charge
 from app.admission import is_batch
@@ -31,22 +31,7 @@ from app.service import Batch, Service, Stages
 from app.settings import Settings
 from app.uploads import Body, Part, image_in, multipart, parsed
 
-
-class _DirectRoute(APIRoute):
-    """Without a query there is nothing for FastAPI to solve: the request goes straight to the endpoint.
-
-    The endpoint's parameters are those of the query, each with a default.
-    """
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["query_string"] or scope["method"] != "POST":
-            await super().handle(scope, receive, send)
-        else:
-            response: Response = await self.endpoint(Request(scope, receive))
-            await response(scope, receive, send)
-
-
-router = APIRouter(tags=["predict"], route_class=_DirectRoute, generate_unique_id_function=lambda route: route.name)
+router = APIRouter(tags=["predict"], generate_unique_id_function=lambda route: route.name)
 
 # `format`, which OpenAPI 3.1 no longer asks for, is what makers of clients know a file by
 _BINARY = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
@@ -165,8 +150,40 @@ async def predict(
         result = await service.predict(data, preprocess, explain=explain)
     prediction = as_json(result, top_k)
     request.scope["state"]["log"] |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 4)}
-    headers = {"server-timing": _server_timing(result.stages)}
-    return Response(to_json(prediction), headers=headers, media_type="application/json")
+    return _Answer(to_json(prediction), _server_timing(result.stages))
+
+
+class Direct:
+    """ASGI middleware around the router: without a query there is nothing for FastAPI to solve or to match.
+
+    So such a POST goes straight to its endpoint, whose parameters are those of the query, each with a default.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        [self._route] = [route for route in router.routes if isinstance(route, Route) and route.path == "/predict"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/predict" or scope["query_string"] or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        scope["route"], scope["endpoint"] = self._route, predict
+        response = await predict(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+class _Answer(Response):
+    """A JSON answer whose headers need no composing."""
+
+    def __init__(self, body: bytes, server_timing: str) -> None:
+        self.status_code = 200
+        self.body = body
+        self.background = None
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+            (b"server-timing", server_timing.encode()),
+        ]
 
 
 @router.post(
