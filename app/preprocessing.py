@@ -96,7 +96,7 @@ def _fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:
     levels = np.sort(contrast[sure.view(np.bool_)])
     level = (float(levels[(levels.size - 1) // 2]) + float(levels[levels.size // 2])) / 2  # np.median, but quicker
     ink = np.minimum(contrast * np.float32(1 / level), 1) * strokes
-    ink = _widen(ink, sure)
+    ink = _widen(ink, sure, levels.size)
     scale = BOX_PX / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     if ink.shape != (height, width):
@@ -114,14 +114,15 @@ def _centre(profile: NDArray[np.float32]) -> float:
     return float(np.dot(profile, _PLACES[: profile.size]) / profile.sum())
 
 
-def _widen(ink: Ink, sure: Grey) -> Ink:
+def _widen(ink: Ink, sure: Grey, area: int) -> Ink:
     """Dilate strokes that would be thinner than `_THIN_PX` at MNIST's scale; the frame grows with them.
 
-    A stroke's width is four times the mean distance of its pixels to its edge.
+    ``sure``: 1 where there surely is one, in ``area`` pixels. A stroke's width is four times the mean distance of its
+    pixels to its edge.
     """
     framed = cv2.copyMakeBorder(sure, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     distance = cv2.distanceTransform(framed, cv2.DIST_L2, 3)
-    stroke_width = max(1.0, 4 * cv2.sumElems(distance)[0] / cv2.countNonZero(sure) - 1)
+    stroke_width = max(1.0, 4 * cv2.sumElems(distance)[0] / area - 1)
     scale = BOX_PX / max(ink.shape)
     if stroke_width * scale >= _THIN_PX:
         return ink

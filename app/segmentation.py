@@ -102,12 +102,15 @@ def _blank_border(grey: Grey) -> int | None:
     There is no margin, band or shadow to look for then: half of the search.
     """
     level = int(grey[0, 0])
-    ink = cv2.absdiff(grey, np.full_like(grey, level))
+    ink = grey if level == 0 else cv2.absdiff(grey, np.full_like(grey, level))
     rows, columns = grey.shape
     left, top, width, height = cv2.boundingRect(ink)
-    if min(left, top, columns - left - width, rows - top - height) < 1:
+    clear = min(left, top, columns - left - width, rows - top - height)
+    if clear < 1:
         return None
     rings = _rings(grey)
+    if clear >= rings:
+        return level
     near = cv2.countNonZero(ink) - cv2.countNonZero(ink[rings : rows - rings, rings : columns - rings])
     innermost = 2 * (rows + columns) - 8 * rings + 4  # pixels of the last ring: a margin's edge covers half of them
     return level if 2 * near < innermost else None
