@@ -14,6 +14,8 @@ from app.manifest import Manifest
 
 DIGITS = 10
 
+_FAR_SURER, _SURELY = 6, -5  # log odds: see docs/experiments.md
+
 Reason = Literal["not_a_digit", "low_confidence", "several_digits"]
 
 
@@ -51,6 +53,16 @@ def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np
 def outlier_scores(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Of many: (n, 10 or 11) -> (n,)."""
     return np.array([decide(row, 1.0)[1] for row in logits.tolist()], np.float64)
+
+
+def best_reading(outlier_scores: Sequence[float]) -> int:
+    """Which of several readings of a picture to take: the first, unless another is far more surely a digit.
+
+    ``outlier_scores``: of each, the first's beyond its threshold.
+    """
+    best = min(range(len(outlier_scores)), key=outlier_scores.__getitem__)
+    surer = outlier_scores[best] <= min(outlier_scores[0] - _FAR_SURER, _SURELY)
+    return best if surer else 0
 
 
 def rejection(manifest: Manifest, outlier_score: float, confidence: float, digits: int) -> Rejection | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.decoding import MAX_PIXELS, Decoded, Grey, decode, inspect
 from app.errors import NoInk
-from app.segmentation import find_strokes
+from app.segmentation import find_others, find_strokes
 
 VERSION = "2"
 
@@ -32,13 +32,14 @@ class Preprocessed(NamedTuple):
 
     ``ink``: float32 (28, 28, 1) in [0, 1], 1 = pen. ``inverted``: the ink was darker than the paper, so the picture
     was turned over. ``ink_box``: (x, y, width, height) in pixels of the oriented image. ``digits``: how many there seem
-    to be side by side; the ink is that of one.
+    to be side by side; the ink is that of one. ``picture``: where it was looked for, None by `plain`.
     """
 
     ink: Ink
     inverted: bool
     ink_box: tuple[int, int, int, int]
     digits: int = 1
+    picture: Decoded | None = None
 
 
 def preprocess(data: bytes, mode: Mode = "auto", *, max_pixels: int = MAX_PIXELS) -> Preprocessed:
@@ -52,10 +53,36 @@ def preprocess(data: bytes, mode: Mode = "auto", *, max_pixels: int = MAX_PIXELS
 def ink_from_decoded(decoded: Decoded, mode: Mode = "auto") -> Preprocessed:
     """`find_ink` of a decoded image, its box in pixels of the original. Raises NoInk."""
     found = find_ink(decoded.grey, mode)
+    picture = found.picture and Decoded(found.picture.grey, decoded.width, decoded.height)
+    return found._replace(ink_box=_in_original(found.ink_box, decoded), picture=picture)
+
+
+def other_readings(found: Preprocessed) -> list[Preprocessed]:
+    """What else its picture may show, if what was ``found`` looks like no digit.
+
+    The same turned by a quarter to either side; ink of the other polarity; on larger pictures thin dark strokes in any
+    light. Those turned as well.
+    """
+    if found.picture is None:
+        return []
+    readings = _turned(found)
+    for other in find_others(found.picture.grey, found.inverted):
+        ink = _fit(other.contrast, other.strokes, other.sure)
+        box = _in_original(other.box, found.picture)
+        reading = Preprocessed(ink, other.inverted, box, other.digits, found.picture)
+        readings += [reading, *_turned(reading)]
+    return readings
+
+
+def _turned(found: Preprocessed) -> list[Preprocessed]:
+    return [found._replace(ink=np.ascontiguousarray(np.rot90(found.ink, quarters))) for quarters in (1, 3)]
+
+
+def _in_original(box: tuple[int, int, int, int], decoded: Decoded) -> tuple[int, int, int, int]:
     scale_x, scale_y = decoded.width / decoded.grey.shape[1], decoded.height / decoded.grey.shape[0]
-    x, y, width, height = found.ink_box
+    x, y, width, height = box
     left, top, right, bottom = x * scale_x, y * scale_y, (x + width) * scale_x, (y + height) * scale_y
-    return found._replace(ink_box=(int(left), int(top), round(right) - int(left), round(bottom) - int(top)))
+    return int(left), int(top), round(right) - int(left), round(bottom) - int(top)
 
 
 def find_ink(grey: Grey, mode: Mode = "auto") -> Preprocessed:
@@ -83,7 +110,9 @@ def _plain(grey: Grey) -> Preprocessed:
 
 def _auto(grey: Grey) -> Preprocessed:
     found = find_strokes(grey)
-    return Preprocessed(_fit(found.contrast, found.strokes, found.sure), found.inverted, found.box, found.digits)
+    ink = _fit(found.contrast, found.strokes, found.sure)
+    picture = Decoded(found.picture, grey.shape[1], grey.shape[0])
+    return Preprocessed(ink, found.inverted, found.box, found.digits, picture)
 
 
 def _fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:

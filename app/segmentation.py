@@ -3,6 +3,8 @@
 Knows nothing of 28x28 or of a model.
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import cv2
@@ -35,6 +37,7 @@ _SPECKS_AT_MOST = 4  # looked past for a digit
 _PALE_REACH = 0.03  # of the longer side: paler parts of a stroke lie this near to a sure one, pale lines run on
 _RULED_PX = 64  # ruled lines are looked for on images at least this wide: on smaller ones they are as thick as a pen
 _RULED_FILL = 0.3  # of a row that a line, perhaps sloping, fills
+_THIN_SHARE = 0.06  # of the longer side: what is narrower is thin
 _RULED_RUN = 0.2  # of the width: the straight run that no stroke of a digit has so thinly
 
 
@@ -43,7 +46,8 @@ class Found(NamedTuple):
 
     ``contrast``: uint8 (height, width), how far each pixel stands out from the paper. ``strokes``: its mask, 0 or 1.
     ``sure``: the contrast that strokes surely have. ``inverted``: the ink was the darker side. ``box``: (x, y, width,
-    height) of it in pixels of the image. ``digits``: how many parts of about its size stand side by side.
+    height) of it in pixels of the image. ``digits``: how many parts of about its size stand side by side. ``picture``:
+    the image, as small as it was looked at.
     """
 
     contrast: Grey
@@ -52,12 +56,12 @@ class Found(NamedTuple):
     inverted: bool
     box: tuple[int, int, int, int]
     digits: int
+    picture: Grey
 
 
 def find_strokes(grey: Grey) -> Found:
     """The digit on a picture, uint8 of any size. Raises NoInk when nothing stands out from the paper."""
-    small = _shrink(grey)
-    scale_y, scale_x = grey.shape[0] / small.shape[0], grey.shape[1] / small.shape[1]
+    picture = small = _shrink(grey)
     margin = 0
     level = _blank_border(small)
     if level is None:
@@ -67,18 +71,43 @@ def find_strokes(grey: Grey) -> Found:
         small = _level_bands(_level_bands(small).T).T
         level = _even_level(small)
     contrast, inverted = _stand_out(small, level)
+    return _strokes(contrast, inverted, margin, picture, grey.shape)
+
+
+def find_others(picture: Grey, inverted: bool) -> Iterator[Found]:
+    """What else may be meant by a picture on which there seemed to be no digit; boxes in pixels of this ``picture``.
+
+    First the other polarity, against its extreme level: of a tightly cut digit the strokes may be taken for the paper.
+    On larger pictures then whatever is thin and darker than what is around it, in any light (a black-hat).
+    """
+    if inverted:
+        contrasts = [cv2.subtract(picture, np.full_like(picture, picture.min()))]
+    else:
+        contrasts = [cv2.subtract(np.full_like(picture, picture.max()), picture)]
+    if max(picture.shape) > _RULED_PX:
+        window = int(max(picture.shape) * _THIN_SHARE) | 1
+        contrasts.append(cv2.morphologyEx(picture, cv2.MORPH_BLACKHAT, np.ones((window, window), np.uint8)))
+    for contrast, dark in zip(contrasts, (not inverted, True), strict=False):
+        with suppress(NoInk):
+            yield _strokes(_uint8(contrast), dark, 0, picture, picture.shape)
+
+
+def _strokes(contrast: Grey, inverted: bool, margin: int, picture: Grey, original: tuple[int, ...]) -> Found:
+    """The digit that stands out. ``margin``: what was cut off the picture. ``original``: the shape of the image."""
     for _ in range(_SPECKS_AT_MOST):
         strokes, sure, digits = _find_digit(contrast)
         x, y, width, height = cv2.boundingRect(strokes)
-        if max(width, height) >= max(_SMALLEST_PX, _SMALLEST_SHARE * max(small.shape)):
+        if max(width, height) >= max(_SMALLEST_PX, _SMALLEST_SHARE * max(contrast.shape)):
             break
         contrast[cv2.dilate(strokes, np.ones((3, 3), np.uint8)) > 0] = 0  # dirt, stronger than a pale digit
     else:
         raise NoInk("Nothing but specks stands out from the ground: send a larger image of the digit.")
     part = np.s_[y : y + height, x : x + width]
+    scale_y, scale_x = original[0] / picture.shape[0], original[1] / picture.shape[1]
     left, top = int((x + margin) * scale_x), int((y + margin) * scale_y)
     right, bottom = round((x + margin + width) * scale_x), round((y + margin + height) * scale_y)
-    return Found(contrast[part], strokes[part], sure, inverted, (left, top, right - left, bottom - top), digits)
+    box = (left, top, right - left, bottom - top)
+    return Found(contrast[part], strokes[part], sure, inverted, box, digits, picture)
 
 
 def _shrink(grey: Grey) -> Grey:

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.batching import Answer, MicroBatcher
-from app.decision import DIGITS, Rejection, decide, rejection
+from app.decision import DIGITS, Rejection, best_reading, decide, rejection
 from app.decoding import Encoded, decode, inspect
 from app.engine import Engine, Logits
 from app.errors import DeadlineExceeded, NotReady, Overloaded
 from app.machine import cores
 from app.manifest import Manifest
 from app.metrics import Metrics
-from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded
+from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded, other_readings
 from app.schemas import EXAMPLE_PNG
 from app.settings import Settings
 from app.tracing import record_stages
@@ -72,6 +72,15 @@ class Result(NamedTuple):
     manifest: Manifest
 
 
+class _Reading(NamedTuple):
+    """What was seen on a picture, and what the model says of it."""
+
+    found: Preprocessed
+    answer: Answer
+    probabilities: tuple[float, ...]
+    outlier_score: float
+
+
 @dataclass(frozen=True, eq=False)
 class _Model:
     """An engine whose logits are looked at and counted: what the batcher runs."""
@@ -86,6 +95,14 @@ class _Model:
         if logits.ndim != 2 or len(logits) != len(ink) or logits.shape[1] not in {DIGITS, DIGITS + 1}:
             raise RuntimeError(f"the engine gave logits of shape {logits.shape} for {len(ink)} inks")
         return logits
+
+    def read(self, found: Preprocessed, answer: Answer) -> _Reading:
+        return _Reading(found, answer, *self.decide(answer))
+
+    def doubts(self, first: _Reading) -> bool:
+        """Whether to look for other readings of the same picture."""
+        single = first.found.picture is not None and first.found.digits == 1
+        return single and first.outlier_score > self.engine.manifest.thresholds.not_a_digit
 
     def decide(self, answer: Answer) -> tuple[tuple[float, ...], float]:
         """The ten probabilities, to eight places, so that their sum stays within 1e-7 of 1; and the outlier score.
@@ -240,7 +257,11 @@ class Service:
     def _read_now(self, model: _Model, image: Encoded, mode: Mode) -> Result:
         """What `_read` does, of a small picture and by a quick engine: nothing is waited for."""
         found, decode_ms, preprocess_ms = _find(image, mode)
-        return self._answer(model, found, _run_now(model, found.ink), decode_ms, preprocess_ms)
+        reading = model.read(found, _run_now(model, found.ink))
+        if model.doubts(reading):
+            others = [model.read(other, _run_now(model, other.ink)) for other in other_readings(found)]
+            reading = _best(reading, others)
+        return self._answer(model, reading, decode_ms, preprocess_ms)
 
     async def _read(
         self,
@@ -265,16 +286,18 @@ class Service:
                 return self._read_now(model, image, mode)
         else:
             found, decode_ms, preprocess_ms = _find(image, mode)
-        answer = await self._submit(model, found.ink, admitted=admitted)
-        result = self._answer(model, found, answer, decode_ms, preprocess_ms)
-        return result._replace(explanation=await self._explain(model, found, answer)) if explain else result
+        reading = model.read(found, await self._submit(model, found.ink, admitted=admitted))
+        if model.doubts(reading):
+            others = await self._in_thread(self._decoders, other_readings, found)
+            answers = await asyncio.gather(*(self._submit(model, other.ink, admitted=True) for other in others))
+            reading = _best(reading, list(map(model.read, others, answers)))
+        result = self._answer(model, reading, decode_ms, preprocess_ms)
+        return result._replace(explanation=await self._explain(model, reading)) if explain else result
 
-    def _answer(
-        self, model: _Model, found: Preprocessed, answer: Answer, decode_ms: float, preprocess_ms: float
-    ) -> Result:
+    def _answer(self, model: _Model, reading: _Reading, decode_ms: float, preprocess_ms: float) -> Result:
+        found, answer, probable, outlier_score = reading
         stages = Stages(decode_ms, preprocess_ms, answer.queue_ms, answer.inference_ms)
         record_stages(**stages._asdict())
-        probable, outlier_score = model.decide(answer)
         manifest = model.engine.manifest
         rejected = rejection(manifest, outlier_score, max(probable), found.digits)
         model.metrics.count_answer(
@@ -308,12 +331,12 @@ class Service:
         finally:
             self._metrics.set_queue_depth(self._batcher.depth)
 
-    async def _explain(self, model: _Model, found: Preprocessed, answer: Answer) -> Explanation:
+    async def _explain(self, model: _Model, reading: _Reading) -> Explanation:
         """Saliency by occlusion: how much of the answer's probability is lost when a patch is wiped out.
 
         Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks.
         """
-        probable, _ = model.decide(answer)
+        found, probable = reading.found, reading.probabilities
         digit = probable.index(max(probable))
         patches = [
             np.s_[top : top + _PATCH_PX, left : left + _PATCH_PX]
@@ -332,6 +355,13 @@ class Service:
         for patch, without in zip(patches, answers, strict=True):
             saliency[patch] += max(probable[digit] - model.decide(without)[0][digit], 0)
         return Explanation(found.ink[..., 0], saliency / max(saliency.max(), 1e-6), found.inverted, found.ink_box)
+
+
+def _best(first: _Reading, others: list[_Reading]) -> _Reading:
+    """The reading to answer with. It is accepted or not as the first is: what had to be guessed at is no sure thing."""
+    best = [first, *others][best_reading([first.outlier_score, *(other.outlier_score for other in others)])]
+    all_ms = sum(reading.answer.inference_ms for reading in [first, *others])
+    return best._replace(answer=best.answer._replace(inference_ms=all_ms), outlier_score=first.outlier_score)
 
 
 def _is_small(image: Encoded) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from app.decision import Rejection, outlier_scores, probabilities, rejection
+from app.decision import Rejection, best_reading, outlier_scores, probabilities, rejection
 from app.manifest import Manifest, Thresholds
 
 
@@ -77,6 +77,20 @@ def test_outlier_scores_depend_on_differences_of_logits_alone(logits: NDArray[np
     moved = (logits.astype(np.float64) + more).astype(np.float32)
 
     assert outlier_scores(moved) == pytest.approx(outlier_scores(logits), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("scores", "taken"),
+    [
+        ([2.0], 0),
+        ([2.0, -8.0, -9.0], 2),
+        ([0.0, -5.9], 0),  # surer, but not far surer
+        ([9.0, -4.0], 0),  # far surer, but not sure
+        ([-1.0, -7.0], 1),
+    ],
+)
+def test_another_reading_is_taken_when_it_is_far_more_surely_a_digit(scores: list[float], taken: int) -> None:
+    assert best_reading(scores) == taken
 
 
 # Acting on it

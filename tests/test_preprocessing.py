@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from app.errors import NoInk, TooLarge, UndecodableImage, UnsupportedMediaType
-from app.preprocessing import SIDE_PX, VERSION, Mode, find_ink, ink_from_grey, preprocess
+from app.preprocessing import SIDE_PX, VERSION, Mode, find_ink, ink_from_grey, other_readings, preprocess
 from tests.drawings import Grey, coloured, difference, digit_drawn, encoded, enlarged, mnist_test, placed
 from tests.golden import sheets
 
@@ -149,6 +149,45 @@ def test_auto_keeps_a_stroke_that_does_not_touch() -> None:
     assert y <= 52
     assert x + width >= 200
     assert height > 150
+
+
+def test_another_reading_is_the_same_turned_to_either_side() -> None:
+    upright, turned = find_ink(enlarged(digit_drawn(2))), find_ink(enlarged(np.rot90(digit_drawn(2))))
+
+    found = [difference(reading.ink, upright.ink) for reading in other_readings(turned)]
+
+    assert min(found[:2]) < 0.05
+    assert all(np.rot90(reading.ink, 1).sum() == reading.ink.sum() for reading in other_readings(turned)[:2])
+
+
+@pytest.mark.parametrize("grey", [digit_drawn(3), 255 - enlarged(digit_drawn(3))], ids=["small", "large and dark"])
+def test_another_reading_has_the_other_polarity(grey: Grey) -> None:
+    found = find_ink(grey)
+
+    mistaken = other_readings(found._replace(inverted=not found.inverted))
+
+    assert [reading.inverted for reading in mistaken[2:5]] == [found.inverted] * 3
+    assert difference(mistaken[2].ink, found.ink) < 0.05
+
+
+def test_another_reading_of_a_larger_picture_is_of_thin_dark_strokes_in_any_light() -> None:
+    """A hard shadow runs through the digit, and stands out more than its pale, thin strokes."""
+    drawing = placed(enlarged(digit_drawn(3), 120), (300, 300), 90, 90)
+    light = np.where(np.arange(300) < 150, 90, 230)
+    picture = np.rint(light - light * (drawing > 128) * 0.2).astype(np.uint8)
+    found = find_ink(picture)
+    truth = find_ink(drawing)
+
+    readings = other_readings(found)
+
+    assert len(readings) == 8
+    assert difference(found.ink, truth.ink) > 0.5  # else there is nothing to be read otherwise
+    assert difference(readings[5].ink, truth.ink) < 0.5
+    assert readings[5].ink_box == pytest.approx(truth.ink_box, abs=12)
+
+
+def test_there_is_no_other_reading_by_plain() -> None:
+    assert other_readings(find_ink(digit_drawn(3), "plain")) == []
 
 
 def test_auto_widens_hairlines_to_a_pens_width() -> None:

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.decoding import decode, inspect
+from app.preprocessing import ink_from_grey
 from tests.drawings import (
     EXACT,
     FORMATS,
     Grey,
     coloured,
+    difference,
     digit_drawn,
     encoded,
     enlarged,
@@ -386,3 +389,24 @@ def test_the_engine_without_tensorflow_gives_the_same_answers(client: httpx2.Cli
                 for same in ("digit", "accepted", "model"):
                     assert other[same] == one[same]
                 assert other["explanation"]["input_png"] == one["explanation"]["input_png"]
+
+
+@pytest.mark.parametrize("side_px", [28, 300], ids=["on the event loop", "in threads"])
+@pytest.mark.parametrize("digit", [2, 3, 4, 7])
+def test_a_digit_on_its_side_is_read_and_not_accepted(
+    client: httpx2.Client, url: str, digit: int, side_px: int
+) -> None:
+    upright = enlarged(digit_drawn(digit), side_px)
+    image = encoded(np.ascontiguousarray(np.rot90(upright, 3)))
+    with httpx2.Client(base_url=url, timeout=30) as quick:
+        answers = [predicted(each, image, explain="true") for each in (client, quick)]
+        answers += [predicted(quick, image)]
+        [entry] = quick.post("/predict/batch", files={"files": image}).json()["predictions"]
+
+    for answer in [*answers, entry["prediction"]]:
+        assert (answer["digit"], answer["accepted"]) == (digit, False)
+        assert answer["rejection"]["reason"] == "not_a_digit"
+        assert answer["rejection"]["score"] > answer["rejection"]["threshold"]
+    seen = [decode(inspect(base64.b64decode(answer["explanation"]["input_png"]))).grey for answer in answers[:2]]
+    assert np.array_equal(seen[0], seen[1])
+    assert difference((seen[0][..., None] / 255).astype(np.float32), ink_from_grey(upright)) < 0.1

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.decision import outlier_scores, probabilities, rejection
+from app.decision import best_reading, outlier_scores, probabilities, rejection
 from app.engine import KerasEngine
 from app.errors import DigitsError
 from app.manifest import MANIFEST, WEIGHTS, Manifest
-from app.preprocessing import Ink, Mode, Preprocessed, preprocess
+from app.preprocessing import Ink, Mode, Preprocessed, other_readings, preprocess
 from training.answers import Answers
 from training.errors import RunError
 from training.preparation import normalise_columns
@@ -55,9 +55,22 @@ class Classifier:
             scores[read] = outlier_scores(logits)
         if self.manifest:
             for place, found in zip(read, seen, strict=True):
+                if scores[place] > self.manifest.thresholds.not_a_digit and found.digits == 1:
+                    rows[place] = self._reconsidered(self.manifest, found, rows[place], scores[place])
                 why = rejection(self.manifest, float(scores[place]), float(rows[place].max()), found.digits)
                 rejections[place] = why.reason if why else None
         return Answers(rows, scores, rejections if self.manifest else None, unread)
+
+    def _reconsidered(
+        self, manifest: Manifest, found: Preprocessed, row: NDArray[np.float64], outlier_score: float
+    ) -> NDArray[np.float64]:
+        """The probabilities of the best reading of a picture whose first one is no digit."""
+        others = other_readings(found)
+        if not others:
+            return row
+        logits = self._logits(np.stack([other.ink for other in others]))
+        best = best_reading([outlier_score, *outlier_scores(logits)])
+        return probabilities(logits[best - 1 : best], manifest.temperature)[0] if best else row
 
     def _logits(self, ink: Ink) -> NDArray[np.float32]:
         ink = normalise_columns(ink) if self.preprocessing == "l2" else ink

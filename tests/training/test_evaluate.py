@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.engine import LiteRTEngine
 from app.manifest import Manifest, Thresholds
 from app.preprocessing import preprocess
+from tests.drawings import digit_drawn, encoded
+from tests.server import ROOT
 from training.classifier import Classifier, load_classifier
 from training.corruptions import CORRUPTIONS
 from training.data import Mnist, read_labels, split
@@ -132,6 +135,18 @@ def test_an_exported_model_rejects_as_the_service_does(manifest: Manifest, folde
     answers, _ = read_folder(_with_thresholds(manifest, low_confidence=0.95), files)
     assert answers.rejections is not None
     assert answers.rejections[:2] == ["low_confidence", "low_confidence"]
+
+
+def test_a_digit_on_its_side_is_read_as_the_service_does() -> None:
+    engine = LiteRTEngine.load(ROOT / "models")
+    image = encoded(np.ascontiguousarray(np.rot90(digit_drawn(7))))
+    answers = Classifier(engine.logits, "auto", engine.manifest).read([image], "auto")
+    bare = Classifier(engine.logits, "auto").read([image], "auto")
+    assert (answers.probabilities[0].argmax(), answers.rejections) == (7, ["not_a_digit"])
+    assert bare.probabilities[0].argmax() != 7
+    assert bare.outlier_scores is not None
+    assert answers.outlier_scores is not None
+    assert bare.outlier_scores.tolist() == answers.outlier_scores.tolist()
 
 
 def test_a_network_that_was_not_exported_rejects_nothing(folder: Path) -> None:
