@@ -98,10 +98,11 @@ class Metrics(Collector):
         self._model, self._reference = (version, sha256), reference
 
     def count_request(self, route: str | None, method: str, status: int, duration_s: float) -> None:
-        """``route``: a path as the app has it, None where none matched. ``status``: 0 without an answer."""
+        """``route``: a path as the app has it, None or any other where none matched. ``status``: 0 without an answer."""
         place = self._asked.get((route or _NO_ROUTE, method))
         if place is None:
-            place = self._asked[route if route in self._routes else _NO_ROUTE, _OTHER_METHOD]
+            known_route = route if route in self._routes else _NO_ROUTE
+            place = self._asked[known_route, method if method in _METHODS else _OTHER_METHOD]
         self._requests[place * len(_STATUSES) + self._statuses.get(status, 0)] += 1
         self._durations[place].observe(duration_s)
 

@@ -22,6 +22,7 @@ from app.connections import Bounded
 from app.errors import Overloaded
 from app.machine import cores
 from app.main import create_app
+from app.metrics import Metrics
 from app.observability import RequestLog
 from app.problems import error_headers
 from app.settings import Settings
@@ -59,8 +60,9 @@ def serve(
     app = create_app(settings, counts)
     app.state.started = started
     gate = Gate(settings.max_delay_ms / 1000, _LEAST_A_CORE * cores(), settings.max_queue)
+    metrics: Metrics = app.state.metrics
     config = uvicorn.Config(
-        _Admission(app, gate),
+        _Admission(app, gate, metrics),
         ws="none",
         workers=1,  # not what WEB_CONCURRENCY says
         log_config=None,
@@ -80,7 +82,7 @@ def serve(
         if on_ready and not app.state.failure:
             on_ready()
 
-    server = _Server(config, app, gate, answering, settings)
+    server = _Server(config, app, gate, _Refusals(gate, metrics), answering, settings)
     server.run([listening])
     failure: str | None = app.state.failure
     return failure
@@ -99,12 +101,18 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, app: FastAPI, gate: Gate, answering: Callable[[], None], settings: Settings
+        self,
+        config: uvicorn.Config,
+        app: FastAPI,
+        gate: Gate,
+        refusals: "_Refusals",
+        answering: Callable[[], None],
+        settings: Settings,
     ) -> None:
         super().__init__(config)
         self._app = app
         self._gate = gate
-        self._refusals = _Refusals(gate)
+        self._refusals = refusals
         self._answering = answering
         self._drain_s = settings.drain_seconds
         self._timeout_s = settings.request_timeout_ms / 1000
@@ -217,8 +225,9 @@ class _Refusals:
     Where there are more they wait for their turn, one at a connection, and that connection sends nothing meanwhile.
     """
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, metrics: Metrics) -> None:
         self._gate = gate
+        self._metrics = metrics
         self._waiting: deque[tuple[_Protocol, str, str]] = deque()
         self._left = 0.0  # of those that may leave
         self._counted_at = 0.0
@@ -240,6 +249,7 @@ class _Refusals:
             if connection.refused:  # and still there
                 self._left -= 1
                 connection.send_refusal(path, request_id, self._gate.refuse())
+                self._metrics.count_request(path, "POST", Overloaded.status, 0)
         again = asyncio.get_running_loop().call_later
         self._timer = again(_REFUSALS_PAUSE_S, self._send) if self._waiting else None
 
@@ -326,9 +336,10 @@ class _Protocol(Bounded):
 class _Admission:
     """Around the app: answers those who are refused, and notes who works for whom."""
 
-    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics) -> None:
         self._app = app
         self._gate = gate
+        self._metrics = metrics
         self._refusing = RequestLog(_refuse)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -337,6 +348,7 @@ class _Admission:
             return
         if "refused" in scope:
             await self._refusing(scope, receive, send)
+            self._metrics.count_request(scope["path"], scope["method"], Overloaded.status, 0)
             return
         caller: _Caller = scope["caller"]
         caller.task = current_task()

@@ -226,6 +226,7 @@ def test_a_full_service_refuses_at_once_says_when_to_come_again_and_goes_on_answ
         again = client.post("/v2/models/digits/infer", content=SEVEN)
         alive = client.get("/healthz")
         after = client.post("/predict", content=SEVEN, headers={"Expect": "100-continue"})
+        counted = client.get("/metrics").text
 
     for answer in (whole, in_pieces):
         assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
@@ -235,6 +236,9 @@ def test_a_full_service_refuses_at_once_says_when_to_come_again_and_goes_on_answ
     assert whole.headers["x-request-id"] == "mine"
     assert (again.status_code, list(again.json())) == (503, ["error"])
     assert (alive.status_code, after.status_code) == (200, 503)
+    count = r'digits_http_requests_total{method="POST",route="(\S+)",status="503"} (\S+)'
+    refused = dict(re.findall(count, counted))
+    assert refused.keys() == {"/predict", "/v2/models/digits/infer", "none"}
 
 
 def test_batches_fill_their_own_line_and_keep_no_single_image_out(crowded: tuple[Process, str, Path]) -> None:

@@ -138,6 +138,7 @@ IMPORTS = {
         "app.errors",
         "app.machine",
         "app.main",
+        "app.metrics",
         "app.observability",
         "app.problems",
         "app.settings",
