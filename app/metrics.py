@@ -97,14 +97,18 @@ class Metrics(Collector):
         """What answers from here on: the model's version, the sha256 of its weights, what drift is measured from."""
         self._model, self._reference = (version, sha256), reference
 
-    def count_request(self, route: str | None, method: str, status: int, duration_s: float) -> None:
-        """``route``: a path as the app has it, None or any other where none matched. ``status``: 0 without an answer."""
+    def count_request(self, route: str | None, method: str, status: int, duration_s: float | None = None) -> None:
+        """``route``: a path as the app has it, None or any other where none matched. ``status``: 0 without an answer.
+
+        ``duration_s``: None of what was refused before it was looked at.
+        """
         place = self._asked.get((route or _NO_ROUTE, method))
         if place is None:
             known_route = route if route in self._routes else _NO_ROUTE
             place = self._asked[known_route, method if method in _METHODS else _OTHER_METHOD]
         self._requests[place * len(_STATUSES) + self._statuses.get(status, 0)] += 1
-        self._durations[place].observe(duration_s)
+        if duration_s is not None:
+            self._durations[place].observe(duration_s)
 
     def count_batch(self, size: int) -> None:
         """Called on the engine's thread alone."""

@@ -249,7 +249,7 @@ class _Refusals:
             if connection.refused:  # and still there
                 self._left -= 1
                 connection.send_refusal(path, request_id, self._gate.refuse())
-                self._metrics.count_request(path, "POST", Overloaded.status, 0)
+                self._metrics.count_request(path, "POST", Overloaded.status)
         again = asyncio.get_running_loop().call_later
         self._timer = again(_REFUSALS_PAUSE_S, self._send) if self._waiting else None
 
@@ -348,7 +348,7 @@ class _Admission:
             return
         if "refused" in scope:
             await self._refusing(scope, receive, send)
-            self._metrics.count_request(scope["path"], scope["method"], Overloaded.status, 0)
+            self._metrics.count_request(scope["path"], scope["method"], Overloaded.status)
             return
         caller: _Caller = scope["caller"]
         caller.task = current_task()
