@@ -1,7 +1,8 @@
 """`python -m tests.storm FOLDER`: hostile files through every door of the service while others use it as usual.
 
-What is promised is in docs/reliability.md. Exit status 1 when a promise is broken. A file ``labels.csv`` in the folder
-may say in its columns ``file`` and ``expected`` (valid-image, corrupt, bomb, unsupported) what each is.
+Settings may follow, such as ``engine=litert``. What is promised is in docs/reliability.md. Exit status 1 when a promise
+is broken. A file ``labels.csv`` in the folder may say in its columns ``file`` and ``expected`` (valid-image, corrupt,
+bomb, unsupported) what each is.
 """
 
 import base64
@@ -170,7 +171,7 @@ def main() -> None:
         with labels.open(encoding="utf-8") as table:
             expected = {row["file"]: row["expected"] for row in csv.DictReader(table)}
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path != labels}
-    found = storm(files)
+    found = storm(files, **dict(setting.split("=") for setting in sys.argv[2:]))
     lines = []
     for name, statuses in found.statuses.items():
         kind, status = expected.get(name, ""), statuses["multipart"]
