@@ -171,7 +171,7 @@ def main() -> None:
         with labels.open(encoding="utf-8") as table:
             expected = {row["file"]: row["expected"] for row in csv.DictReader(table)}
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path != labels}
-    found = storm(files, **dict(setting.split("=") for setting in sys.argv[2:]))
+    found = storm(files, None, **dict(setting.split("=") for setting in sys.argv[2:]))
     lines = []
     for name, statuses in found.statuses.items():
         kind, status = expected.get(name, ""), statuses["multipart"]
