@@ -14,13 +14,15 @@ SEVERAL ?= $(wildcard ../shared/data/multi-dev)
 SEMEION ?= $(wildcard ../shared/data/semeion.npz)
 HOSTILE ?= $(wildcard ../shared/data/hostile-dev)
 comma := ,
+FUZZ ?= decoder
+RUNS ?= 1000000
 DOCKER ?= docker
 TARGET ?= keras
 IMAGE ?= digits$(if $(filter slim,$(TARGET)),-slim)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test check format train report bench bench-peers soak image test-image lock
+.PHONY: help install serve test check format train report bench bench-peers soak storm fuzz image test-image lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -61,6 +63,14 @@ bench-peers: .venv/.dev ## measure it beside LitServe, BentoML, Ray Serve and mo
 soak: .venv/.dev ## ten minutes of mixed traffic, broken files, callers who leave and reloads (MINUTES=10)
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(if $(HOSTILE),--hostile $(HOSTILE))
 
+storm: .venv/.dev ## HOSTILE=folder: every file through every endpoint and dialect, beside usual requests
+	$(BIN)/python -m tests.storm $(or $(HOSTILE),$(error Name a folder: make storm HOSTILE=files)) \
+	  $(if $(DIGITS_ENGINE),engine=$(DIGITS_ENGINE))
+
+fuzz: .venv-fuzz/.fuzz ## FUZZ=decoder, forms or tensors: RUNS=1000000 mutated inputs; what is found goes to fuzz/
+	@mkdir -p fuzz
+	.venv-fuzz/bin/python -m tests.fuzz $(FUZZ) fuzz/$(FUZZ) -runs=$(RUNS) -artifact_prefix=fuzz/$(FUZZ)- -print_final_stats=1
+
 image: ## build the container image with DOCKER=docker (TARGET=slim: without TensorFlow)
 	$(DOCKER) build --target $(TARGET) --tag $(IMAGE) \
 	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
@@ -73,6 +83,7 @@ lock: .venv/.dev ## pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade: at t
 	$(LOCK) --extra dev --output-file requirements/dev.txt
 	$(LOCK) --extra keras --constraint requirements/dev.txt --output-file requirements/runtime.txt
 	$(LOCK) --extra litert --constraint requirements/dev.txt --output-file requirements/litert.txt
+	$(LOCK) --extra fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header $(LOCK_FLAGS)
 
@@ -81,6 +92,12 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version
 .venv/.%: requirements/%.txt | $(BIN)/pip
 	@echo "Installing $< into .venv (the first time takes a minute or two)"
 	@$(PIP_INSTALL) -r $<
+	@touch $@
+
+.venv-fuzz/.fuzz: requirements/fuzz.txt | $(BIN)/pip
+	@echo "Installing $< into .venv-fuzz"
+	@$(BIN)/python -m venv .venv-fuzz
+	@$(subst $(BIN),.venv-fuzz/bin,$(PIP_INSTALL)) -r $<
 	@touch $@
 
 $(BIN)/pip:

@@ -1,17 +1,45 @@
 """Files that mean harm, through every door of a running service while others use it; the folder of `tests.storm`."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import DTypeLike
 
 from app.decoding import decode, inspect
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
 from tests.fuzz.seeds import PICTURES
 from tests.hostile import bombs, broken, odd
+from tests.server import ROOT
 from tests.storm import DOORS, Storm, storm, unlike
+
+BYTES_A_PIXEL = (
+    17  # 16 for the most there can be, 16 bits and four channels: as decoded, and once more while it is read
+)
+
+# Decodes a file, prints the bytes a pixel by which the process was larger meanwhile than after another, small one.
+_MEASURING = """
+import sys
+from pathlib import Path
+from app.decoding import decode, inspect
+from tests.drawings import encoded
+import numpy as np
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+path = Path(sys.argv[1])
+decode(inspect(encoded(np.zeros((28, 28), np.uint8), path.suffix[1:])))
+before = peak()
+image = decode(inspect(path.read_bytes()))
+print((peak() - before) * 1024 / (image.width * image.height))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +67,21 @@ def test_every_door_says_the_same_of_a_file(stormed: Storm) -> None:
 def test_refusing_them_takes_little_memory(stormed: Storm) -> None:
     """The bombs would take gigabytes; what is left is bodies of some megabytes, and threads at their first work."""
     assert stormed.peak_mib - stormed.rest_mib < 150
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system says how large a process is in another way")
+@pytest.mark.parametrize(
+    ("channels", "dtype", "kind"), [(4, np.uint16, "PNG"), (4, np.uint16, "TIFF"), (1, np.int32, "TIFF")]
+)
+def test_the_largest_pictures_take_a_few_bytes_a_pixel(
+    channels: int, dtype: DTypeLike, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"large.{kind}"
+    path.write_bytes(cv2.imencode(f".{kind}", np.full((2000, 2000, channels), 40_000, dtype))[1].tobytes())
+
+    ran = subprocess.run([sys.executable, "-c", _MEASURING, path], check=True, capture_output=True, text=True, cwd=ROOT)
+
+    assert 2 < float(ran.stdout) < BYTES_A_PIXEL
 
 
 @settings(max_examples=300, deadline=None)

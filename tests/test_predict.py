@@ -1,6 +1,8 @@
 """`POST /predict` around a stand-in for the model: parameters, limits, and every error of the contract."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 import httpx2
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.decoding import Decoded, Encoded, decode
 from app.engine import KerasEngine
 from app.errors import NotReady
+from app.machine import cores
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
@@ -302,3 +306,31 @@ async def test_who_is_still_being_decoded_for_when_the_service_stops_is_told_to_
 
     with pytest.raises(NotReady):
         await asyncio.wait_for(asking, WAIT_S)
+
+
+@pytest.mark.parametrize(("share", "at_once"), [(1 / 3, 1), (1 / 5, min(4, cores()))], ids=["large", "not so large"])
+async def test_pictures_of_more_than_a_quarter_of_the_largest_size_take_turns(
+    seven: KerasEngine, monkeypatch: pytest.MonkeyPatch, share: float, at_once: int
+) -> None:
+    picture = encoded(digit_drawn(7).repeat(20, axis=0).repeat(20, axis=1))
+    asked = Service(Settings(max_pixels=int(560 * 560 / share)))
+    asked.start(seven)
+    lock, inside, most = threading.Lock(), 0, 0
+
+    def counted(image: Encoded) -> Decoded:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.1)  # longer than threads take to start
+        with lock:
+            inside -= 1
+        return decode(image)
+
+    monkeypatch.setattr("app.service.decode", counted)
+    try:
+        await asyncio.gather(*(asked.predict(picture, "auto") for _ in range(4)))
+    finally:
+        asked.close()
+
+    assert most == at_once
