@@ -16,6 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from app.errors import BadRequest, BodyTooSlow, Overloaded, TooLarge, UnsupportedMediaType
+from app.machine import memory_limit
 from app.schemas import ImageBody
 from app.settings import Settings
 
@@ -43,7 +44,6 @@ class Body:
 
     async def __aenter__(self) -> bytes:
         settings: Settings = self._state.settings
-        self._most = _BODIES_AT_ONCE * settings.max_body_bytes
         try:
             return await read_body(self._request, settings.max_body_bytes, settings.request_timeout_ms, self._hold)
         except BaseException:
@@ -59,12 +59,19 @@ class Body:
             return
         self._state.body_bytes += received - self._held
         self._held = received
-        if self._state.body_bytes > self._most:
+        if self._state.body_bytes > self._state.most_body_bytes:
             raise Overloaded()  # large bodies that are held
 
     def _let_go(self) -> None:
         self._state.body_bytes -= self._held
         self._held = 0
+
+
+def most_body_bytes(settings: Settings) -> int:
+    """How many bytes of large bodies a process holds at once: at most an eighth of the container's memory."""
+    most = _BODIES_AT_ONCE * settings.max_body_bytes
+    limit = memory_limit()
+    return most if limit is None else min(most, max(settings.max_body_bytes, limit // settings.workers // 8))
 
 
 async def read_body(

@@ -57,6 +57,7 @@ IMPORTS = {
         "app.service",
         "app.settings",
         "app.tracing",
+        "app.uploads",
         "app.watchdog",
     },
     "app.machine": set[str](),
@@ -154,7 +155,7 @@ IMPORTS = {
         "app.uploads",
     },
     "app.tracing": set[str](),
-    "app.uploads": {"app.errors", "app.schemas", "app.settings"},
+    "app.uploads": {"app.errors", "app.machine", "app.schemas", "app.settings"},
     "app.watchdog": set[str](),
     "app.workers": {"app.shared_memory"},
 }
