@@ -127,7 +127,7 @@ def memory_needed(image: Encoded) -> int:
     pixels, header = image.width * image.height, image.header
     if pixels <= _FREE_PIXELS:
         return 0
-    a_pixel = _BYTES_A_PIXEL if pixels > _LARGE_PIXELS else _BYTES_A_PIXEL_WHOLE
+    a_pixel = _BYTES_A_PIXEL if _is_halved(image) else _BYTES_A_PIXEL_WHOLE
     if header is None:
         pass
     elif image.kind == "JPEG":  # reduced; of several scans all coefficients are held, 16 bits each
@@ -151,7 +151,7 @@ def decode(image: Encoded) -> Decoded:
         if image.kind == "PNG":
             data = _essential_chunks(data)
             _check_inflated(data)
-        if image.width * image.height > _LARGE_PIXELS and image.kind != "JPEG":
+        if _is_halved(image):
             header = header or Image.open(BytesIO(data), formats=[image.kind])
             grey = _orient(_halved(data, header), header)
         elif header is None:
@@ -278,6 +278,13 @@ def _strip_bytes_a_pixel(tags: Mapping[int, Any], height: int) -> float:
         return 8
 
 
+def _is_halved(image: Encoded) -> bool:
+    large = image.width * image.height > _LARGE_PIXELS and image.kind != "JPEG"
+    if not large or image.kind != "TIFF" or image.header is None:
+        return large
+    return image.header.tag_v2.get(_ORIENTATION, 1) in range(1, 5)  # type: ignore[attr-defined] # OpenCV squashes others
+
+
 def _halved(data: bytes, header: Image.Image) -> Grey:
     """Half as high and half as wide. What OpenCV would hold with all of its channels goes through Pillow, by blocks."""
     transparent = header.has_transparency_data
@@ -288,7 +295,7 @@ def _halved(data: bytes, header: Image.Image) -> Grey:
     header.load()
     width, height = header.size
     over_white, over_black = (np.empty(((height + 1) // 2, (width + 1) // 2), np.uint8) for _ in range(2))
-    for block in _blocks(over_white):
+    for block in _blocks(over_white, _BLOCK_PIXELS // 8):
         part = header.crop((0, 2 * block.start, width, min(2 * block.stop, height)))
         size = (over_white.shape[1], len(over_white[block]))
         if not transparent:
@@ -322,9 +329,9 @@ def _to_grey(pixels: MatLike) -> Grey:
     return grey if alpha is None else _composite(grey, alpha)
 
 
-def _blocks(grey: Grey) -> Iterator[slice]:
+def _blocks(grey: Grey, pixels: int = _BLOCK_PIXELS) -> Iterator[slice]:
     """Its rows, some at a time: what they become on the way is several times as large as the picture."""
-    rows = max(1, _BLOCK_PIXELS // grey.shape[1])
+    rows = max(1, pixels // grey.shape[1])
     return (slice(top, min(top + rows, len(grey))) for top in range(0, len(grey), rows))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # version 2, 1
 _NO_LIMIT = 2**60  # version 1 has a number for none, a little less than 2**63
-_RESERVED_SHARE = 1 / 8  # of the limit, for bodies and all that is small
+_RESERVED_SHARE = 1 / 4  # of the limit, for bodies, their copies and all that is small
 
 
 def cores(quota: Path = _QUOTA) -> int:

@@ -55,7 +55,7 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
             *operations.router.routes,
             *tensorflow_serving.router.routes,
             *open_inference.router.routes,
-            *(playground.routes() if settings.playground else ()),
+            *(playground.routes(open_to_all=not settings.keys) if settings.playground else ()),
             *(docs.routes() if settings.docs else ()),
         ],
         openapi_url=None,  # `docs` has it, and shows it without a page of others

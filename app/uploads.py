@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BODIES_AT_ONCE = 32  # of the largest size
+_BODIES_AT_ONCE = 32  # of the largest size; of JSON and multipart there are copies, several times as large
 _SMALL_BYTES = 64 * 1024  # not counted among them
 _MAX_PARTS = 1000  # of one multipart body
 _SLOWEST_BYTES_PER_S = 16 * 1024  # what a phone on the poorest network sends
@@ -68,10 +68,10 @@ class Body:
 
 
 def most_body_bytes(settings: Settings) -> int:
-    """How many bytes of large bodies a process holds at once: at most an eighth of the container's memory."""
+    """How many bytes of large bodies a process holds at once: at most a sixteenth of the container's memory."""
     most = _BODIES_AT_ONCE * settings.max_body_bytes
     limit = memory_limit()
-    return most if limit is None else min(most, max(settings.max_body_bytes, limit // settings.workers // 8))
+    return most if limit is None else min(most, max(settings.max_body_bytes, limit // settings.workers // 16))
 
 
 async def read_body(

@@ -30,7 +30,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 from app.engine import KerasEngine
 from app.main import create_app
 from app.settings import Settings
-from tests.asking import WAIT_S, Run
+from tests.asking import WAIT_S, Run, service
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import on_paper, side_by_side
 from tests.server import ROOT, running
@@ -702,6 +702,18 @@ HASHED = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
 
 
 @in_chromium
+@pytest.mark.parametrize(("keys", "shown"), [((), True), (HASHED, False)], ids=["no keys", "keys"])
+@pytest.mark.anyio
+async def test_there_is_a_link_to_the_model_card_unless_it_would_need_a_key(
+    seven: KerasEngine, keys: object, *, shown: bool
+) -> None:
+    async with service(seven, api_keys=keys) as client:
+        page = (await client.get("/")).text
+
+    assert ('href="model"' in page) == shown
+    assert 'href="docs"' in page
+
+
 def test_a_key_is_asked_for_and_sent_from_then_on(
     seven: KerasEngine, visit: Callable[..., Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
