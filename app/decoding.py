@@ -136,7 +136,8 @@ def memory_needed(image: Encoded) -> int:
     elif image.kind == "WEBP" and header.has_transparency_data:
         a_pixel = max(a_pixel, _BYTES_A_PIXEL_WEBP)
     elif image.kind == "TIFF":
-        a_pixel += _strip_bytes_a_pixel(header.tag_v2, image.height)  # type: ignore[attr-defined]
+        tags: Mapping[int, Any] = header.tag_v2  # type: ignore[attr-defined]
+        a_pixel += _strip_bytes_a_pixel(tags, image.height)
     return int(a_pixel * pixels)
 
 
