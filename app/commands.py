@@ -56,7 +56,7 @@ def digits() -> None:
 def predict(
     files: Files,
     url: Url = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json/--table", help="A line for programs, or for people.")] = False,
     top_k: Annotated[int | None, typer.Option(min=1, max=10, help="Name that many digits, the best first.")] = None,
     preprocess: Annotated[
         Mode, typer.Option(help="auto finds the digit; plain takes light ink on dark as given.")

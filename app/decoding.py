@@ -7,9 +7,9 @@ Both must find the file good: what either refuses is broken. Of a small PNG with
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -47,9 +47,17 @@ _REDUCED_FLAGS = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
+_LARGE_PIXELS = 2**22  # more are halved as they come: 50 million then take 60 to 240 MiB, not 100 to 770
+# To one channel of its own depth; turned by `_orient` alone. OpenCV holds its answer twice: hence halved before.
+_HALVED = cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+_BYTES_A_PIXEL = 5.25  # of a halved picture on its way: four channels of 8 bits, and what becomes of them
+_BYTES_A_PIXEL_WHOLE = 16  # four channels of 16 bits, twice
+_BYTES_A_PIXEL_WEBP = 8.5  # with transparency, twice
+_FREE_PIXELS = 2**20  # not counted
 _BLOCK_PIXELS = 2**18
 _BLANK_RANGE = 16  # grey levels: a picture with less than this over white shows nothing
 _ORIENTATION = 0x0112  # EXIF's tag
+_BITS_PER_SAMPLE, _ROWS_PER_STRIP, _TILE_WIDTH = 258, 278, 322  # TIFF's
 _METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # where Pillow finds it
 _FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 4: (cv2.flip code, cv2.rotate code)
     2: (1, None),
@@ -111,6 +119,25 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
     return Encoded(data, kind, width, height, header)
 
 
+def memory_needed(image: Encoded) -> int:
+    """How many bytes decoding takes, about and at most; 0 for what is no matter. Measured, see _LARGE_PIXELS."""
+    pixels, header = image.width * image.height, image.header
+    if pixels <= _FREE_PIXELS:
+        return 0
+    a_pixel = _BYTES_A_PIXEL if _is_halved(image) else _BYTES_A_PIXEL_WHOLE
+    if header is None:
+        pass
+    elif image.kind == "JPEG":  # reduced; of several scans all coefficients are held, 16 bits each
+        samples = [across * down for _, across, down, _ in header.layer]  # type: ignore[attr-defined]
+        a_pixel = 0.5 + (2 * sum(samples) / max(1, *samples) if image.data.count(b"\xff\xda") > 1 else 0)
+    elif image.kind == "WEBP" and header.has_transparency_data:
+        a_pixel = max(a_pixel, _BYTES_A_PIXEL_WEBP)
+    elif image.kind == "TIFF":
+        tags: Mapping[int, Any] = header.tag_v2  # type: ignore[attr-defined]
+        a_pixel += _strip_bytes_a_pixel(tags, image.height)
+    return int(a_pixel * pixels)
+
+
 def decode(image: Encoded) -> Decoded:
     """Grey, orientation obeyed, transparency composited over white (over black where white would hide the ink).
 
@@ -123,9 +150,14 @@ def decode(image: Encoded) -> Decoded:
             if header is not None:
                 data = _essential_chunks(data)
             _check_inflated(data)
-        if header is None:
+        if _is_halved(image):
+            header = header or Image.open(BytesIO(data), formats=[image.kind])
+            grey = _orient(_halved(data, header), header)
+        elif header is None:
             grey = _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))
         elif header.mode == "CMYK":  # OpenCV would take a TIFF's fourth ink for transparency
+            reduction = _reduction(image.width, image.height)
+            header.draft(None, (image.width // reduction, image.height // reduction))  # only a JPEG can
             grey = _orient(np.array(header.convert("L")), header)
         elif header.mode == "LA" and image.kind == "TIFF":  # whose transparency OpenCV would leave out
             grey = _composite(*(np.array(band) for band in header.split()))
@@ -234,6 +266,47 @@ def _imdecode(data: bytes, flags: int) -> MatLike:
     return pixels
 
 
+def _strip_bytes_a_pixel(tags: Mapping[int, Any], height: int) -> float:
+    """What a TIFF's strip takes that is held whole, in bytes for each pixel of the picture."""
+    if _TILE_WIDTH in tags:
+        return 0
+    try:
+        rows = min(int(tags.get(_ROWS_PER_STRIP, height)), height)
+        return float(sum(tags.get(_BITS_PER_SAMPLE, (8,)))) / 8 * rows / height
+    except (TypeError, ValueError):  # tags of other types than they should be
+        return 8
+
+
+def _is_halved(image: Encoded) -> bool:
+    large = image.width * image.height > _LARGE_PIXELS and image.kind != "JPEG"
+    if not large or image.kind != "TIFF" or image.header is None:
+        return large
+    return image.header.tag_v2.get(_ORIENTATION, 1) in range(1, 5)  # type: ignore[attr-defined] # OpenCV squashes others
+
+
+def _halved(data: bytes, header: Image.Image) -> Grey:
+    """Half as high and half as wide. What OpenCV would hold with all of its channels goes through Pillow, by blocks."""
+    transparent = header.has_transparency_data
+    if header.format == "WEBP" and transparent:  # which Pillow would hold four times
+        return _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))
+    if not (transparent or header.mode == "CMYK" or header.format == "GIF"):
+        return _to_grey(_imdecode(data, _HALVED))
+    header.load()
+    width, height = header.size
+    over_white, over_black = (np.empty(((height + 1) // 2, (width + 1) // 2), np.uint8) for _ in range(2))
+    for block in _blocks(over_white, _BLOCK_PIXELS // 8):
+        part = header.crop((0, 2 * block.start, width, min(2 * block.stop, height)))
+        size = (over_white.shape[1], len(over_white[block]))
+        if not transparent:
+            over_white[block] = cv2.resize(np.array(part.convert("L")), size, interpolation=cv2.INTER_AREA)
+            continue
+        colours = np.array(part.convert("RGBA"))
+        grey, alpha = _uint8(cv2.cvtColor(colours, cv2.COLOR_RGBA2GRAY)), colours[:, :, 3]
+        for ground, over in ((255, over_white), (0, over_black)):
+            over[block] = cv2.resize(_over(grey, alpha, ground), size, interpolation=cv2.INTER_AREA)
+    return over_white if not transparent or np.ptp(over_white) >= _BLANK_RANGE else over_black
+
+
 def _to_grey(pixels: MatLike) -> Grey:
     """uint8 (height, width) of any depth and any number of channels, in OpenCV's order (BGR, BGRA)."""
     if pixels.dtype not in (np.uint8, np.uint16):  # scientific TIFFs: whatever range they use becomes ours
@@ -255,10 +328,10 @@ def _to_grey(pixels: MatLike) -> Grey:
     return grey if alpha is None else _composite(grey, alpha)
 
 
-def _blocks(grey: Grey) -> Iterator[slice]:
+def _blocks(grey: Grey, pixels: int = _BLOCK_PIXELS) -> Iterator[slice]:
     """Its rows, some at a time: what they become on the way is several times as large as the picture."""
-    rows = max(1, _BLOCK_PIXELS // grey.shape[1])
-    return (slice(top, top + rows) for top in range(0, len(grey), rows))
+    rows = max(1, pixels // grey.shape[1])
+    return (slice(top, min(top + rows, len(grey))) for top in range(0, len(grey), rows))
 
 
 def _composite(grey: Grey, alpha: Grey) -> Grey:

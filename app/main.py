@@ -34,6 +34,7 @@ from app.schemas import ImageBody
 from app.service import Service
 from app.settings import Settings
 from app.tracing import Tracing, tracer_provider
+from app.uploads import most_body_bytes
 from app.watchdog import Watchdog
 
 VERSION = "0.1.0"
@@ -57,7 +58,7 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
             *operations.router.routes,
             *tensorflow_serving.router.routes,
             *open_inference.router.routes,
-            *(playground.routes() if settings.playground else ()),
+            *(playground.routes(open_to_all=not settings.keys) if settings.playground else ()),
             *(docs.routes() if settings.docs else ()),
         ],
         openapi_url=None,  # `docs` has it, and shows it without a page of others
@@ -69,6 +70,7 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
     app.state.metrics = Metrics([route.path for route in routes], counts)
     app.state.service = Service(settings, app.state.metrics)
     app.state.body_bytes = 0  # held for all requests, as app.uploads counts them
+    app.state.most_body_bytes = most_body_bytes(settings)
     app.state.failure = None
     app.state.reload = asyncio.Event()
     app.state.started = time.monotonic()

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from app.batching import Answer, MicroBatcher
 from app.decision import DIGITS, Rejection, best_reading, decide, rejection
-from app.decoding import Encoded, decode, inspect
+from app.decoding import Encoded, decode, inspect, memory_needed
 from app.engine import Engine, Logits
-from app.errors import DeadlineExceeded, NotReady, Overloaded
-from app.machine import cores
+from app.errors import DeadlineExceeded, NotReady, Overloaded, TooLarge
+from app.machine import Memory, cores, memory_limit
 from app.manifest import Manifest
 from app.metrics import Metrics
 from app.preprocessing import SIDE_PX, Ink, Mode, Preprocessed, ink_from_decoded, other_readings
@@ -38,7 +38,7 @@ _INLINE_PIXELS = 64 * 64  # decoded and searched for ink in less than 0.3 ms
 _PATCH_PX, _PATCH_STEP_PX = 4, 2  # of the occlusions: about 80 of them touch ink
 _PATCHES_AT_ONCE = 16
 _PLACES_EXPLAINED = 4  # pictures of batches that are explained at once
-_LARGE_SHARE = 0.25  # of the largest size: larger pictures take turns, for they take seconds and 16 bytes a pixel
+_LARGE_SHARE = 0.25  # of the largest size: larger pictures take turns, for they take seconds
 _INLINE_BYTES = 64 * 1024  # more than such a picture needs, less than metadata that would hold the loop up
 _SLOWEST_BATCH_S = 1  # a batch of the engine's never takes as long, whatever `request_timeout_ms` is
 
@@ -143,6 +143,8 @@ class Service:
         self._metrics = metrics or Metrics()
         self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
         self._large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
+        limit = memory_limit()
+        self._memory = Memory(limit and limit // settings.workers)
         self._batcher = MicroBatcher(
             max_batch=settings.max_batch, max_wait_ms=settings.max_wait_ms, max_queue=settings.max_queue
         )
@@ -161,6 +163,7 @@ class Service:
     def start(self, engine: Engine) -> None:
         """Answer with an engine that is warm: what was asked before is answered by the one before."""
         self._model = _Model(engine, self._metrics)
+        self._memory.rest()
         weights = engine.manifest.sha256.get(engine.file_name, "")
         self._metrics.serve(engine.manifest.version, weights, engine.manifest.reference)
 
@@ -280,7 +283,7 @@ class Service:
             image = await self._in_thread(self._decoders, inspect, data, max_pixels=max_pixels)
         if not _is_small(image):
             threads = self._large if image.width * image.height > max_pixels * _LARGE_SHARE else self._decoders
-            found, decode_ms, preprocess_ms = await self._in_thread(threads, _find, image, mode)
+            found, decode_ms, preprocess_ms = await self._in_thread(threads, self._find_within, image, mode)
         elif model.engine.quick and not explain:
             async with self._turn:
                 return self._read_now(model, image, mode)
@@ -321,6 +324,14 @@ class Service:
         except RuntimeError as error:  # closed
             raise NotReady("The service is stopping: send it again in a second.") from error
         return await future
+
+    def _find_within(self, image: Encoded, mode: Mode) -> tuple[Preprocessed, float, float]:
+        """`_find` once there is memory for it. Raises TooLarge when there never will be."""
+        needed = memory_needed(image)
+        if needed > self._memory.size:
+            raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
+        with self._memory.take(needed):
+            return _find(image, mode)
 
     async def _submit(self, model: _Model, ink: Ink, *, admitted: bool = False) -> Answer:
         if model.engine.quick:

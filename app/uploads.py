@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from app.errors import BadRequest, BodyTooSlow, Overloaded, TooLarge, UnsupportedMediaType
+from app.machine import memory_limit
 from app.schemas import ImageBody
 from app.settings import Settings
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BODIES_AT_ONCE = 32  # of the largest size
+_BODIES_AT_ONCE = 32  # of the largest size; of JSON and multipart there are copies, several times as large
 _SMALL_BYTES = 64 * 1024  # not counted among them
 _MAX_PARTS = 1000  # of one multipart body
 _SLOWEST_BYTES_PER_S = 16 * 1024  # what a phone on the poorest network sends
@@ -44,7 +45,6 @@ class Body:
 
     async def __aenter__(self) -> bytes:
         settings: Settings = self._state.settings
-        self._most = _BODIES_AT_ONCE * settings.max_body_bytes
         try:
             return await read_body(self._request, settings.max_body_bytes, settings.request_timeout_ms, self._hold)
         except BaseException:
@@ -60,12 +60,19 @@ class Body:
             return
         self._state.body_bytes += received - self._held
         self._held = received
-        if self._state.body_bytes > self._most:
+        if self._state.body_bytes > self._state.most_body_bytes:
             raise Overloaded()  # large bodies that are held
 
     def _let_go(self) -> None:
         self._state.body_bytes -= self._held
         self._held = 0
+
+
+def most_body_bytes(settings: Settings) -> int:
+    """How many bytes of large bodies a process holds at once: at most a sixteenth of the container's memory."""
+    most = _BODIES_AT_ONCE * settings.max_body_bytes
+    limit = memory_limit()
+    return most if limit is None else min(most, max(settings.max_body_bytes, limit // settings.workers // 16))
 
 
 async def read_body(

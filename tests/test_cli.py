@@ -155,6 +155,13 @@ def test_the_lines_for_programs_are_the_entries_of_a_batch(folder: Path, url: st
     assert [json.loads(line) for line in ran.out.splitlines()] == asked.json()["predictions"]
 
 
+def test_the_table_is_what_comes_without_being_asked_for(folder: Path) -> None:
+    table = digits("predict", "--json", "--table", folder)
+
+    assert (table.status, table.out) == (0, digits("predict", folder).out)
+    assert table.out.startswith(f"{folder}/0.png")
+
+
 def test_a_directory_is_searched_to_the_bottom_and_patterns_are_spelt_out(folder: Path) -> None:
     ran = digits("predict", "--json", folder, folder / "[45].png")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,6 +30,7 @@ from tests.drawings import (
     turned,
 )
 from tests.hostile import CLAIMING, png_chunk
+from tests.pictures import on_nothing
 
 ROOT = Path(__file__).parent.parent
 LOSSY_LEVELS = 12  # of 255: what JPEG at quality 95 may change anywhere
@@ -370,3 +372,83 @@ def test_the_memory_of_a_large_picture_is_given_back() -> None:
     ran = subprocess.run([sys.executable, "-c", _KEEPING], check=True, capture_output=True, text=True, cwd=ROOT)
 
     assert int(ran.stdout) < 40_000  # with Pillow's own pieces, 78,000
+
+
+# Decodes a file, prints by how many KiB its high-water mark of memory rises, and what was foretold.
+_DECODING = """
+import sys
+from pathlib import Path
+from app.decoding import decode, inspect, memory_needed
+from tests.drawings import digit_drawn, encoded
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+decode(inspect(encoded(digit_drawn(7))))
+image = inspect(Path(sys.argv[1]).read_bytes())
+before = peak()
+decode(image)
+print(peak() - before, memory_needed(image) // 1024)
+"""
+
+
+def large(kind: str) -> bytes:
+    """A drawing on 12 million pixels, with its paper transparent where ``kind`` says so."""
+    grey = drawing().repeat(24, axis=0).repeat(26, axis=1)
+    colour = Image.fromarray(grey).convert("RGB")
+    if "transparent" in kind:
+        colour.putalpha(Image.fromarray(255 - grey))
+    if "16-bit" in kind:
+        deep = np.array(colour)[:, :, ::-1].astype(np.uint16) * 257
+        return cv2.imencode("." + kind.split()[-1].lower(), deep)[1].tobytes()
+    options: dict[str, Any] = {"compression": "tiff_adobe_deflate"} if "TIFF" in kind else {"method": 0}
+    if "strip" in kind:
+        options |= {"tiffinfo": {278: len(grey)}, "strip_size": 2**31}
+    if "progressive" in kind:
+        options = {"progressive": True, "subsampling": 0}
+    return encoded(colour.convert("CMYK") if "CMYK" in kind else colour, kind.split()[-1], **options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system says how large a process is in another way")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "PNG",
+        "16-bit transparent PNG",
+        "progressive JPEG",
+        "transparent TIFF",
+        "one strip TIFF",
+        "transparent WEBP",
+    ],
+)
+def test_a_large_picture_takes_no_more_memory_than_foretold(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(large(kind))
+    command = [sys.executable, "-c", _DECODING, str(tmp_path / "large")]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+
+    taken, foretold = map(int, ran.stdout.split())
+    assert taken <= foretold < 5 * taken
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_a_large_picture_is_halved_and_upright(kind: str, orientation: int) -> None:
+    whole = drawing().repeat(18, axis=0).repeat(18, axis=1)
+
+    picture = decode(inspect(turned(whole, orientation, kind)))
+
+    assert (picture.height, picture.width) == whole.shape
+    if kind == "TIFF" and orientation > 4:  # which OpenCV would squash
+        assert levels_between(picture.grey, whole) == 0
+    else:
+        assert levels_between(picture.grey, whole[::2, ::2]) == 0
+
+
+@pytest.mark.parametrize("hidden", [0, 255])
+@pytest.mark.parametrize("pen", [20, 255])
+def test_a_large_transparent_drawing_is_composited_before_it_is_halved(pen: int, hidden: int) -> None:
+    ink = (drawing() > 100).astype(np.uint8).repeat(19, axis=0).repeat(19, axis=1) * 255
+    small, halved = (decoded(encoded(on_nothing(each, pen, hidden))) for each in (ink[::19, ::19], ink))
+
+    middle = halved.repeat(2, axis=0).repeat(2, axis=1)[9::19, 9::19]
+    assert levels_between(middle[: len(small), : small.shape[1]], small) <= 1

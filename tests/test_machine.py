@@ -1,11 +1,13 @@
 """How many cores there are, where a container may have less than the node."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from app.machine import cores
+from app.machine import Memory, cores, memory_limit
+from tests.asking import WAIT_S
 
 ALL = len(os.sched_getaffinity(0))
 
@@ -28,3 +30,43 @@ def test_a_quota_bounds_the_cores(tmp_path: Path, quota: str, expected: int) -> 
 
 def test_without_a_control_group_the_cores_are_those_allowed(tmp_path: Path) -> None:
     assert cores(tmp_path / "none") == ALL
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("536870912\n", 512 * 2**20), ("max\n", None), ("9223372036854771712\n", None), ("nonsense", None)],
+    ids=["a limit", "none", "none, in version 1", "nonsense"],
+)
+def test_a_container_s_limit_is_the_memory(tmp_path: Path, said: str, expected: int | None) -> None:
+    (tmp_path / "memory.max").write_text(said, encoding="ascii")
+
+    assert memory_limit((tmp_path / "none", tmp_path / "memory.max")) == expected
+
+
+def test_memory_is_waited_for_until_it_is_given_back() -> None:
+    memory = Memory(2**40)
+    memory.rest()
+    size = int(memory.size)
+    taken = threading.Event()
+
+    def second() -> None:
+        with memory.take(size // 2):
+            taken.set()
+
+    waiting = threading.Thread(target=second)
+    with memory.take(size // 2 + 1):
+        waiting.start()
+        with memory.take(0):  # what needs none waits for nobody
+            assert not taken.wait(0.1)
+    waiting.join(WAIT_S)
+
+    assert taken.is_set()
+    assert 2**40 / 2 < size < 2**40
+
+
+def test_without_a_limit_nobody_waits() -> None:
+    memory = Memory(None)
+    memory.rest()
+
+    with memory.take(2**60), memory.take(2**60):
+        pass

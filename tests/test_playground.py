@@ -701,7 +701,17 @@ KEY = "0f" * 32
 HASHED = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
 
 
-@in_chromium
+@pytest.mark.parametrize(("keys", "shown"), [((), True), (HASHED, False)], ids=["no keys", "keys"])
+def test_there_is_a_link_to_the_model_card_unless_it_would_need_a_key(
+    seven: KerasEngine, keys: object, *, shown: bool
+) -> None:
+    with serving(seven, api_keys=keys) as served:
+        page = httpx2.get(served.url).text
+
+    assert ('href="model"' in page) == shown
+    assert 'href="docs"' in page
+
+
 def test_a_key_is_asked_for_and_sent_from_then_on(
     seven: KerasEngine, visit: Callable[..., Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

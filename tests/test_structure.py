@@ -1,6 +1,7 @@
 """Who may import whom, and what an import may do."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,7 @@ IMPORTS = {
         "app.service",
         "app.settings",
         "app.tracing",
+        "app.uploads",
         "app.watchdog",
     },
     "app.machine": set[str](),
@@ -155,7 +157,7 @@ IMPORTS = {
         "app.uploads",
     },
     "app.tracing": set[str](),
-    "app.uploads": {"app.errors", "app.schemas", "app.settings"},
+    "app.uploads": {"app.errors", "app.machine", "app.schemas", "app.settings"},
     "app.watchdog": set[str](),
     "app.workers": {"app.shared_memory"},
 }
@@ -246,6 +248,16 @@ def test_every_module_of_the_service_has_its_row_in_the_table() -> None:
 @pytest.mark.parametrize("module", IMPORTS)
 def test_a_module_imports_what_the_table_says(module: str) -> None:
     assert _of("app", _imported(_modules("app")[module])) == IMPORTS[module]
+
+
+def test_the_architecture_s_table_is_this_one() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Training")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \|[^|]*\|(.*)\|$", text, re.MULTILINE)
+    listed = {f"app.{module}": {f"app.{name}" for name in re.findall(r"`([\w.*]+)`", named)} for module, named in rows}
+    routes = {name for name in IMPORTS["app.main"] if name.startswith("app.routes.")}
+    table = IMPORTS | {"app.main": IMPORTS["app.main"] - routes | {"app.routes.*"}}
+
+    assert listed == table
 
 
 def test_no_route_imports_a_route() -> None:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
+from app import uploads
 from app.errors import BadRequest
+from app.settings import Settings
 from app.uploads import Part, image_in, multipart, read_body
 
 IMAGE = bytes(range(256)) * 5
@@ -169,3 +171,16 @@ async def test_a_large_body_is_given_the_time_that_a_slow_network_needs() -> Non
     body = await read_body(Request({"type": "http", "headers": []}, receive), 2**20, timeout_ms=10)
 
     assert body == bytes(2**16) + b"rest"
+
+
+@pytest.mark.parametrize(
+    ("limit_mib", "workers", "held_mib"),
+    [(None, 1, 320), (512, 1, 32), (512, 2, 16), (64, 1, 10), (65_536, 1, 320)],
+    ids=["no limit", "a small container", "shared by two", "one body at least", "a large container"],
+)
+def test_bodies_take_a_sixteenth_of_the_container(
+    limit_mib: int | None, workers: int, held_mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "memory_limit", lambda: limit_mib and limit_mib * 2**20)
+
+    assert uploads.most_body_bytes(Settings(workers=workers)) == held_mib * 2**20

@@ -12,6 +12,7 @@ from app.errors import NotFound
 
 _FOLDER = Path(__file__).parent.parent / "playground"
 _PAGE = "index.html"
+_CARD_LINK = b'    <a href="model">Model card</a>\n'
 _MEDIA_TYPES = {
     ".css": "text/css",
     ".html": "text/html",
@@ -34,9 +35,15 @@ class _File:
     etag: str
 
 
-def routes() -> list[Route]:
-    """The page at `/` and what it loads at `/playground/…`, for GET and HEAD. The files are read now, and once."""
-    files = {path.name: _read(path) for path in sorted(_FOLDER.iterdir()) if path.suffix in _MEDIA_TYPES}
+def routes(*, open_to_all: bool = True) -> list[Route]:
+    """The page at `/` and what it loads at `/playground/…`, for GET and HEAD. The files are read now, and once.
+
+    ``open_to_all``: no key is needed; where one is, the page has no link to the model card, for a link sends none.
+    """
+    contents = {path.name: path.read_bytes() for path in sorted(_FOLDER.iterdir()) if path.suffix in _MEDIA_TYPES}
+    if not open_to_all:
+        contents[_PAGE] = contents[_PAGE].replace(_CARD_LINK, b"")
+    files = {name: _file(name, content) for name, content in contents.items()}
     page = files.pop(_PAGE)
 
     async def index(request: Request) -> Response:
@@ -51,9 +58,8 @@ def routes() -> list[Route]:
     return [Route("/", index), Route("/playground/{name}", file)]
 
 
-def _read(path: Path) -> _File:
-    content = path.read_bytes()
-    return _File(content, _MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+def _file(name: str, content: bytes) -> _File:
+    return _File(content, _MEDIA_TYPES[Path(name).suffix], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
 
 
 def _answer(request: Request, file: _File) -> Response:

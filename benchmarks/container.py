@@ -1,0 +1,174 @@
+"""`python -m benchmarks.container IMAGE`: a container under a memory limit, asked for the largest pictures there are.
+
+Callers send pictures of just under 50 million pixels in many formats and every way, and small ones between. It needs
+`docker`, or the command that DIGITS_CONTAINER names. Exit status 1 when the container ended or an answer was lost.
+"""
+
+import base64
+import os
+import random
+import shlex
+import statistics
+import subprocess
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import httpx2
+import numpy as np
+import typer
+from PIL import Image
+
+from benchmarks.servers import free_port
+
+_SIDE_PX = 7070
+_SMALL_SHARE = 0.3
+_SMALL = "28x28 PNG"
+_SEVEN = Path(__file__).parent.parent / "examples" / "seven.png"
+_TIMEOUT_S, _START_S, _LOOK_S = 60, 120, 0.1
+_ANSWERS = {200, 413, 503, 504}
+_WAYS: tuple[Callable[[bytes], dict[str, Any]], ...] = (
+    lambda data: {"content": data},
+    lambda data: {"files": {"file": ("seven", data)}},
+    lambda data: {"json": {"image": base64.b64encode(data).decode()}},
+)
+
+
+def pictures() -> dict[str, bytes]:
+    """A seven on a sheet of 49,984,900 pixels, in each format and depth, each of less than 10 MiB."""
+    grey = np.full((_SIDE_PX, _SIDE_PX), 235, np.uint8)
+    cv2.polylines(grey, [np.array([[2000, 1500], [5000, 1500], [3300, 5800]])], False, 40, 400)
+    colour = Image.fromarray(cv2.merge([grey, grey, grey]))
+    transparent = colour.copy()
+    transparent.putalpha(Image.fromarray(255 - grey))
+    noise = np.random.default_rng(0).normal(0, 8, (_SIDE_PX // 4 + 1,) * 2).astype(np.float32)
+    grainy = np.clip(grey + cv2.resize(noise, (_SIDE_PX, _SIDE_PX)), 0, 255).astype(np.uint8)
+
+    def pillow(image: Image.Image, kind: str, **options: Any) -> bytes:  # noqa: ANN401
+        image.save(file := BytesIO(), kind, **options)
+        return file.getvalue()
+
+    def opencv(suffix: str, pixels: np.ndarray[Any, Any]) -> bytes:
+        return cv2.imencode(suffix, pixels)[1].tobytes()
+
+    deep = {"rgb": np.array(colour).astype(np.uint16) * 257, "rgba": np.array(transparent).astype(np.uint16) * 257}
+    deflated = {"compression": "tiff_adobe_deflate"}
+    return {
+        "grey PNG": opencv(".png", grey),
+        "colour PNG": opencv(".png", np.array(colour)),
+        "transparent PNG": opencv(".png", np.array(transparent)),
+        "16-bit PNG": opencv(".png", deep["rgb"]),
+        "16-bit transparent PNG": opencv(".png", deep["rgba"]),
+        "JPEG": pillow(colour, "JPEG", quality=95),
+        "large JPEG": pillow(Image.fromarray(grainy), "JPEG", quality=95),
+        "progressive JPEG": pillow(colour, "JPEG", progressive=True),
+        "CMYK JPEG": pillow(colour.convert("CMYK"), "JPEG"),
+        "WebP": pillow(colour, "WEBP", method=0),
+        "transparent WebP": pillow(transparent, "WEBP", method=0),
+        "GIF": pillow(Image.fromarray(grey), "GIF"),
+        "BMP of 1 bit": pillow(Image.fromarray(grey).convert("1"), "BMP"),
+        "16-bit TIFF": pillow(Image.fromarray(deep["rgb"][:, :, 0]), "TIFF", **deflated),
+        "transparent TIFF": pillow(transparent, "TIFF", **deflated),
+        "TIFF in one strip": pillow(transparent, "TIFF", tiffinfo={278: _SIDE_PX}, strip_size=2**31, **deflated),
+        "float TIFF": pillow(Image.fromarray(grey.astype(np.float32)), "TIFF", **deflated),
+    }
+
+
+@dataclass
+class Found:
+    """``statuses``: of each kind of picture, 0 where no answer came. ``small_ms``: of small pictures that were read."""
+
+    statuses: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    small_ms: list[float] = field(default_factory=list)
+    resident_mib: list[float] = field(default_factory=list)
+
+
+def main(
+    image: str,
+    memory: Annotated[str, typer.Option(help="The limit, as `docker run --memory` takes it.")] = "512m",
+    seconds: float = 60,
+    callers: int = 12,
+) -> None:
+    """Exit status 0 when every request had an answer and the container still lives."""
+    port, files, found = free_port(), pictures(), Found()
+    engine = shlex.split(os.environ.get("DIGITS_CONTAINER", "docker"))
+    limited = ["--memory", memory, "--memory-swap", memory, "--read-only", "--cap-drop", "ALL"]
+    published = ["--publish", f"127.0.0.1:{port}:8000", "--env", "DIGITS_LOG_LEVEL=error"]
+    with subprocess.Popen([*engine, "run", "--rm", *limited, *published, image]) as container:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_ready(url)
+            _look(url, found)
+            until = time.monotonic() + seconds
+            threads = [threading.Thread(target=_call, args=(url, files, until, seed, found)) for seed in range(callers)]
+            for thread in threads:
+                thread.start()
+            while container.poll() is None and any(thread.is_alive() for thread in threads):
+                _look(url, found)
+                time.sleep(_LOOK_S)
+            for thread in threads:
+                thread.join()
+            alive = container.poll() is None
+        finally:
+            container.terminate()
+    for kind, statuses in sorted(found.statuses.items()):
+        typer.echo(f"{kind:24} {', '.join(f'{status}: {count}' for status, count in sorted(statuses.items()))}")
+    total = sum(found.statuses.values(), Counter[int]())
+    typer.echo(f"{'all':24} {', '.join(f'{status}: {count}' for status, count in sorted(total.items()))}")
+    typer.echo(
+        f"small pictures: median {statistics.median(found.small_ms):.0f} ms, slowest {max(found.small_ms):.0f} ms"
+    )
+    resident = found.resident_mib
+    typer.echo(f"resident MiB: {resident[0]:.0f} at rest, {max(resident):.0f} at most")
+    typer.echo("the container lives" if alive else f"the container ended with status {container.returncode}")
+    raise SystemExit(not (alive and set(total) <= _ANSWERS))
+
+
+def _call(url: str, files: dict[str, bytes], until: float, seed: int, found: Found) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    with httpx2.Client(base_url=url, timeout=_TIMEOUT_S) as client:
+        while time.monotonic() < until:
+            kind = _SMALL if chance.random() < _SMALL_SHARE else chance.choice(list(files))
+            data = _SEVEN.read_bytes() if kind == _SMALL else files[kind]
+            started = time.monotonic()
+            try:
+                status = client.post("/predict", **chance.choice(_WAYS)(data)).status_code
+            except httpx2.HTTPError:
+                status = 0
+            found.statuses[kind][status] += 1
+            if kind == _SMALL and status == httpx2.codes.OK:
+                found.small_ms.append((time.monotonic() - started) * 1000)
+            if status != httpx2.codes.OK:
+                time.sleep(0.2)  # less than Retry-After asks for
+
+
+def _look(url: str, found: Found) -> None:
+    """As the service itself sees it, which no engine has to be asked for."""
+    with suppress(httpx2.HTTPError):
+        text = httpx2.get(f"{url}/metrics", timeout=_TIMEOUT_S).text
+        found.resident_mib += [
+            float(line.split()[-1]) / 2**20
+            for line in text.splitlines()
+            if line.startswith("process_resident_memory_bytes")
+        ]
+
+
+def _wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        with suppress(httpx2.HTTPError):
+            if httpx2.get(f"{url}/readyz", timeout=2).status_code == httpx2.codes.OK:
+                return
+        time.sleep(0.2)
+    raise SystemExit("the container is not ready")
+
+
+if __name__ == "__main__":
+    typer.run(main)
