@@ -1,7 +1,8 @@
 """The one path of an answer: image -> ink -> logits -> prediction. Every route only translates to and from this.
 
 Small pictures are decoded on the event loop (30 µs, less than a thread's hand-over), large ones in threads. An engine
-that is `quick` runs there too: two threads would hand Python's interpreter lock to and fro at every step of either.
+that is `quick` runs there too, for single pictures: two threads would hand Python's interpreter lock to and fro at
+every step of either. What comes in numbers (batches, explanations, other readings of large pictures) is worth its thread.
 """
 
 import asyncio
@@ -153,7 +154,7 @@ class Service:
         self._in_batches = 0  # places in the queue that admitted batches may come to need
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))  # of all batches together
         self._places_explained = asyncio.Semaphore(_PLACES_EXPLAINED)
-        self._turn = asyncio.Lock()  # of batches and explanations, where a quick engine runs on the loop
+        self._turn = asyncio.Lock()  # of a batch's pictures on the event loop
 
     async def warm(self, engine: Engine) -> None:
         """One picture by this engine, all the way from its bytes, before any caller's."""
@@ -273,18 +274,17 @@ class Service:
     ) -> Result:
         """``image``: ``data`` inspected, where that is done."""
         max_pixels = self._settings.max_pixels
+        small = None
         if image is None and len(data) > _INLINE_BYTES:
             image = await self._in_thread(self._decoders, inspect, data, max_pixels=max_pixels)
         elif image is None:
             async with self._turn:
                 await asyncio.sleep(0)  # others come in between
                 image = inspect(data, max_pixels=max_pixels)
-                if _is_small(image) and model.engine.quick and not explain:
-                    return self._read_now(model, image, mode)
-        if _is_small(image):
-            found, decode_ms, preprocess_ms = _find(image, mode)
-        else:
-            found, decode_ms, preprocess_ms = await self._find_in_thread(image, mode)
+                small = _find(image, mode) if _is_small(image) else None
+        elif _is_small(image):
+            small = _find(image, mode)
+        found, decode_ms, preprocess_ms = small or await self._find_in_thread(image, mode)
         reading = model.read(found, await self._submit(model, found.ink, admitted=admitted))
         if model.doubts(reading):
             others = await self._in_thread(self._decoders, other_readings, found)
@@ -346,12 +346,8 @@ class Service:
         return await asyncio.wrap_future(future)
 
     async def _submit(self, model: _Model, ink: Ink, *, admitted: bool = False) -> Answer:
-        if model.engine.quick:
-            if not admitted:
-                return _run_now(model, ink)
-            async with self._turn:
-                await asyncio.sleep(0)
-                return _run_now(model, ink)
+        if model.engine.quick and not admitted:
+            return _run_now(model, ink)
         try:
             return await self._batcher.submit(model, ink, admitted=admitted)
         finally:
