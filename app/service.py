@@ -2,7 +2,7 @@
 
 Small pictures are decoded on the event loop (30 µs, less than a thread's hand-over), large ones in threads. An engine
 that is `quick` runs there too, for single pictures: two threads would hand Python's interpreter lock to and fro at
-every step of either. What comes in numbers (batches, explanations, other readings of large pictures) is worth its thread.
+every step of either. What comes in numbers (a batch, an explanation) is worth its thread.
 """
 
 import asyncio
