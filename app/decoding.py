@@ -57,6 +57,7 @@ _FREE_PIXELS = 2**20  # not counted
 _BLOCK_PIXELS = 2**18
 _BLANK_RANGE = 16  # grey levels: a picture with less than this over white shows nothing
 _ORIENTATION = 0x0112  # EXIF's tag
+_MOST_BITS = 4 * 64  # of a pixel
 _BITS_PER_SAMPLE, _ROWS_PER_STRIP, _TILE_WIDTH = 258, 278, 322  # TIFF's
 _METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # where Pillow finds it
 _FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 4: (cv2.flip code, cv2.rotate code)
@@ -271,9 +272,9 @@ def _strip_bytes_a_pixel(tags: Mapping[int, Any], height: int) -> float:
     if _TILE_WIDTH in tags:
         return 0
     try:
-        rows = min(int(tags.get(_ROWS_PER_STRIP, height)), height)
-        return float(sum(tags.get(_BITS_PER_SAMPLE, (8,)))) / 8 * rows / height
-    except (TypeError, ValueError):  # tags of other types than they should be
+        rows = min(max(0, int(tags.get(_ROWS_PER_STRIP, height))), height)
+        return min(max(0, float(sum(tags.get(_BITS_PER_SAMPLE, (8,))))), _MOST_BITS) / 8 * rows / height
+    except (TypeError, ValueError, OverflowError):  # tags of other types than they should be
         return 8
 
 

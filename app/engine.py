@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar, Self
+from queue import SimpleQueue
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,12 @@ Logits = NDArray[np.float32]
 
 
 class Engine(ABC):
-    """A network behind a function of a few batch sizes. Not for two threads at once."""
+    """A network behind a function of a few batch sizes, for one thread at once; if it is ``quick``, for two."""
 
     file_name: ClassVar[str]
     # Every call is padded to one of these, all met at load: no request pays for the first batch of its size.
     batch_sizes: ClassVar[tuple[int, ...]]
-    # Whether a picture takes less than its way to another thread and back, so that the event loop itself runs it.
+    # Whether a picture takes less than its way to another thread and back, so that the event loop itself runs it, too.
     quick: ClassVar[bool] = False
 
     def __init__(self, manifest: Manifest, run: Callable[[Ink], Logits]) -> None:
@@ -129,6 +130,7 @@ class LiteRTEngine(Engine):
     file_name = LITE_WEIGHTS
     batch_sizes = (1, 2, 4)  # one interpreter each; eight at once push each other out of the cache
     quick = True
+    _THREADS = 2  # the event loop, and the batcher's
 
     @staticmethod
     def _function(path: Path) -> Callable[[Ink], Logits]:
@@ -137,24 +139,32 @@ class LiteRTEngine(Engine):
         except ImportError as error:
             raise ModelError("the engine litert needs ai-edge-litert: pip install '.[litert]'") from error
 
-        interpreters = {}
+        free: SimpleQueue[dict[int, Any]] = SimpleQueue()
         try:
             content = path.read_bytes()  # mapped into memory a file that is cut short later would end the process
             with _without_stderr():
-                for size in LiteRTEngine.batch_sizes:
-                    interpreter = Interpreter(model_content=content, num_threads=1)
-                    [given], [answered] = interpreter.get_input_details(), interpreter.get_output_details()
-                    interpreter.resize_tensor_input(given["index"], (size, SIDE_PX, SIDE_PX, 1), strict=True)
-                    interpreter.allocate_tensors()
-                    interpreters[size] = (interpreter, given["index"], answered["index"])
+                for _ in range(LiteRTEngine._THREADS):
+                    interpreters = {}
+                    for size in LiteRTEngine.batch_sizes:
+                        interpreter = Interpreter(model_content=content, num_threads=1)
+                        [given], [answered] = interpreter.get_input_details(), interpreter.get_output_details()
+                        interpreter.resize_tensor_input(given["index"], (size, SIDE_PX, SIDE_PX, 1), strict=True)
+                        interpreter.allocate_tensors()
+                        interpreter.invoke()
+                        interpreters[size] = (interpreter, given["index"], answered["index"])
+                    free.put(interpreters)
         except Exception as error:  # whatever a file that is no model of ours makes it raise
             raise ModelError(f"foreign model: {path} is not a LiteRT model of 28x28x1 pictures") from error
 
         def run(ink: Ink) -> Logits:
-            interpreter, given, answered = interpreters[len(ink)]
-            interpreter.set_tensor(given, ink)
-            interpreter.invoke()
-            logits: Logits = interpreter.get_tensor(answered)
+            interpreters = free.get()
+            try:
+                interpreter, given, answered = interpreters[len(ink)]
+                interpreter.set_tensor(given, ink)
+                interpreter.invoke()
+                logits: Logits = interpreter.get_tensor(answered)
+            finally:
+                free.put(interpreters)
             return logits
 
         return run

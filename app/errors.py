@@ -1,6 +1,7 @@
 """Every error that a caller or an operator can meet: one tree, the status and code on the class.
 
-The message of an instance tells the reader what to do. It never holds a path, a traceback or bytes of a caller's.
+The message of an instance tells the reader what to do. It never holds a path, a traceback or bytes of a caller's,
+but for the name of a model that was asked for in another dialect, as that dialect has it.
 """
 
 

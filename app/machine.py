@@ -1,14 +1,26 @@
 """What of the machine this process may use."""
 
+import asyncio
 import math
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # version 2, 1
+_GROUPS = Path("/sys/fs/cgroup")
+_QUOTA = _GROUPS / "cpu.max"
+_NO_GROUP = Path()
+
+
+def own_group(told: Path = Path("/proc/self/cgroup")) -> Path:
+    """Of control groups in version 2: in a container the root, under systemd that of the unit."""
+    try:
+        [line] = [line for line in told.read_text(encoding="utf-8").splitlines() if line.startswith("0::/")]
+    except (OSError, ValueError):
+        return _NO_GROUP
+    return Path(line.removeprefix("0::/"))
+
+
+# version 2, and 1
+_LIMITS = (_GROUPS / own_group() / "memory.max", _GROUPS / "memory.max", _GROUPS / "memory/memory.limit_in_bytes")
 _NO_LIMIT = 2**60  # version 1 has a number for none, a little less than 2**63
 _RESERVED_SHARE = 1 / 4  # of the limit, for bodies, their copies and all that is small
 
@@ -35,12 +47,12 @@ def memory_limit(files: tuple[Path, ...] = _LIMITS) -> int | None:
 
 
 class Memory:
-    """What a process may take for a while, beside what it holds at rest: waited for, as much as is asked for."""
+    """What a process may take for a while, beside what it holds at rest. Called on one event loop."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
         self._taken = 0
-        self._given_back = threading.Condition()
+        self._given_back = asyncio.Event()
         self.size = math.inf
 
     def rest(self) -> None:
@@ -50,15 +62,13 @@ class Memory:
             reserved = self._limit * _RESERVED_SHARE
             self.size = max(reserved, self._limit - reserved - pages * os.sysconf("SC_PAGE_SIZE"))
 
-    @contextmanager
-    def take(self, needed: int) -> Iterator[None]:
-        """Wait until there are so many bytes, ``size`` at most, and hold them."""
-        with self._given_back:
-            self._given_back.wait_for(lambda: not self._taken or self._taken + needed <= self.size)
-            self._taken += needed
-        try:
-            yield
-        finally:
-            with self._given_back:
-                self._taken -= needed
-                self._given_back.notify_all()
+    async def take(self, needed: int) -> None:
+        """Wait until there are so many bytes, ``size`` at most, and hold them until they are given back."""
+        while needed and self._taken and self._taken + needed > self.size:
+            self._given_back.clear()
+            await self._given_back.wait()
+        self._taken += needed
+
+    def give_back(self, needed: int) -> None:
+        self._taken -= needed
+        self._given_back.set()

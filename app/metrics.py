@@ -111,7 +111,7 @@ class Metrics(Collector):
             self._durations[place].observe(duration_s)
 
     def count_batch(self, size: int) -> None:
-        """Called on the engine's thread alone."""
+        """Called on one thread alone: the engine's, or the event loop's where the engine is quick."""
         self._batches.observe(size)
 
     def set_queue_depth(self, depth: int) -> None:

@@ -249,7 +249,7 @@ class _Refusals:
             if connection.refused:  # and still there
                 self._left -= 1
                 connection.send_refusal(path, request_id, self._gate.refuse())
-                self._metrics.count_request(path, "POST", Overloaded.status)
+                self._metrics.count_request(path.partition("?")[0], "POST", Overloaded.status)
         again = asyncio.get_running_loop().call_later
         self._timer = again(_REFUSALS_PAUSE_S, self._send) if self._waiting else None
 

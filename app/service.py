@@ -1,7 +1,8 @@
 """The one path of an answer: image -> ink -> logits -> prediction. Every route only translates to and from this.
 
 Small pictures are decoded on the event loop (30 µs, less than a thread's hand-over), large ones in threads. An engine
-that is `quick` runs there too: two threads would hand Python's interpreter lock to and fro at every step of either.
+that is `quick` runs there too, for single pictures: two threads would hand Python's interpreter lock to and fro at
+every step of either. What comes in numbers (a batch, an explanation) is worth its thread.
 """
 
 import asyncio
@@ -10,10 +11,10 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +32,14 @@ from app.schemas import EXAMPLE_PNG
 from app.settings import Settings
 from app.tracing import record_stages
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
-_INLINE_PIXELS = 64 * 64  # decoded and searched for ink in less than 0.3 ms
+_INLINE_PIXELS = 64 * 64  # decoded and searched for ink in 0.3 ms, and 3 ms if they are noise
 _PATCH_PX, _PATCH_STEP_PX = 4, 2  # of the occlusions: about 80 of them touch ink
 _PATCHES_AT_ONCE = 16
 _PLACES_EXPLAINED = 4  # pictures of batches that are explained at once
 _LARGE_SHARE = 0.25  # of the largest size: larger pictures take turns, for they take seconds
-_INLINE_BYTES = 64 * 1024  # more than such a picture needs, less than metadata that would hold the loop up
+_INLINE_BYTES = 8 * 1024  # a header of so many bytes takes Pillow 9 ms at most, whatever it holds
 _SLOWEST_BATCH_S = 1  # a batch of the engine's never takes as long, whatever `request_timeout_ms` is
 
 
@@ -154,7 +154,7 @@ class Service:
         self._in_batches = 0  # places in the queue that admitted batches may come to need
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))  # of all batches together
         self._places_explained = asyncio.Semaphore(_PLACES_EXPLAINED)
-        self._turn = asyncio.Lock()  # of quick engines, which run on the loop: single requests come in between
+        self._turn = asyncio.Lock()  # of a batch's pictures on the event loop
 
     async def warm(self, engine: Engine) -> None:
         """One picture by this engine, all the way from its bytes, before any caller's."""
@@ -201,7 +201,7 @@ class Service:
     async def predict(self, data: bytes, mode: Mode = "auto", *, explain: bool = False) -> Result:
         """Read an encoded image. Raises the errors of decoding and preprocessing, Overloaded, DeadlineExceeded."""
         model = self._serving()
-        image = self._inspect_now(data)
+        image = inspect(data, max_pixels=self._settings.max_pixels) if len(data) <= _INLINE_BYTES else None
         if image is not None and model.engine.quick and _is_small(image) and not explain:
             return self._read_now(model, image, mode)
         try:
@@ -253,10 +253,6 @@ class Service:
             raise NotReady(f"{self._why_not}: send it again in a second.")
         return self._model
 
-    def _inspect_now(self, data: bytes) -> Encoded | None:
-        """None of what has so many bytes that its header may be a list of a million parts."""
-        return inspect(data, max_pixels=self._settings.max_pixels) if len(data) <= _INLINE_BYTES else None
-
     def _read_now(self, model: _Model, image: Encoded, mode: Mode) -> Result:
         """What `_read` does, of a small picture and by a quick engine: nothing is waited for."""
         found, decode_ms, preprocess_ms = _find(image, mode)
@@ -278,17 +274,17 @@ class Service:
     ) -> Result:
         """``image``: ``data`` inspected, where that is done."""
         max_pixels = self._settings.max_pixels
-        image = image or self._inspect_now(data)
-        if image is None:
+        small = None
+        if image is None and len(data) > _INLINE_BYTES:
             image = await self._in_thread(self._decoders, inspect, data, max_pixels=max_pixels)
-        if not _is_small(image):
-            threads = self._large if image.width * image.height > max_pixels * _LARGE_SHARE else self._decoders
-            found, decode_ms, preprocess_ms = await self._in_thread(threads, self._find_within, image, mode)
-        elif model.engine.quick and not explain:
+        elif image is None:
             async with self._turn:
-                return self._read_now(model, image, mode)
-        else:
-            found, decode_ms, preprocess_ms = _find(image, mode)
+                await asyncio.sleep(0)  # others come in between
+                image = inspect(data, max_pixels=max_pixels)
+                small = _find(image, mode) if _is_small(image) else None
+        elif _is_small(image):
+            small = _find(image, mode)
+        found, decode_ms, preprocess_ms = small or await self._find_in_thread(image, mode)
         reading = model.read(found, await self._submit(model, found.ink, admitted=admitted))
         if model.doubts(reading):
             others = await self._in_thread(self._decoders, other_readings, found)
@@ -316,27 +312,42 @@ class Service:
         model.metrics.count_answer(ink, probable, None, (answer.queue_ms, answer.inference_ms), inverted=False)
         return probable
 
-    async def _in_thread(
-        self, threads: ThreadPoolExecutor, function: Callable[P, T], *given: P.args, **named: P.kwargs
-    ) -> T:
-        try:
-            future = asyncio.get_running_loop().run_in_executor(threads, partial(function, *given, **named))
-        except RuntimeError as error:  # closed
-            raise NotReady("The service is stopping: send it again in a second.") from error
-        return await future
-
-    def _find_within(self, image: Encoded, mode: Mode) -> tuple[Preprocessed, float, float]:
+    async def _find_in_thread(self, image: Encoded, mode: Mode) -> tuple[Preprocessed, float, float]:
         """`_find` once there is memory for it. Raises TooLarge when there never will be."""
         needed = memory_needed(image)
         if needed > self._memory.size:
             raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
-        with self._memory.take(needed):
-            return _find(image, mode)
+        await self._memory.take(needed)
+        large = image.width * image.height > self._settings.max_pixels * _LARGE_SHARE
+        end = partial(self._memory.give_back, needed)
+        return await self._in_thread(self._large if large else self._decoders, _find, image, mode, at_its_end=end)
+
+    async def _in_thread(
+        self,
+        threads: ThreadPoolExecutor,
+        function: Callable[..., T],
+        *given: object,
+        at_its_end: Callable[[], None] = lambda: None,
+        **named: object,
+    ) -> T:
+        """``at_its_end`` is called on the loop when the thread is done with it, whether or not its caller has gone."""
+        loop = asyncio.get_running_loop()
+
+        def end(_: object) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(at_its_end)
+
+        try:
+            future = threads.submit(partial(function, *given, **named))
+        except RuntimeError as error:  # closed
+            at_its_end()
+            raise NotReady("The service is stopping: send it again in a second.") from error
+        future.add_done_callback(end)
+        return await asyncio.wrap_future(future)
 
     async def _submit(self, model: _Model, ink: Ink, *, admitted: bool = False) -> Answer:
-        if model.engine.quick:
-            async with self._turn:
-                return _run_now(model, ink)
+        if model.engine.quick and not admitted:
+            return _run_now(model, ink)
         try:
             return await self._batcher.submit(model, ink, admitted=admitted)
         finally:
@@ -372,7 +383,11 @@ def _best(first: _Reading, others: list[_Reading]) -> _Reading:
     """The reading to answer with. It is accepted or not as the first is: what had to be guessed at is no sure thing."""
     best = [first, *others][best_reading([first.outlier_score, *(other.outlier_score for other in others)])]
     all_ms = sum(reading.answer.inference_ms for reading in [first, *others])
-    return best._replace(answer=best.answer._replace(inference_ms=all_ms), outlier_score=first.outlier_score)
+    return best._replace(
+        found=best.found._replace(digits=first.found.digits),
+        answer=best.answer._replace(inference_ms=all_ms),
+        outlier_score=first.outlier_score,
+    )
 
 
 def _is_small(image: Encoded) -> bool:

@@ -87,7 +87,7 @@ async def read_body(
     for name, value in request.scope["headers"]:
         if name == b"content-length" and value.isdigit():
             length = int(value)
-        elif name == b"content-encoding" and value != b"identity":
+        elif name == b"content-encoding" and value.lower() != b"identity":
             raise UnsupportedMediaType("The body is compressed: send it as it is.")
     if length > max_bytes:
         raise _too_large(max_bytes)

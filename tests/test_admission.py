@@ -223,6 +223,7 @@ def test_a_full_service_refuses_at_once_says_when_to_come_again_and_goes_on_answ
     with httpx2.Client(base_url=full, timeout=WAIT_S) as client:
         whole = client.post("/predict", content=SEVEN, headers={"X-Request-ID": "mine"})
         in_pieces = client.post("/predict", content=iter([SEVEN[:100], SEVEN[100:]]))
+        client.post("/predict?top_k=1", content=SEVEN)
         again = client.post("/v2/models/digits/infer", content=SEVEN)
         alive = client.get("/healthz")
         after = client.post("/predict", content=SEVEN, headers={"Expect": "100-continue"})
@@ -238,6 +239,7 @@ def test_a_full_service_refuses_at_once_says_when_to_come_again_and_goes_on_answ
     assert (alive.status_code, after.status_code) == (200, 503)
     count = r'digits_http_requests_total{method="POST",route="(\S+)",status="503"} (\S+)'
     refused = dict(re.findall(count, counted))
+    assert float(refused["/predict"]) >= 4
     assert refused.keys() == {"/predict", "/v2/models/digits/infer", "none"}
 
 

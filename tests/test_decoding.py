@@ -1,12 +1,14 @@
 """Encoded bytes -> grey: every format, depth and orientation; what is broken, foreign or too large."""
 
+import math
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from app.decoding import decode, inspect
+from app.decoding import decode, inspect, memory_needed
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
 from tests.drawings import (
     EXACT,
@@ -428,6 +430,16 @@ def test_a_large_picture_takes_no_more_memory_than_foretold(kind: str, tmp_path:
 
     taken, foretold = map(int, ran.stdout.split())
     assert taken <= foretold < 5 * taken
+
+
+@pytest.mark.parametrize("rows", [math.inf, -math.inf, math.nan, -1e300, 1e300])
+def test_a_tiff_cannot_foretell_any_memory_it_likes(rows: float) -> None:
+    image = inspect(encoded(np.zeros((1100, 1100), np.uint8), "TIFF"))
+    tags = {258: (rows,), 278: rows}
+
+    needed = memory_needed(image._replace(header=cast("Image.Image", SimpleNamespace(tag_v2=tags))))
+
+    assert 5 * 1100**2 < needed < 50 * 1100**2
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -1,12 +1,12 @@
 """How many cores there are, where a container may have less than the node."""
 
+import asyncio
 import os
-import threading
 from pathlib import Path
 
 import pytest
 
-from app.machine import Memory, cores, memory_limit
+from app.machine import Memory, cores, memory_limit, own_group
 from tests.asking import WAIT_S
 
 ALL = len(os.sched_getaffinity(0))
@@ -43,30 +43,44 @@ def test_a_container_s_limit_is_the_memory(tmp_path: Path, said: str, expected: 
     assert memory_limit((tmp_path / "none", tmp_path / "memory.max")) == expected
 
 
-def test_memory_is_waited_for_until_it_is_given_back() -> None:
+@pytest.mark.anyio
+async def test_memory_is_waited_for_until_it_is_given_back() -> None:
     memory = Memory(2**40)
     memory.rest()
     size = int(memory.size)
-    taken = threading.Event()
+    await memory.take(size // 2 + 1)
+    await memory.take(0)  # what needs none waits for nobody
 
-    def second() -> None:
-        with memory.take(size // 2):
-            taken.set()
+    gone, waiting = (asyncio.create_task(memory.take(size // 2)) for _ in range(2))
+    await asyncio.sleep(0.05)
+    gone.cancel()
+    assert not waiting.done()
+    memory.give_back(size // 2 + 1)
+    await asyncio.wait_for(waiting, WAIT_S)
 
-    waiting = threading.Thread(target=second)
-    with memory.take(size // 2 + 1):
-        waiting.start()
-        with memory.take(0):  # what needs none waits for nobody
-            assert not taken.wait(0.1)
-    waiting.join(WAIT_S)
-
-    assert taken.is_set()
     assert 2**40 / 2 < size < 2**40
 
 
-def test_without_a_limit_nobody_waits() -> None:
+@pytest.mark.anyio
+async def test_without_a_limit_nobody_waits() -> None:
     memory = Memory(None)
     memory.rest()
 
-    with memory.take(2**60), memory.take(2**60):
-        pass
+    for _ in range(2):
+        await memory.take(2**60)
+
+
+@pytest.mark.parametrize(
+    ("told", "group"),
+    [
+        ("0::/\n", "."),
+        ("0::/system.slice/digits.service\n", "system.slice/digits.service"),
+        ("9:memory:/docker/abc\n1:cpu:/\n", "."),
+    ],
+    ids=["a container's", "a unit's", "version 1"],
+)
+def test_the_limits_are_those_of_the_process_own_control_group(tmp_path: Path, told: str, group: str) -> None:
+    (tmp_path / "cgroup").write_text(told)
+
+    assert own_group(tmp_path / "cgroup") == Path(group)
+    assert own_group(tmp_path / "none") == Path()

@@ -20,6 +20,10 @@ from tests.drawings import digit_drawn, encoded, enlarged
 SEVEN = encoded(digit_drawn(7))
 BLANK = encoded(np.full((40, 40), 250, np.uint8))
 
+NOISE = encoded(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8))
+# a 28x28 JPEG whose header Pillow reads byte by byte
+LONG_HEADER = encoded(digit_drawn(7), "JPEG").replace(b"\xff\xd8", b"\xff\xd8" + b"\xff" * 8000, 1)
+
 pytestmark = pytest.mark.anyio
 
 
@@ -288,3 +292,27 @@ async def test_a_large_drawing_is_read_as_in_a_request_of_its_own(seven: KerasEn
     [entry] = (await sent(seven, files(large))).json()["predictions"]
 
     assert entry["prediction"]["digit"] == 7
+
+
+@pytest.mark.parametrize("quick", [True, False], ids=["on the event loop", "on a thread"])
+@pytest.mark.parametrize("image", [SEVEN, NOISE, LONG_HEADER], ids=["sevens", "noise", "long headers"])
+async def test_others_come_in_between_the_pictures_of_a_batch(
+    seven: KerasEngine, monkeypatch: pytest.MonkeyPatch, image: bytes, *, quick: bool
+) -> None:
+    monkeypatch.setattr(KerasEngine, "quick", quick)
+    turns, done = 0, asyncio.Event()
+
+    async def count() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with service(seven) as client:
+        counting = asyncio.create_task(count())
+        answer = await client.post("/predict/batch", files=files(*[image] * 100))
+        done.set()
+        await counting
+
+    assert {entry["error"] for entry in answer.json()["predictions"]} == {None}
+    assert turns >= 100

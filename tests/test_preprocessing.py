@@ -154,10 +154,10 @@ def test_auto_keeps_a_stroke_that_does_not_touch() -> None:
 def test_another_reading_is_the_same_turned_to_either_side() -> None:
     upright, turned = find_ink(enlarged(digit_drawn(2))), find_ink(enlarged(np.rot90(digit_drawn(2))))
 
-    found = [difference(reading.ink, upright.ink) for reading in other_readings(turned)]
+    back, further = (difference(reading.ink, upright.ink) for reading in other_readings(turned)[:2])
 
-    assert min(found[:2]) < 0.05
-    assert all(np.rot90(reading.ink, 1).sum() == reading.ink.sum() for reading in other_readings(turned)[:2])
+    assert min(back, further) < 0.05
+    assert max(back, further) > 0.5
 
 
 @pytest.mark.parametrize("grey", [digit_drawn(3), 255 - enlarged(digit_drawn(3))], ids=["small", "large and dark"])
