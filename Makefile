@@ -31,7 +31,7 @@ NEEDED := $(if $(filter litert%,$(DIGITS_ENGINE)),litert,runtime)
 serve: .venv/.$(NEEDED) ## answer on http://localhost:8000 (DIGITS_PORT and the other settings are obeyed)
 	@exec $(BIN)/python -m app
 
-test: .venv/.dev ## run the tests and measure their coverage
+test: .venv/.dev .venv-kserve/.kserve ## run the tests and measure their coverage
 	$(BIN)/python -m pytest --cov
 
 check: .venv/.dev ## lint, check the formatting and the types
@@ -84,8 +84,10 @@ lock: .venv/.dev ## pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade: at t
 	$(LOCK) --extra keras --constraint requirements/dev.txt --output-file requirements/runtime.txt
 	$(LOCK) --extra litert --constraint requirements/dev.txt --output-file requirements/litert.txt
 	$(LOCK) --extra fuzz --constraint requirements/dev.txt --output-file requirements/fuzz.txt
-LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --no-header $(LOCK_FLAGS)
+	$(PIN) --group kserve --output-file requirements/kserve.txt
+PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+  $(LOCK_FLAGS)
+LOCK = $(PIN) pyproject.toml
 
 # One environment, three stamps: the service needs runtime.txt alone, or litert.txt alone without TensorFlow, and dev.txt
 # holds all of both at the same versions.
@@ -94,10 +96,13 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version
 	@$(PIP_INSTALL) -r $<
 	@touch $@
 
-.venv-fuzz/.fuzz: requirements/fuzz.txt | $(BIN)/pip
-	@echo "Installing $< into .venv-fuzz"
-	@$(BIN)/python -m venv .venv-fuzz
-	@$(subst $(BIN),.venv-fuzz/bin,$(PIP_INSTALL)) -r $<
+# Environments of their own, for what does not go with the service's pins.
+.venv-fuzz/.fuzz: requirements/fuzz.txt
+.venv-kserve/.kserve: requirements/kserve.txt
+.venv-fuzz/.fuzz .venv-kserve/.kserve: | $(BIN)/pip
+	@echo "Installing $< into $(@D)"
+	@$(BIN)/python -m venv $(@D)
+	@$(subst $(BIN),$(@D)/bin,$(PIP_INSTALL)) -r $<
 	@touch $@
 
 $(BIN)/pip:

@@ -1,0 +1,38 @@
+"""`python tests/kserve_client.py URL IMAGE INK`, where kserve is installed: what its client gets, as one JSON object.
+
+IMAGE: a file. INK: a .npy file, float32 (n, 28, 28, 1).
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+
+MODEL = "digits"
+
+
+async def main(url: str, image: Path, ink: Path) -> None:
+    client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=30))
+    said: dict[str, object] = {
+        "live": await client.is_server_live(url),
+        "ready": await client.is_server_ready(url),
+        "model ready": await client.is_model_ready(url, MODEL),
+    }
+    file = InferInput("images", [1], "BYTES")
+    file.set_data_from_numpy(np.array([image.read_bytes()], object), binary_data=True)
+    array = np.load(ink)
+    for name, binary in (("FP32", False), ("FP32, binary", True), ("BYTES, binary", True)):
+        given = file
+        if name.startswith("FP32"):
+            given = InferInput("images", list(array.shape), "FP32")
+            given.set_data_from_numpy(array, binary_data=binary)
+        answer = await client.infer(url, InferRequest(MODEL, [given]), model_name=MODEL)
+        said[name] = answer.outputs[0].as_numpy().tolist()
+    sys.stdout.write(json.dumps(said))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
