@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from numpy.typing import NDArray
 
 MODEL = "digits"
 
 
-async def main(url: str, image: Path, ink: Path) -> None:
+async def main(url: str, image: bytes, array: NDArray[np.float32]) -> None:
     client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=30))
     said: dict[str, object] = {
         "live": await client.is_server_live(url),
@@ -22,8 +23,7 @@ async def main(url: str, image: Path, ink: Path) -> None:
         "model ready": await client.is_model_ready(url, MODEL),
     }
     file = InferInput("images", [1], "BYTES")
-    file.set_data_from_numpy(np.array([image.read_bytes()], object), binary_data=True)
-    array = np.load(ink)
+    file.set_data_from_numpy(np.array([image], object), binary_data=True)
     for name, binary in (("FP32", False), ("FP32, binary", True), ("BYTES, binary", True)):
         given = file
         if name.startswith("FP32"):
@@ -35,4 +35,4 @@ async def main(url: str, image: Path, ink: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]).read_bytes(), np.load(sys.argv[3])))

@@ -21,7 +21,7 @@ def test_kserves_client_is_answered_as_anyone_is(url: str, tmp_path: Path) -> No
     drawing = enlarged(digit_drawn(7))
     (tmp_path / "7.png").write_bytes(encoded(drawing))
     np.save(tmp_path / "ink.npy", np.stack([ink_from_grey(drawing)] * 2))
-    command = [PYTHON, ROOT / "tests/kserve_client.py", url, tmp_path / "7.png", tmp_path / "ink.npy"]
+    command: list[str | Path] = [PYTHON, ROOT / "tests/kserve_client.py", url, tmp_path / "7.png", tmp_path / "ink.npy"]
 
     ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     expected = httpx2.post(f"{url}/predict", content=encoded(drawing)).json()["probabilities"]
