@@ -40,6 +40,7 @@ _PATCHES_AT_ONCE = 16
 _PLACES_EXPLAINED = 4  # pictures of batches that are explained at once
 _LARGE_SHARE = 0.25  # of the largest size: larger pictures take turns, for they take seconds
 _INLINE_BYTES = 8 * 1024  # a header of so many bytes takes Pillow 9 ms at most, whatever it holds
+_SLICE_S = 0.01  # of each turn of the event loop, for pictures of batches
 _SLOWEST_BATCH_S = 1  # a batch of the engine's never takes as long, whatever `request_timeout_ms` is
 
 
@@ -154,7 +155,7 @@ class Service:
         self._in_batches = 0  # places in the queue that admitted batches may come to need
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))  # of all batches together
         self._places_explained = asyncio.Semaphore(_PLACES_EXPLAINED)
-        self._turn = asyncio.Lock()  # of a batch's pictures on the event loop
+        self._sliced_s = 0.0  # of this turn of the event loop, for pictures of batches
 
     async def warm(self, engine: Engine) -> None:
         """One picture by this engine, all the way from its bytes, before any caller's."""
@@ -278,8 +279,7 @@ class Service:
         if image is None and len(data) > _INLINE_BYTES:
             image = await self._in_thread(self._decoders, inspect, data, max_pixels=max_pixels)
         elif image is None:
-            async with self._turn:
-                await asyncio.sleep(0)  # others come in between
+            async with self._slice():
                 image = inspect(data, max_pixels=max_pixels)
                 small = _find(image, mode) if _is_small(image) else None
         elif _is_small(image):
@@ -292,6 +292,22 @@ class Service:
             reading = _best(reading, list(map(model.read, others, answers)))
         result = self._answer(model, reading, decode_ms, preprocess_ms)
         return result._replace(explanation=await self._explain(model, reading)) if explain else result
+
+    @asynccontextmanager
+    async def _slice(self) -> AsyncIterator[None]:
+        """Work on the event loop, of which there is much: from a certain time on others come in between."""
+        while self._sliced_s > _SLICE_S:  # noqa: ASYNC110 - the next turn is what is waited for
+            await asyncio.sleep(0)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            if not self._sliced_s:
+                asyncio.get_running_loop().call_soon(self._next_turn)
+            self._sliced_s += time.perf_counter() - started
+
+    def _next_turn(self) -> None:
+        self._sliced_s = 0
 
     def _answer(self, model: _Model, reading: _Reading, decode_ms: float, preprocess_ms: float) -> Result:
         found, answer, probable, outlier_score = reading

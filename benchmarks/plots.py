@@ -25,7 +25,7 @@ def throughput(results: Results, path: Path) -> None:
     for axes, (way, title) in zip(figure.subplots(2, 2).flat, ways.items(), strict=True):
         for name, colour in COLOURS.items():
             series = _series(results, name, way)
-            rates = {connections: [each.rate for each in loads] for connections, loads in series.items()}
+            rates = {connections: [each.rate for each in loads] for connections, loads in series.items() if loads}
             if rates:
                 medians = [statistics.median(of) for of in rates.values()]
                 axes.plot(list(rates), medians, color=colour, marker=".", label=name)
@@ -51,10 +51,14 @@ def latency(results: Results, path: Path) -> None:
         for name, colour in COLOURS.items():
             series = _series(results, name, way)
             for percentile, style in (("p50_ms", "-"), ("p99_ms", "--")):
-                ms = [statistics.median(getattr(each, percentile) for each in loads) for loads in series.values()]
+                ms = {
+                    connections: statistics.median(getattr(each, percentile) for each in loads)
+                    for connections, loads in series.items()
+                    if loads
+                }
                 if ms:
                     label = f"{name}, {percentile.removesuffix('_ms')}"
-                    axes.plot(list(series), ms, style, color=colour, marker=".", label=label)
+                    axes.plot(list(ms), list(ms.values()), style, color=colour, marker=".", label=label)
         _by_connections(axes, f"{title}, ms", results)
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator())

@@ -300,6 +300,7 @@ async def test_others_come_in_between_the_pictures_of_a_batch(
     seven: KerasEngine, monkeypatch: pytest.MonkeyPatch, image: bytes, *, quick: bool
 ) -> None:
     monkeypatch.setattr(KerasEngine, "quick", quick)
+    monkeypatch.setattr("app.service._SLICE_S", 0)  # each picture takes longer
     turns, done = 0, asyncio.Event()
 
     async def count() -> None:
