@@ -21,7 +21,7 @@ log = logging.getLogger("digits")
 
 _BURST_S = 0.2  # that more than a few may be inside for
 _BURST_DELAY_S = 0.25  # what these may take, or
-_BURST_TIMES = 4  # so many times the least, of which the rate is not known yet
+_BURST_TIMES = 8  # so many times the least, of which the rate is not known yet
 _TURN_S = 0.25  # of the event loop that answers a few, and reads the next
 _CALM_S = 0.5  # without a refusal: the overload is over
 _WINDOW_S = 0.1  # over which the rate of answers is measured

@@ -29,7 +29,7 @@ from app.settings import Settings
 
 log = logging.getLogger("digits")
 
-_LEAST_A_CORE = 128  # requests inside: as many callers who each wait for their answer are no overload
+_LEAST_A_CORE = 16  # requests inside, whatever they take
 _KEEP_ALIVE_S = 75  # proxies keep idle connections for 60 s: they shall close first, and not meet ours closing
 _LINGER_S = 1  # for which connections stay open after a drain, so that their next answer closes them
 _REFUSALS_AN_ANSWER = 2  # 30 µs each, reading and writing included: a tenth of what an answer takes
@@ -234,7 +234,7 @@ class _Refusals:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, connection: "_Protocol", path: str, request_id: str) -> None:
-        connection.refused = True
+        connection.is_asked_again()
         self._waiting.append((connection, path, request_id))
         if self._timer is None:
             self._send()
@@ -299,6 +299,11 @@ class _Protocol(Bounded):
         if not self.cycle.response_complete and self.scope["method"] == "POST" and "refused" not in self.scope:
             self.scope["gate"] = self._gate  # type: ignore[typeddict-unknown-key]
             self._gate.enter()
+
+    def is_asked_again(self) -> None:
+        """A request that will be refused: there is no cycle of uvicorn's by which it would be seen."""
+        self.refused = True
+        self._seen_waiting = False
 
     def is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete

@@ -40,7 +40,7 @@ _PATCHES_AT_ONCE = 16
 _PLACES_EXPLAINED = 4  # pictures of batches that are explained at once
 _LARGE_SHARE = 0.25  # of the largest size: larger pictures take turns, for they take seconds
 _INLINE_BYTES = 8 * 1024  # a header of so many bytes takes Pillow 9 ms at most, whatever it holds
-_SLICE_S = 0.01  # of each turn of the event loop, for pictures of batches
+_SLICE_S = 0.01  # of each turn of the event loop, for small pictures
 _SLOWEST_BATCH_S = 1  # a batch of the engine's never takes as long, whatever `request_timeout_ms` is
 
 
@@ -136,6 +136,30 @@ class Batch:
             return await self._read_ink(ink)
 
 
+class _Slice:
+    """`async with` it around work on the event loop: what does not fit into this turn waits for the next one.
+
+    So probes and new connections are answered however many pictures there are. Nothing is awaited inside.
+    """
+
+    def __init__(self) -> None:
+        self._used_s = 0.0
+        self._started = 0.0
+
+    async def __aenter__(self) -> None:
+        while self._used_s > _SLICE_S:  # noqa: ASYNC110 - the next turn is what is waited for
+            await asyncio.sleep(0)
+        if not self._used_s:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._started = time.perf_counter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._used_s += time.perf_counter() - self._started
+
+    def _next_turn(self) -> None:
+        self._used_s = 0
+
+
 class Service:
     """Answers once an engine is `start`-ed; raises NotReady before and after `close`."""
 
@@ -155,7 +179,7 @@ class Service:
         self._in_batches = 0  # places in the queue that admitted batches may come to need
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))  # of all batches together
         self._places_explained = asyncio.Semaphore(_PLACES_EXPLAINED)
-        self._sliced_s = 0.0  # of this turn of the event loop, for pictures of batches
+        self._slice = _Slice()
 
     async def warm(self, engine: Engine) -> None:
         """One picture by this engine, all the way from its bytes, before any caller's."""
@@ -204,7 +228,8 @@ class Service:
         model = self._serving()
         image = inspect(data, max_pixels=self._settings.max_pixels) if len(data) <= _INLINE_BYTES else None
         if image is not None and model.engine.quick and _is_small(image) and not explain:
-            return self._read_now(model, image, mode)
+            async with self._slice:
+                return self._read_now(model, image, mode)
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._read(model, data, mode, image, explain=explain)
@@ -279,7 +304,7 @@ class Service:
         if image is None and len(data) > _INLINE_BYTES:
             image = await self._in_thread(self._decoders, inspect, data, max_pixels=max_pixels)
         elif image is None:
-            async with self._slice():
+            async with self._slice:
                 image = inspect(data, max_pixels=max_pixels)
                 small = _find(image, mode) if _is_small(image) else None
         elif _is_small(image):
@@ -292,22 +317,6 @@ class Service:
             reading = _best(reading, list(map(model.read, others, answers)))
         result = self._answer(model, reading, decode_ms, preprocess_ms)
         return result._replace(explanation=await self._explain(model, reading)) if explain else result
-
-    @asynccontextmanager
-    async def _slice(self) -> AsyncIterator[None]:
-        """Work on the event loop, of which there is much: from a certain time on others come in between."""
-        while self._sliced_s > _SLICE_S:  # noqa: ASYNC110 - the next turn is what is waited for
-            await asyncio.sleep(0)
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            if not self._sliced_s:
-                asyncio.get_running_loop().call_soon(self._next_turn)
-            self._sliced_s += time.perf_counter() - started
-
-    def _next_turn(self) -> None:
-        self._sliced_s = 0
 
     def _answer(self, model: _Model, reading: _Reading, decode_ms: float, preprocess_ms: float) -> Result:
         found, answer, probable, outlier_score = reading

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     max_batch: int = Field(64, ge=1, le=256)
     max_wait_ms: float = Field(0, ge=0, le=1000)
     max_queue: int = Field(1024, ge=1)
-    max_delay_ms: int = Field(50, ge=1)
+    max_delay_ms: int = Field(200, ge=1)
     request_timeout_ms: int = Field(10_000, ge=1)
     drain_seconds: float = Field(0, ge=0, le=600)
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_api_keys)] = ()
