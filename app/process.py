@@ -78,7 +78,7 @@ def _settings() -> Settings:
         return Settings()
     except ValidationError as error:
         wrong = error.errors()[0]
-        sys.exit(f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg']}")
+        sys.exit(f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg'].removeprefix('Value error, ')}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,6 +1,6 @@
 // Asks the service about pictures: node examples/predict.mjs FILE...
 // It needs Node 18 or later. `predict` runs in a browser too: give it the File of an <input type="file">, and "" as the
-// url. The page must come from the service's own address, through a proxy if need be: the service sends no CORS headers.
+// url. The page must come from the service's own address, or from one that DIGITS_CORS_ORIGINS names.
 
 /** The service's answer to a Blob. Throws an Error that says what is wrong. */
 export async function predict(picture, url = "http://localhost:8000") {
