@@ -99,11 +99,11 @@ READY = ["/v2/health/ready", "/v2/models/digits/ready", "/v2/models/digits/versi
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("path", ["/v2/health/live", *READY])
-async def test_health_is_told_by_the_status_alone(seven: KerasEngine, path: str) -> None:
+async def test_health_is_told_by_the_status_and_for_kserves_client_in_json(seven: KerasEngine, path: str) -> None:
     async with service(seven) as client:
         answer = await client.get(path)
 
-    assert (answer.status_code, answer.content) == (200, b"")
+    assert (answer.status_code, answer.json()) == (200, {path.rpartition("/")[2]: True})
 
 
 @pytest.mark.anyio

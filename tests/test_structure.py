@@ -81,7 +81,6 @@ IMPORTS = {
     "app.routes.open_inference": {
         "app.errors",
         "app.preprocessing",
-        "app.problems",
         "app.schemas",
         "app.service",
         "app.settings",

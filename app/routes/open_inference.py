@@ -17,7 +17,6 @@ from starlette.types import Scope
 
 from app.errors import BadRequest, InvalidParameter, NotFound
 from app.preprocessing import SIDE_PX, Ink
-from app.problems import headers_documented
 from app.schemas import EXAMPLE_PNG
 from app.service import Service
 from app.settings import Settings
@@ -28,7 +27,6 @@ from app.tensors import (
     OUTPUT,
     VERSION,
     DialectRoute,
-    Documented,
     answer,
     check_count,
     documented,
@@ -85,7 +83,11 @@ _ANSWER_SCHEMA = {
         "outputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "object"}},
     },
 }
-_EMPTY: Documented = {200: {"headers": headers_documented()}}
+# Triton's clients look at the status alone, KServe's at these.
+_LIVE, _READY = {"live": True}, {"ready": True}
+_LIVE_SCHEMA, _READY_SCHEMA = (
+    {"type": "object", "required": [name], "properties": {name: {"const": True}}} for name in ("live", "ready")
+)
 _ANSWERS = documented(_ANSWER, _ANSWER_SCHEMA)
 _ANSWERS[200]["content"]["application/octet-stream"] = {
     "schema": {"type": "string", "contentMediaType": "application/octet-stream"},
@@ -178,9 +180,14 @@ async def server(request: Request) -> Response:
     return Response(to_json(_SERVER | {"version": request.app.version}), media_type="application/json")
 
 
-@router.get("/v2/health/live", summary="The server lives", response_class=Response, responses=_EMPTY)
+@router.get(
+    "/v2/health/live",
+    summary="The server lives",
+    response_class=Response,
+    responses=documented(_LIVE, _LIVE_SCHEMA),
+)
 async def live(_: Request) -> Response:
-    return Response()
+    return Response(to_json(_LIVE), media_type="application/json")
 
 
 @router.get(f"{_VERSION_PATH}/ready", include_in_schema=False)
@@ -189,18 +196,18 @@ async def live(_: Request) -> Response:
     name="model_ready",
     summary="The model is ready",
     response_class=Response,
-    responses=_EMPTY | errors_documented(503),
+    responses=documented(_READY, _READY_SCHEMA) | errors_documented(503),
 )
 @router.get(
     "/v2/health/ready",
     summary="The server is ready",
     response_class=Response,
-    responses=_EMPTY | errors_documented(503),
+    responses=documented(_READY, _READY_SCHEMA) | errors_documented(503),
 )
 async def ready(request: Request) -> Response:
     service: Service = request.app.state.service
     service.check_ready()
-    return Response()
+    return Response(to_json(_READY), media_type="application/json")
 
 
 @router.get(_VERSION_PATH, include_in_schema=False)
