@@ -6,6 +6,7 @@ Every label is known beforehand: no caller makes one up.
 import math
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -53,6 +54,7 @@ class Metrics(Collector):
         self._reference: Reference | None = None
         self._model: tuple[str, str] | None = None
         self._measured = -math.inf  # when a picture was, for drift
+        self._batch_counting = threading.Lock()
         self._routes = (*dict.fromkeys(routes), _NO_ROUTE)
         asked = {"route": self._routes, "method": _METHODS}
         requests = Counter("digits_http_requests", "Requests answered.", asked | {"status": _STATUSES}, sparse=True)
@@ -111,8 +113,9 @@ class Metrics(Collector):
             self._durations[place].observe(duration_s)
 
     def count_batch(self, size: int) -> None:
-        """Called on one thread alone: the engine's, or the event loop's where the engine is quick."""
-        self._batches.observe(size)
+        """Called on the engine's thread, and on the event loop's where the engine is quick: hence the lock."""
+        with self._batch_counting:
+            self._batches.observe(size)
 
     def set_queue_depth(self, depth: int) -> None:
         self._queue_depth[0] = depth
