@@ -19,7 +19,7 @@ if (globalThis.process?.argv[1]?.endsWith("predict.mjs")) {
       const { digit, accepted, rejection } = await predict(new Blob([await readFile(name)]), process.env.DIGITS_URL);
       console.log(`${name}: ${digit}${accepted ? "" : ` (not accepted: ${rejection.reason})`}`);
     } catch (error) {
-      console.error(`${name}: ${error.message}`);
+      console.error([name, error.message, error.cause?.code ?? error.cause?.message].filter(Boolean).join(": "));
       process.exitCode = 1;
     }
   }

@@ -27,5 +27,7 @@ for name in sys.argv[1:]:
         answer = predict(Path(name).read_bytes())
     except HTTPError as error:
         sys.exit(f"{name}: {json.load(error)['detail']}")
+    except OSError as error:  # no such file, or nothing that answers
+        sys.exit(f"{name}: {error}")
     doubt = "" if answer["accepted"] else f" (not accepted: {answer['rejection']['reason']})"
     print(f"{name}: {answer['digit']}{doubt}")  # noqa: T201

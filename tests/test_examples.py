@@ -1,7 +1,9 @@
 """The examples, each run as a reader would run it against the real service."""
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +63,17 @@ def test_an_example_tells_what_is_wrong(example: str, url: str) -> None:
 
     assert ran.returncode != 0
     assert "The content is no image of a known format" in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("example", COMMANDS)
+def test_an_example_tells_that_nobody_answers(example: str) -> None:
+    with socket.socket() as nobody:  # bound, and not listening
+        nobody.bind(("127.0.0.1", 0))
+        ran = run(example, f"http://127.0.0.1:{nobody.getsockname()[1]}", EXAMPLES / "seven.png")
+
+    assert ran.returncode != 0
+    assert re.search("refused|ECONNREFUSED|connect to", ran.stderr)
     assert "Traceback" not in ran.stderr
 
 
