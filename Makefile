@@ -61,7 +61,8 @@ bench-peers: .venv/.dev ## measure it beside LitServe, BentoML, Ray Serve and mo
 	$(BIN)/python -m benchmarks.peers $(BENCH_FLAGS)
 
 soak: .venv/.dev ## ten minutes of mixed traffic, broken files, callers who leave and reloads (MINUTES=10)
-	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(if $(HOSTILE),--hostile $(HOSTILE))
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(if $(HOSTILE),--hostile $(HOSTILE)) \
+	  $(if $(DIGITS_ENGINE),--engine $(DIGITS_ENGINE))
 
 storm: .venv/.dev ## HOSTILE=folder: every file through every endpoint and dialect, beside usual requests
 	$(BIN)/python -m tests.storm $(or $(HOSTILE),$(error Name a folder: make storm HOSTILE=files)) \

@@ -100,16 +100,20 @@ class Gate:
         return self._overloaded or self._inside >= self._burst or stays
 
     def refuse(self) -> Overloaded:
-        """What the caller is told. Called when it is full. The log is told once a second."""
+        """What the caller is told. Called when it is full."""
+        self._overloaded, self._refused_at = True, time.monotonic()
+        wait_s = self._inside / self.rate if self.rate else 1
+        return self.refuse_for(math.ceil(wait_s))
+
+    def refuse_for(self, wait_s: int) -> Overloaded:
+        """The same of a batch, whose line is another. The log is told once a second."""
         now = time.monotonic()
-        self._overloaded, self._refused_at = True, now
         self.refused += 1
         if now - self._told_at >= _TELL_S:  # a line for each would cost more than the refusal
             fields = {"refused": self.refused - self._told, "inside": self._inside, "answered_a_second": self.rate}
             log.warning("overloaded", extra={"fields": fields})
             self._told, self._told_at = self.refused, now
-        wait_s = self._inside / self.rate if self.rate else 1
-        return Overloaded(min(max(1, math.ceil(wait_s)), _LONGEST_RETRY_S))
+        return Overloaded(min(max(1, wait_s), _LONGEST_RETRY_S))
 
 
 def is_batch(scope: Scope) -> None:

@@ -25,6 +25,7 @@ from app.main import create_app
 from app.metrics import Metrics
 from app.observability import RequestLog
 from app.problems import error_headers
+from app.service import Service
 from app.settings import Settings
 
 log = logging.getLogger("digits")
@@ -40,6 +41,7 @@ _ACCEPTS_A_S = 1000
 _PAUSE_S = 1
 _ACCEPT_S = 0.1  # in which those are taken who knocked before the door was shut
 _CLOSE = (b"connection", b"close")
+_POST_BATCH = b"POST /predict/batch"
 
 
 def serve(
@@ -82,7 +84,7 @@ def serve(
         if on_ready and not app.state.failure:
             on_ready()
 
-    server = _Server(config, app, gate, _Refusals(gate, metrics), answering, settings)
+    server = _Server(config, app, gate, _Refusals(gate, app.state.service, metrics), answering, settings)
     server.run([listening])
     failure: str | None = app.state.failure
     return failure
@@ -225,17 +227,30 @@ class _Refusals:
     Where there are more they wait for their turn, one at a connection, and that connection sends nothing meanwhile.
     """
 
-    def __init__(self, gate: Gate, metrics: Metrics) -> None:
+    def __init__(self, gate: Gate, service: Service, metrics: Metrics) -> None:
         self._gate = gate
+        self._service = service
         self._metrics = metrics
-        self._waiting: deque[tuple[_Protocol, str, str]] = deque()
+        self._waiting: deque[tuple[_Protocol, str, str, Callable[[], Overloaded]]] = deque()
         self._left = 0.0  # of those that may leave
         self._counted_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, connection: "_Protocol", path: str, request_id: str) -> None:
+    def due(self, start: bytes) -> Callable[[], Overloaded] | None:
+        """What makes the error for a POST that begins so, if it is to be refused.
+
+        The app itself refuses the first batch for which there is no room; those that follow would cost it ten times as
+        much as they do here.
+        """
+        if self._gate.is_full():
+            return self._gate.refuse
+        if not self._service.has_room and start.startswith(_POST_BATCH):
+            return self._refuse_batch
+        return None
+
+    def add(self, connection: "_Protocol", path: str, request_id: str, refuse: Callable[[], Overloaded]) -> None:
         connection.is_asked_again()
-        self._waiting.append((connection, path, request_id))
+        self._waiting.append((connection, path, request_id, refuse))
         if self._timer is None:
             self._send()
 
@@ -245,13 +260,16 @@ class _Refusals:
         self._left = min(self._left + (now - self._counted_at) * a_second, _REFUSALS_AT_ONCE)
         self._counted_at = now
         while self._waiting and self._left >= 1:
-            connection, path, request_id = self._waiting.popleft()
+            connection, path, request_id, refuse = self._waiting.popleft()
             if connection.refused:  # and still there
                 self._left -= 1
-                connection.send_refusal(path, request_id, self._gate.refuse())
+                connection.send_refusal(path, request_id, refuse())
                 self._metrics.count_request(path.partition("?")[0], "POST", Overloaded.status)
         again = asyncio.get_running_loop().call_later
         self._timer = again(_REFUSALS_PAUSE_S, self._send) if self._waiting else None
+
+    def _refuse_batch(self) -> Overloaded:
+        return self._gate.refuse_for(self._service.batches_take_s)
 
 
 class _Caller:
@@ -274,9 +292,11 @@ class _Protocol(Bounded):
     def data_received(self, data: bytes) -> None:
         if self.refused:  # a caller who sends on without the answer
             self.transport.abort()
-        elif self._between and self._gate.is_full() and self._may_write() and (asked := whole_post(data)):
+        elif (
+            self._between and (refuse := self._refusals.due(data)) and self._may_write() and (asked := whole_post(data))
+        ):
             self._unset_keepalive_if_required()
-            self._refusals.add(self, *asked)
+            self._refusals.add(self, *asked, refuse)
         else:
             super().data_received(data)
 
@@ -286,8 +306,8 @@ class _Protocol(Bounded):
 
     def on_headers_complete(self) -> None:
         self.scope["caller"] = self._caller  # type: ignore[typeddict-unknown-key]
-        if self.parser.get_method() == b"POST" and self._gate.is_full():
-            self.scope["refused"] = self._gate.refuse()  # type: ignore[typeddict-unknown-key]
+        if self.parser.get_method() == b"POST" and (refuse := self._refusals.due(b"POST " + self.url)):
+            self.scope["refused"] = refuse()  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -177,6 +177,7 @@ class Service:
         self._why_not = "The model is being loaded"
         self._draining = False
         self._in_batches = 0  # places in the queue that admitted batches may come to need
+        self._room = True  # for another: the last found some, or one has ended since
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))  # of all batches together
         self._places_explained = asyncio.Semaphore(_PLACES_EXPLAINED)
         self._slice = _Slice()
@@ -259,11 +260,23 @@ class Service:
             raise self._too_late("fewer images") from error
         finally:
             self._in_batches -= needed
+            self._room = True
 
     def check_room(self, needed: int = 1) -> None:
         """Raises Overloaded when a batch of so many images would have to wait for too many; alone it never has to."""
         if self._in_batches and self._in_batches + needed > self._settings.max_queue:
-            raise Overloaded(self._batcher.retry_after_s(self._in_batches))
+            self._room = False
+            raise Overloaded(self.batches_take_s)
+
+    @property
+    def has_room(self) -> bool:
+        """For another batch, whatever its size: False from one that found none until one has ended."""
+        return self._room
+
+    @property
+    def batches_take_s(self) -> int:
+        """Whole seconds until those that are admitted are answered."""
+        return self._batcher.retry_after_s(self._in_batches)
 
     @property
     def _timeout_s(self) -> float:

@@ -260,6 +260,28 @@ def test_batches_fill_their_own_line_and_keep_no_single_image_out(crowded: tuple
     assert statuses == [200] * 3
 
 
+def test_batches_that_find_no_room_are_refused_before_they_are_parsed_until_one_has_ended(
+    crowded: tuple[Process, str, Path],
+) -> None:
+    _, url, switch = crowded
+    two = [("files", ("7.png", SEVEN))] * 2
+    switch.touch()
+    with ThreadPoolExecutor(1) as callers, httpx2.Client(base_url=url, timeout=WAIT_S) as client:
+        inside = callers.submit(client.post, "/predict/batch", files=two)
+        time.sleep(0.3)  # the engine has it
+        first = client.post("/predict/batch", files=two)
+        next_one = client.post("/predict/batch?top_k=0", content=b"no form")  # which the app would tell first
+        in_pieces = client.post("/predict/batch?top_k=0", content=iter([b"no ", b"form"]))
+        switch.unlink()
+        assert inside.result().status_code == 200
+        after = client.post("/predict/batch", files=two)
+
+    for answer in (first, next_one, in_pieces):
+        assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+        assert int(answer.headers["retry-after"]) >= 1
+    assert after.status_code == 200
+
+
 def test_requests_in_pieces_and_behind_one_another_are_answered_each_once_and_in_order(full: str) -> None:
     """A refusal that overlooks where a request begins would let one caller's bytes become another's request."""
     host, port = full.removeprefix("http://").split(":")

@@ -142,6 +142,7 @@ IMPORTS = {
         "app.metrics",
         "app.observability",
         "app.problems",
+        "app.service",
         "app.settings",
     },
     "app.settings": set[str](),
@@ -229,8 +230,12 @@ def _imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
             assert node.module is not None
-            if (ROOT / node.module.replace(".", "/")).is_dir():
-                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            package = ROOT / node.module.replace(".", "/")
+            if package.is_dir():  # what is no module of it, such as app.VERSION, is the package's own
+                names = [
+                    alias.name for alias in node.names if [*package.glob(alias.name), *package.glob(f"{alias.name}.py")]
+                ]
+                found |= {f"{node.module}.{name}" for name in names}
             else:
                 found.add(node.module)
     return found
