@@ -1,1 +1,3 @@
 """The service: HTTP in, probabilities out."""
+
+VERSION = "0.1.0"

@@ -18,12 +18,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
+from app import VERSION
 from app.client import AT_ONCE, Ask, Json, Load, NoAnswer, Question, Unread, load, local, model_of, remote
 from app.decoding import decode, inspect
 from app.errors import ModelError
 from app.manifest import read_manifest
 from app.preprocessing import SIDE_PX, Mode
-from app.settings import Settings
+from app.settings import Settings, complaint
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(soft_wrap=True, highlight=False)
@@ -47,8 +48,18 @@ Url = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"digits {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
-def digits() -> None:
+def digits(
+    _: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
     """Read handwritten digits."""
 
 
@@ -117,8 +128,7 @@ def run() -> None:
     except (ModelError, NoAnswer) as error:
         complaints.print(f"digits: {error}", markup=False)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        complaints.print(f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg']}", markup=False)
+        complaints.print(complaint(error), markup=False)
     raise SystemExit(1)
 
 

@@ -23,6 +23,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from app import VERSION
 from app.access import guard
 from app.engine import ENGINES, Engine
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
@@ -36,8 +37,6 @@ from app.settings import Settings
 from app.tracing import Tracing, tracer_provider
 from app.uploads import most_body_bytes
 from app.watchdog import Watchdog
-
-VERSION = "0.1.0"
 
 log = logging.getLogger("digits")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.observability import start_logging
-from app.settings import Settings
+from app.settings import Settings, complaint, misspelt
 from app.workers import Assignment, hold_signals_back, share_standard_output, supervise
 
 log = logging.getLogger("digits")
@@ -77,8 +77,7 @@ def _settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = error.errors()[0]
-        sys.exit(f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg'].removeprefix('Value error, ')}")
+        sys.exit(complaint(error))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -110,6 +109,8 @@ def _log_loading(settings: Settings) -> None:
         "workers": settings.workers,
     }
     log.info("loading", extra={"fields": fields})
+    if names := misspelt():
+        log.warning("no such setting", extra={"fields": {"names": ", ".join(names)}})
     if not settings.keys and not settings.local:
         log.warning("no API keys: whoever reaches this address may ask", extra={"fields": {"host": settings.host}})
 

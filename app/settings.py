@@ -1,12 +1,14 @@
 """What an operator may change: environment variables `DIGITS_*`, read once, at the start."""
 
+import os
 import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -59,7 +61,15 @@ def _networks(given: str) -> str:
     return given
 
 
+def _rate(given: str) -> str:
+    if given and not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", given):
+        raise ValueError("a rate is given as 100/minute, or a number for each second, hour or day")
+    return given
+
+
 def _storage(given: str) -> str:
+    if given and not re.match("rediss?://", given):
+        raise ValueError("a storage is given as redis://host:6379, or rediss:// with TLS")
     if given and find_spec("redis") is None:
         raise ValueError("the library redis is not installed: pip install '.[redis]'")
     return given
@@ -90,8 +100,8 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(0, ge=0, le=600)
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_api_keys)] = ()
     api_keys_file: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_api_keys_in_file)] = ()  # what it holds
-    rate_limit: str = Field("", pattern=r"^$|^[1-9]\d{0,8}/(second|minute|hour|day)$")
-    rate_limit_storage: Annotated[str, AfterValidator(_storage)] = Field("", pattern="^$|^rediss?://")
+    rate_limit: Annotated[str, AfterValidator(_rate)] = ""
+    rate_limit_storage: Annotated[str, AfterValidator(_storage)] = ""
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = ()
     playground: bool = True
@@ -114,3 +124,17 @@ class Settings(BaseSettings):
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+def complaint(error: ValidationError) -> str:
+    """A line for each setting that is wrong."""
+    return "\n".join(
+        f"digits: DIGITS_{str(wrong['loc'][0]).upper()}: {wrong['msg'].removeprefix('Value error, ')}"
+        for wrong in error.errors(include_url=False)
+    )
+
+
+def misspelt(names: Iterable[str] = os.environ) -> list[str]:
+    """Those of an environment's names that say DIGITS_, and are neither a setting nor what a caller reads."""
+    known = {"DIGITS_API_KEY", "DIGITS_URL", *(f"DIGITS_{name.upper()}" for name in Settings.model_fields)}
+    return sorted(name for name in names if name.upper().startswith("DIGITS_") and name.upper() not in known)

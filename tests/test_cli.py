@@ -18,7 +18,7 @@ from unittest.mock import patch
 import httpx2
 import pytest
 
-from app import cli, client
+from app import VERSION, cli, client
 from app.settings import Settings
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import on_paper, side_by_side
@@ -355,6 +355,10 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
     assert (ran.status, ran.out) == (1, "")
     assert ran.err == f"digits: no model: {tmp_path}/digits.json does not exist (set DIGITS_MODEL_DIR)\n"
+
+
+def test_the_version_is_the_package_s() -> None:
+    assert digits("--version").out == f"digits {VERSION}\n"
 
 
 def test_a_wrong_setting_is_one_line() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.main import VERSION
+from app import VERSION
 from app.manifest import MANIFEST, WEIGHTS, read_manifest, write_manifest
 from tests.server import ROOT, running
 

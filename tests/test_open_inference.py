@@ -13,8 +13,9 @@ import pytest
 import tritonclient.http as triton
 from numpy.typing import NDArray
 
+from app import VERSION
 from app.engine import KerasEngine
-from app.main import VERSION, create_app
+from app.main import create_app
 from app.settings import Settings
 from tests.asking import Run, service
 from tests.dialects import BASE64, BROKEN, INK, SEVEN, assert_is_error

@@ -22,14 +22,27 @@ WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("port", "http"), ("max_body_bytes", "-1"), ("log_level", "loud"), ("workers", "0")]
+    "wrong",
+    [
+        {"port": "http"},
+        {"max_body_bytes": "-1"},
+        {"log_level": "loud"},
+        {"workers": "0"},
+        {"rate_limit": "5/min", "rate_limit_storage": "memcached://x"},
+    ],
+    ids=" ".join,
 )
-def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name: str, value: str) -> None:
-    with running(**{name: value}) as process:
+def test_a_wrong_setting_stops_the_start_with_a_line_that_names_it(wrong: dict[str, str]) -> None:
+    with running(**wrong) as process:
         assert process.status() == 1
-        [line] = process.errors().splitlines()
+        lines = process.errors().splitlines()
 
-    assert line.startswith(f"digits: DIGITS_{name.upper()}")
+    assert [line.split(":")[:2] for line in lines] == [["digits", f" DIGITS_{name.upper()}"] for name in wrong]
+
+
+def test_a_misspelt_setting_is_named_in_the_log() -> None:
+    with running(max_pixel="1000") as process:
+        assert '"names": "DIGITS_MAX_PIXEL"' in process.line_with("no such setting").string
 
 
 @WORKERS

@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from starlette.routing import Match
 from starlette.types import Scope
 
+from app import VERSION as PACKAGE_VERSION
 from app.errors import BadRequest, InvalidParameter, NotFound
 from app.preprocessing import SIDE_PX, Ink
 from app.schemas import EXAMPLE_PNG
@@ -59,7 +60,7 @@ _IMAGE_BYTES = SIDE_PX * SIDE_PX * 4
 _ADDRESS = re.compile(r"/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?(/ready|/infer)?")
 _PATH, _VERSION_PATH = f"/v2/models/{MODEL}", f"/v2/models/{MODEL}/versions/{VERSION}"
 
-_SERVER = {"name": MODEL, "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+_SERVER = {"name": MODEL, "version": PACKAGE_VERSION, "extensions": ["binary_tensor_data"]}
 _METADATA = {
     "name": MODEL,
     "versions": [VERSION],
