@@ -137,9 +137,10 @@ class Batch:
 
 
 class _Slice:
-    """`async with` it around work on the event loop: what does not fit into this turn waits for the next one.
+    """`async with` it around work on the event loop: after a slice of it, what is left waits for the loop's next turn.
 
-    So probes and new connections are answered however many pictures there are. Nothing is awaited inside.
+    So probes and new connections are answered however many pictures there are. Nothing is awaited inside. The next
+    slice is begun before those who wait look again, in the order in which they came: else some would wait for ever.
     """
 
     def __init__(self) -> None:
@@ -149,14 +150,14 @@ class _Slice:
     async def __aenter__(self) -> None:
         while self._used_s > _SLICE_S:  # noqa: ASYNC110 - the next turn is what is waited for
             await asyncio.sleep(0)
-        if not self._used_s:
-            asyncio.get_running_loop().call_soon(self._next_turn)
         self._started = time.perf_counter()
 
     async def __aexit__(self, *_: object) -> None:
         self._used_s += time.perf_counter() - self._started
+        if self._used_s > _SLICE_S:
+            asyncio.get_running_loop().call_soon(self._begin)
 
-    def _next_turn(self) -> None:
+    def _begin(self) -> None:
         self._used_s = 0
 
 

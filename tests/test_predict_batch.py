@@ -317,3 +317,26 @@ async def test_others_come_in_between_the_pictures_of_a_batch(
 
     assert {entry["error"] for entry in answer.json()["predictions"]} == {None}
     assert turns >= 100
+
+
+async def test_none_of_many_who_ask_again_and_again_waits_for_ever(
+    seven: KerasEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KerasEngine, "quick", True)
+    monkeypatch.setattr("app.service._SLICE_S", 0.0005)  # two or three pictures
+    answered = [0] * 16
+
+    async def ask(service: Service, caller: int) -> None:
+        while sum(answered) < 50 * len(answered):
+            await service.predict(SEVEN)
+            answered[caller] += 1
+            await asyncio.sleep(0)  # its next request comes with a later turn
+
+    async with asyncio.TaskGroup() as callers:
+        service = Service(Settings())
+        service.start(seven)
+        for caller in range(len(answered)):
+            callers.create_task(ask(service, caller))
+    service.close()
+
+    assert min(answered) > 10
