@@ -29,6 +29,8 @@ class Engine(ABC):
     batch_sizes: ClassVar[tuple[int, ...]]
     # Whether a picture takes less than its way to another thread and back, so that the event loop itself runs it, too.
     quick: ClassVar[bool] = False
+    # Whether that is so of many pictures too, where a thread could work on another core meanwhile.
+    quick_in_numbers: ClassVar[bool] = False
 
     def __init__(self, manifest: Manifest, run: Callable[[Ink], Logits]) -> None:
         self.manifest = manifest
@@ -177,6 +179,7 @@ class Int8Engine(LiteRTEngine):
     """
 
     file_name = INT8_WEIGHTS
+    quick_in_numbers = True
 
 
 ENGINES: dict[str, type[Engine]] = {"keras": KerasEngine, "litert": LiteRTEngine, "litert-int8": Int8Engine}

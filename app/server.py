@@ -36,6 +36,7 @@ _LINGER_S = 1  # for which connections stay open after a drain, so that their ne
 _REFUSALS_AN_ANSWER = 2  # 30 µs each, reading and writing included: a tenth of what an answer takes
 _REFUSALS_A_S = (1500, 2500)
 _REFUSALS_AT_ONCE = 250
+_BYTES_A_REFUSAL = 16384  # of a request; a larger one counts as several, for reading it takes as long
 _REFUSALS_PAUSE_S = 0.005
 _ACCEPTS_A_S = 1000
 _PAUSE_S = 1
@@ -231,7 +232,7 @@ class _Refusals:
         self._gate = gate
         self._service = service
         self._metrics = metrics
-        self._waiting: deque[tuple[_Protocol, str, str, Callable[[], Overloaded]]] = deque()
+        self._waiting: deque[tuple[_Protocol, str, str, Callable[[], Overloaded], float]] = deque()
         self._left = 0.0  # of those that may leave
         self._counted_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -248,9 +249,12 @@ class _Refusals:
             return self._refuse_batch
         return None
 
-    def add(self, connection: "_Protocol", path: str, request_id: str, refuse: Callable[[], Overloaded]) -> None:
+    def add(
+        self, connection: "_Protocol", path: str, request_id: str, refuse: Callable[[], Overloaded], size: int
+    ) -> None:
+        """``size``: bytes of the request."""
         connection.is_asked_again()
-        self._waiting.append((connection, path, request_id, refuse))
+        self._waiting.append((connection, path, request_id, refuse, max(1, size / _BYTES_A_REFUSAL)))
         if self._timer is None:
             self._send()
 
@@ -260,9 +264,9 @@ class _Refusals:
         self._left = min(self._left + (now - self._counted_at) * a_second, _REFUSALS_AT_ONCE)
         self._counted_at = now
         while self._waiting and self._left >= 1:
-            connection, path, request_id, refuse = self._waiting.popleft()
+            connection, path, request_id, refuse, cost = self._waiting.popleft()
             if connection.refused:  # and still there
-                self._left -= 1
+                self._left -= cost
                 connection.send_refusal(path, request_id, refuse())
                 self._metrics.count_request(path.partition("?")[0], "POST", Overloaded.status)
         again = asyncio.get_running_loop().call_later
@@ -296,7 +300,7 @@ class _Protocol(Bounded):
             self._between and (refuse := self._refusals.due(data)) and self._may_write() and (asked := whole_post(data))
         ):
             self._unset_keepalive_if_required()
-            self._refusals.add(self, *asked, refuse)
+            self._refusals.add(self, *asked, refuse, len(data))
         else:
             super().data_received(data)
 

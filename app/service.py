@@ -2,7 +2,7 @@
 
 Small pictures are decoded on the event loop (30 µs, less than a thread's hand-over), large ones in threads. An engine
 that is `quick` runs there too, for single pictures: two threads would hand Python's interpreter lock to and fro at
-every step of either. What comes in numbers (a batch, an explanation) is worth its thread.
+every step of either. What comes in numbers (a batch, an explanation) is worth its thread, but for the quickest.
 """
 
 import asyncio
@@ -387,6 +387,9 @@ class Service:
     async def _submit(self, model: _Model, ink: Ink, *, admitted: bool = False) -> Answer:
         if model.engine.quick and not admitted:
             return _run_now(model, ink)
+        if model.engine.quick_in_numbers:
+            async with self._slice:
+                return _run_now(model, ink)
         try:
             return await self._batcher.submit(model, ink, admitted=admitted)
         finally:

@@ -294,12 +294,17 @@ async def test_a_large_drawing_is_read_as_in_a_request_of_its_own(seven: KerasEn
     assert entry["prediction"]["digit"] == 7
 
 
-@pytest.mark.parametrize("quick", [True, False], ids=["on the event loop", "on a thread"])
+@pytest.mark.parametrize(
+    ("quick", "in_numbers"),
+    [(False, False), (True, False), (True, True)],
+    ids=["on a thread", "singly on the event loop", "all on the event loop"],
+)
 @pytest.mark.parametrize("image", [SEVEN, NOISE, LONG_HEADER], ids=["sevens", "noise", "long headers"])
 async def test_others_come_in_between_the_pictures_of_a_batch(
-    seven: KerasEngine, monkeypatch: pytest.MonkeyPatch, image: bytes, *, quick: bool
+    seven: KerasEngine, monkeypatch: pytest.MonkeyPatch, image: bytes, *, quick: bool, in_numbers: bool
 ) -> None:
     monkeypatch.setattr(KerasEngine, "quick", quick)
+    monkeypatch.setattr(KerasEngine, "quick_in_numbers", in_numbers)
     monkeypatch.setattr("app.service._SLICE_S", 0)  # each picture takes longer
     turns, done = 0, asyncio.Event()
 
