@@ -29,6 +29,7 @@ T = TypeVar("T")
 _BODIES_AT_ONCE = 32  # of the largest size; of JSON and multipart there are copies, several times as large
 _SMALL_BYTES = 64 * 1024  # not counted among them
 _MAX_PARTS = 1000  # of one multipart body
+_MOST_MARKS = 10_000  # of JSON: lists beside the image would take 33 times their own bytes
 _SLOWEST_BYTES_PER_S = 16 * 1024  # what a phone on the poorest network sends
 
 
@@ -155,6 +156,8 @@ def _first_file(content_type: str, body: bytes) -> bytes:
 
 
 def _from_json(body: bytes) -> bytes:
+    if sum(body.count(mark) for mark in b"[{,") > _MOST_MARKS:
+        raise BadRequest('The JSON has more lists or values than "image" needs: send that alone.')
     try:
         text = ImageBody.model_validate_json(body).image
     except ValidationError as error:

@@ -73,6 +73,10 @@ MALFORMED = {
     "JSON without the member": ("application/json", b'{"picture": "iVBORw0="}'),
     "JSON number": ("application/json", b'{"image": 7}'),
     "JSON that is no UTF-8": ("application/json", b'{"image": "\xff"}'),
+    "JSON with too much beside it": (
+        "application/json",
+        json.dumps({"image": base64.b64encode(IMAGE).decode(), "more": [[7]] * 10_000}).encode(),
+    ),
     "JSON nested deeply": ("application/json", b"[" * 100_000),
     "base64 of nothing": ("application/json", b'{"image": ""}'),
     "base64 with a foreign letter": ("application/json", b'{"image": "iVBO*w0="}'),
