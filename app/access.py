@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _OPEN = {"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"}
 _OPEN_FOLDER = "/playground/"
 _DIALECTS = ("/v1", "/v2")
+_BEARER = b"bearer "  # in any case, by RFC 9110
 _HEADERS_SENT = ("Authorization", "Content-Type", "Inference-Header-Content-Length", "X-API-Key", "X-Request-ID")
 _HEADERS_READ = ("Inference-Header-Content-Length", "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Request-ID")
 _NETWORK_BITS = 64  # of IPv6: what one customer has, with as many addresses as anyone could ask from
@@ -85,9 +86,9 @@ class Access:
     def _named(self, scope: Scope) -> str:
         """The name of the key that was sent. Raises Unauthorized."""
         given = [
-            value.removeprefix(b"Bearer ") if name == b"authorization" else value
+            value[len(_BEARER) :] if name == b"authorization" else value
             for name, value in scope["headers"]
-            if name == b"x-api-key" or (name == b"authorization" and value.startswith(b"Bearer "))
+            if name == b"x-api-key" or (name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER)
         ]
         found = ""
         for digest in [hashlib.sha256(key.strip()).digest() for key in given]:
@@ -112,6 +113,8 @@ def _address(scope: Scope) -> str:
         address = ip_address((scope.get("client") or ("", 0))[0])
     except ValueError:  # what a trusted proxy passed on, or a socket without addresses
         return "unknown"
+    if address.version == 6 and address.ipv4_mapped:  # all of IPv4 would be one network
+        address = address.ipv4_mapped
     return str(address) if address.version == 4 else str(ip_network((address, _NETWORK_BITS), strict=False))
 
 

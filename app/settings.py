@@ -1,5 +1,6 @@
 """What an operator may change: environment variables `DIGITS_*`, read once, at the start."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -10,6 +11,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_NOTHING = hashlib.sha256().hexdigest()  # what a script makes of a key that was never set
 
 
 class ApiKey(NamedTuple):
@@ -31,6 +34,8 @@ def _api_key(text: str) -> ApiKey:
     found = re.fullmatch(r"(?:(?P<name>[A-Za-z0-9._-]{1,64}):)?sha256:(?P<digest>[0-9a-f]{64})", text)
     if found is None:
         raise ValueError("a key is given as [name:]sha256:<64 hex digits>, the SHA-256 of it, never as itself")
+    if found["digest"] == _NOTHING:
+        raise ValueError("this is the SHA-256 of an empty key: whoever sends none would be let in")
     return ApiKey(found["name"] or found["digest"][:8], bytes.fromhex(found["digest"]))
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("digits")
 
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+_FREE_TEXT = {b"tracestate", b"baggage"}  # beside `traceparent`: whatever a caller writes, which spans would carry on
 _FLUSH_S = 2  # at the stop, of which a supervisor waits five
 
 _tracer: ContextVar[trace.Tracer | None] = ContextVar("tracer", default=None)
@@ -93,7 +94,11 @@ class Tracing:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, self._flushing(send))
             return
-        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        carrier = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name not in _FREE_TEXT
+        }
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         span = self._tracer.start_span(
             method,

@@ -8,6 +8,7 @@ import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
@@ -29,7 +30,10 @@ T = TypeVar("T")
 _BODIES_AT_ONCE = 32  # of the largest size; of JSON and multipart there are copies, several times as large
 _SMALL_BYTES = 64 * 1024  # not counted among them
 _MAX_PARTS = 1000  # of one multipart body
+_MOST_MARKS = 10_000  # of JSON: lists beside the image would take 33 times their own bytes
 _SLOWEST_BYTES_PER_S = 16 * 1024  # what a phone on the poorest network sends
+
+_parsing = Lock()
 
 
 class Body:
@@ -125,8 +129,16 @@ def _too_large(max_bytes: int) -> TooLarge:
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], T]) -> T:
-    """``parse(body)``, of a large body in a thread: base64 and numbers of 10 MiB would hold the event loop up."""
-    return parse(body) if len(body) <= _SMALL_BYTES else await asyncio.to_thread(parse, body)
+    """``parse(body)``, of a large body in a thread: base64 and numbers of 10 MiB would hold the event loop up.
+
+    One at a time: several would wait for the interpreter, each with numbers that take many times their body.
+    """
+
+    def alone() -> T:
+        with _parsing:
+            return parse(body)
+
+    return parse(body) if len(body) <= _SMALL_BYTES else await asyncio.to_thread(alone)
 
 
 def image_in(content_type: str, body: bytes) -> bytes:
@@ -155,6 +167,8 @@ def _first_file(content_type: str, body: bytes) -> bytes:
 
 
 def _from_json(body: bytes) -> bytes:
+    if sum(body.count(mark) for mark in b"[{,") > _MOST_MARKS:
+        raise BadRequest('The JSON has more lists or values than "image" needs: send that alone.')
     try:
         text = ImageBody.model_validate_json(body).image
     except ValidationError as error:

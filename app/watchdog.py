@@ -53,6 +53,8 @@ class Watchdog:
 
     def _ask_the_loop(self) -> None:
         self._answered.clear()
+        if self._stopped.is_set():  # meanwhile, by a loop that waits for this thread
+            return
         asked, blocked_s = time.monotonic(), 0.0
         self._loop.call_soon_threadsafe(self._answered.set)
         while not self._answered.wait(_TICK_S):

@@ -31,6 +31,7 @@ _ARGUMENT = "worker"  # makes a process one; the numbers of its two sockets foll
 _READY = "ready"
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _HEARD = (*_STOPS, signal.SIGHUP, signal.SIGCHLD)
+_AGAIN_S = 5  # after a worker that could not start while others answer
 _PATIENCE = 3  # workers in a row that died before they were ready: the next would, too
 
 
@@ -66,12 +67,20 @@ def supervise(count: int, listening: socket.socket, stop_s: float) -> str | None
                 if status is None:
                     continue
                 said = worker.said()
-                if said not in {"", _READY}:
+                fields: dict[str, object] = {"worker": worker.process.pid, "status": status}
+                if said != _READY and any(other.answers() for other in workers):  # they go on, whatever is wrong
+                    log.error("worker cannot start", extra={"fields": fields | {"reason": said, "again_s": _AGAIN_S}})
+                    if stop := signal.sigtimedwait(_STOPS, _AGAIN_S):
+                        told = stop.si_signo
+                        return None
+                elif said not in {"", _READY}:
                     return said
-                lost = 0 if said == _READY else lost + 1
-                if lost == _PATIENCE:
-                    return f"workers end before they are ready, the last with status {status}: is there enough memory?"
-                log.warning("worker ended", extra={"fields": {"worker": worker.process.pid, "status": status}})
+                else:
+                    lost = 0 if said == _READY else lost + 1
+                    if lost == _PATIENCE:
+                        why = f"the last with status {status}: is there enough memory?"
+                        return f"workers end before they are ready, {why}"
+                    log.warning("worker ended", extra={"fields": fields})
                 workers[place] = _Worker(listening, counts)
         return None
     finally:
@@ -98,6 +107,9 @@ class _Worker:
             while more := self._line.recv(4096):
                 self._said += more
         return self._said.decode()
+
+    def answers(self) -> bool:
+        return self.process.poll() is None and self.said() == _READY
 
     def tell_to_stop(self, how: int) -> None:
         """One that still loads has no callers and hears nothing."""

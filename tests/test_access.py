@@ -59,7 +59,13 @@ async def test_without_keys_everyone_may_ask(seven: KerasEngine) -> None:
 
 @anyio
 @pytest.mark.parametrize(
-    "headers", [{"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"}, {"X-API-Key": KEY, "Authorization": "Basic x"}]
+    "headers",
+    [
+        {"X-API-Key": KEY},
+        {"Authorization": f"Bearer {KEY}"},
+        {"Authorization": f"bearer {KEY}"},
+        {"X-API-Key": KEY, "Authorization": "Basic x"},
+    ],
 )
 async def test_a_key_opens_the_service_in_either_header(seven: KerasEngine, headers: dict[str, str]) -> None:
     async with service(seven, api_keys=HASHED) as client:
@@ -277,9 +283,11 @@ def from_address(app: Any, address: str) -> httpx2.AsyncClient:  # noqa: ANN401 
         ("192.0.2.1", "192.0.2.2", False),
         ("2001:db8::1", "2001:db8::ffff", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
         ("not an address", "x" * 60_000, True),
     ],
-    ids=["IPv4", "one IPv6 network", "two IPv6 networks", "no addresses"],
+    ids=["IPv4", "one IPv6 network", "two IPv6 networks", "IPv4 in IPv6", "one IPv4 in two forms", "no addresses"],
 )
 async def test_without_keys_a_client_is_its_address(seven: KerasEngine, first: str, second: str, shared: bool) -> None:
     app = create_app(Settings(rate_limit="1/minute"))

@@ -134,6 +134,17 @@ async def test_a_span_holds_nothing_that_a_caller_made_up(seven: KerasEngine, sp
 
 
 @anyio
+async def test_spans_carry_on_no_state_of_the_callers(seven: KerasEngine, spans: InMemorySpanExporter) -> None:
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "a=marker", "baggage": "a=marker"}
+    async with service(seven) as client:
+        await client.post("/predict", content=SEVEN, headers=headers)
+
+    request, stages = split(spans)
+    assert f"{request.context.trace_id:032x}" == TRACE
+    assert [span.context.trace_state for span in (request, *stages)] == [{}] * (1 + len(stages))
+
+
+@anyio
 async def test_a_fault_of_ours_is_an_error_and_one_of_the_caller_is_not(
     engine_of: Callable[[Run], KerasEngine], spans: InMemorySpanExporter
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,7 @@ from starlette.types import Message
 from app import uploads
 from app.errors import BadRequest
 from app.settings import Settings
-from app.uploads import Part, image_in, multipart, read_body
+from app.uploads import Part, image_in, multipart, parsed, read_body
 
 IMAGE = bytes(range(256)) * 5
 FORM = "multipart/form-data; boundary=frontier"
@@ -73,6 +74,10 @@ MALFORMED = {
     "JSON without the member": ("application/json", b'{"picture": "iVBORw0="}'),
     "JSON number": ("application/json", b'{"image": 7}'),
     "JSON that is no UTF-8": ("application/json", b'{"image": "\xff"}'),
+    "JSON with too much beside it": (
+        "application/json",
+        json.dumps({"image": base64.b64encode(IMAGE).decode(), "more": [[7]] * 10_000}).encode(),
+    ),
     "JSON nested deeply": ("application/json", b"[" * 100_000),
     "base64 of nothing": ("application/json", b'{"image": ""}'),
     "base64 with a foreign letter": ("application/json", b'{"image": "iVBO*w0="}'),
@@ -184,3 +189,19 @@ def test_bodies_take_a_sixteenth_of_the_container(
     monkeypatch.setattr(uploads, "memory_limit", lambda: limit_mib and limit_mib * 2**20)
 
     assert uploads.most_body_bytes(Settings(workers=workers)) == held_mib * 2**20
+
+
+@pytest.mark.anyio
+async def test_large_bodies_are_parsed_one_after_the_other() -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def parse(body: bytes) -> int:
+        inside.append(1)
+        time.sleep(0.02)
+        most.append(len(inside))
+        inside.pop()
+        return len(body)
+
+    assert await asyncio.gather(*(parsed(bytes(100_000 + n), parse) for n in range(4))) == [*range(100_000, 100_004)]
+    assert max(most) == 1

@@ -173,6 +173,20 @@ def test_a_model_that_only_its_library_finds_broken_ends_all_with_one_line(model
     assert line.startswith("digits: foreign model: ")
 
 
+def test_a_model_that_went_bad_costs_no_worker_that_has_a_good_one(model_dir: Path, tmp_path: Path) -> None:
+    for name in (MANIFEST, LITE_WEIGHTS):
+        shutil.copy(model_dir / name, tmp_path)
+    with two_workers(tmp_path) as (process, url, [first, _]):
+        (tmp_path / LITE_WEIGHTS).write_bytes(b"no model")
+        os.kill(first, signal.SIGKILL)
+        assert "damaged model" in process.line_with(r'"worker cannot start".*"reason": "([^"]*)"')[1]
+        assert httpx2.get(f"{url}/readyz").status_code == 200
+        shutil.copy(model_dir / LITE_WEIGHTS, tmp_path)
+        ready_worker(process)
+        process.tell(signal.SIGTERM)
+        assert process.status() == 0
+
+
 def test_workers_that_die_before_they_are_ready_are_not_replaced_for_ever(model_dir: Path) -> None:
     with running(model_dir=model_dir, engine="keras", workers=2) as process:
         process.url()
