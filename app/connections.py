@@ -24,6 +24,7 @@ class Bounded(HttpToolsProtocol):
     """``timeout_s``: what stands still that long is ended before twice that."""
 
     _overhead = 0  # bytes of the request so far beyond twice those of its body: header, sizes of chunks, trailers
+    _broken = False  # what followed the last request, which is not answered yet, is none
     _header_known = False  # while a second parser is told how the body is framed
     _look_again: asyncio.TimerHandle
     _seen_waiting: RequestResponseCycle | bool | None = False  # after which request, when last looked at
@@ -42,6 +43,8 @@ class Bounded(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._broken:
+            return
         self._unset_keepalive_if_required()
         self._overhead += len(data)
         try:
@@ -103,8 +106,18 @@ class Bounded(HttpToolsProtocol):
         return self._header_known or not self.parser.should_upgrade()
 
     def send_400_response(self, msg: str) -> None:
-        """A problem document and a line in the log, as every error has, in place of uvicorn's ``msg``."""
-        self._refuse("The request is no valid HTTP/1.1, or its header has more than 64 KiB.")
+        """A problem document and a line in the log, as every error has, in place of uvicorn's ``msg``.
+
+        The requests before it are answered first: who reads one answer for each would take this one for theirs.
+        """
+        self._broken = True
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self._refuse("The request is no valid HTTP/1.1, or its header has more than 64 KiB.")
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._broken and self.cycle.response_complete and not self.transport.is_closing():
+            self.send_400_response("")
 
     def _refuse(self, detail: str) -> None:
         request_id = secrets.token_hex(8)

@@ -27,7 +27,10 @@ def _api_keys(given: object) -> object:
     if not isinstance(given, str):
         return given
     lines = [line.partition("#")[0].split(",") for line in given.splitlines()]
-    return tuple(_api_key(text.strip()) for line in lines for text in line if text.strip())
+    keys = tuple(_api_key(text.strip()) for line in lines for text in line if text.strip())
+    if given and not keys:
+        raise ValueError("there is no key in it")  # which would open the service to everyone
+    return keys
 
 
 def _api_key(text: str) -> ApiKey:
@@ -43,12 +46,9 @@ def _api_keys_in_file(given: object) -> object:
     if not isinstance(given, str | Path):
         return given
     try:
-        keys = _api_keys(Path(given).read_text(encoding="utf-8"))
+        return _api_keys(Path(given).read_text(encoding="utf-8") or "\n")  # an empty variable is none
     except (OSError, UnicodeError) as error:
         raise ValueError("the file cannot be read") from error
-    if not keys:
-        raise ValueError("the file holds no key")  # which would open the service to everyone
-    return keys
 
 
 def _origins(given: object) -> object:

@@ -229,6 +229,12 @@ def test_what_is_only_unusual_is_answered(heard: dict[str, Heard], name: str) ->
     assert data.count(b'"digit":7,"confidence"') == ANSWERED[name][1]
 
 
+def test_requests_before_what_is_none_are_answered_first(address: tuple[str, int]) -> None:
+    slow = WHOLE.replace(b"/predict", b"/predict?explain=true", 1)
+
+    assert statuses(say(address, slow + WHOLE + b"NONE\r\n\r\n").data) == [200, 200, 400]
+
+
 @pytest.mark.usefixtures("heard")
 def test_all_of_it_takes_little_memory(server: Process) -> None:
     status = Path(f"/proc/{server.pid}/status").read_text(encoding="ascii")
