@@ -1,6 +1,7 @@
 """`python -m benchmarks.container IMAGE`: a container under a memory limit, asked for the largest pictures there are.
 
-Callers send pictures of just under 50 million pixels in many formats and every way, and small ones between. It needs
+Callers send pictures of just under 50 million pixels in many formats and every way, JSON that takes many times its own
+size when it is parsed, and small pictures between. It needs
 `docker`, or the command that DIGITS_CONTAINER names. Exit status 1 when the container ended or an answer was lost.
 """
 
@@ -33,7 +34,7 @@ _SMALL_SHARE = 0.3
 _SMALL = "28x28 PNG"
 _SEVEN = Path(__file__).parent.parent / "examples" / "seven.png"
 _TIMEOUT_S, _START_S, _LOOK_S = 60, 120, 0.1
-_ANSWERS = {200, 413, 503, 504}
+_ANSWERS = {200, 400, 413, 503, 504}
 _WAYS: tuple[Callable[[bytes], dict[str, Any]], ...] = (
     lambda data: {"content": data},
     lambda data: {"files": {"file": ("seven", data)}},
@@ -79,6 +80,15 @@ def pictures() -> dict[str, bytes]:
         "TIFF in one strip": pillow(transparent, "TIFF", tiffinfo={278: _SIDE_PX}, strip_size=2**31, **deflated),
         "float TIFF": pillow(Image.fromarray(grey.astype(np.float32)), "TIFF", **deflated),
     }
+
+
+_JSON = {  # kind -> path and body
+    "JSON of many lists": ("/predict", b'{"image": "AAAA", "a": [' + b",".join([b"[1]"] * 2_600_000) + b"]}"),
+    "JSON of many instances": (
+        "/v1/models/digits:predict",
+        b'{"instances": [' + b",".join([b'{"":1}'] * 200_000) + b"]}",
+    ),
+}
 
 
 @dataclass
@@ -135,11 +145,14 @@ def _call(url: str, files: dict[str, bytes], until: float, seed: int, found: Fou
     chance = random.Random(seed)  # noqa: S311
     with httpx2.Client(base_url=url, timeout=_TIMEOUT_S) as client:
         while time.monotonic() < until:
-            kind = _SMALL if chance.random() < _SMALL_SHARE else chance.choice(list(files))
-            data = _SEVEN.read_bytes() if kind == _SMALL else files[kind]
+            kind = _SMALL if chance.random() < _SMALL_SHARE else chance.choice([*files, *_JSON])
+            path, data = _JSON.get(kind) or ("/predict", _SEVEN.read_bytes() if kind == _SMALL else files[kind])
+            way: dict[str, Any] = chance.choice(_WAYS)(data)
+            if kind in _JSON:
+                way = {"content": data, "headers": {"Content-Type": "application/json"}}
             started = time.monotonic()
             try:
-                status = client.post("/predict", **chance.choice(_WAYS)(data)).status_code
+                status = client.post(path, **way).status_code
             except httpx2.HTTPError:
                 status = 0
             found.statuses[kind][status] += 1
