@@ -27,6 +27,7 @@ _LIBRARIES = {"litert": "ai_edge_litert", "keras": "tensorflow"}  # engine -> wh
 _TIMEOUT_S = 30.0  # three times what the service gives itself
 _PATIENCE_S = 60.0  # of one who is told to come back later
 _BUSY = {429, 503}
+_LAST_PORT = 65535
 
 Json = dict[str, Any]
 Ask = Callable[[bytes], Awaitable[Json]]  # an encoded image -> its prediction. Raises Unread, NoAnswer
@@ -112,9 +113,11 @@ async def model_of(url: str) -> Json:
         except Unread as error:
             raise NoAnswer(f"{url}: {error}") from error
     answer = _json(response, url)
-    if not response.is_success or "thresholds" not in answer:
-        raise _foreign(url, response)
-    return answer
+    if response.is_success and "thresholds" in answer:
+        return answer
+    if "code" in answer and "detail" in answer:
+        raise NoAnswer(f"{url}: {answer['detail']}")
+    raise _foreign(url, response)
 
 
 @dataclass
@@ -170,11 +173,15 @@ async def load(url: str, pictures: Sequence[bytes], connections: int, seconds: f
 @asynccontextmanager
 async def _client(url: str, connections: int) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"Content-Type": "application/octet-stream"}
-    if key := os.environ.get("DIGITS_API_KEY"):  # from the environment alone: anyone may read a command line
+    if key := os.environ.get("DIGITS_API_KEY", "").strip():  # from there alone: anyone may read a command line
+        if not (key.isascii() and key.isprintable()):
+            raise NoAnswer("DIGITS_API_KEY is no key: it has to be letters, digits and signs of ASCII, on one line")
         headers["X-API-Key"] = key
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     try:
         client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT_S, limits=limits)
+        if not client.base_url.host or (client.base_url.port or 1) > _LAST_PORT:
+            raise httpx2.InvalidURL("no host, or no such port")
     except httpx2.InvalidURL as error:
         raise NoAnswer(f"{url} is no address: name one such as http://localhost:8000") from error
     async with client:

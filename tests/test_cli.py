@@ -254,6 +254,14 @@ def test_where_nothing_listens_one_line_says_so(command: list[str]) -> None:
     assert line.startswith("digits: nothing answers at http://localhost:1: start the service there")
 
 
+@pytest.mark.parametrize("address", ["http://", "localhost:99999", "http://[::1"])
+def test_what_is_no_address_is_said_in_one_line(address: str) -> None:
+    ran = digits("predict", "examples", "--url", address)
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.endswith(f"{address} is no address: name one such as http://localhost:8000\n")
+
+
 @contextmanager
 def _stand_in(status: int, body: bytes) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """Some other server, and the headers that it was sent."""
@@ -261,8 +269,11 @@ def _stand_in(status: int, body: bytes) -> Iterator[tuple[str, list[dict[str, st
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            seen.append(dict(self.headers))
             self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            seen.append(dict(self.headers))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -292,11 +303,20 @@ def test_another_server_is_told_from_this_service() -> None:
 def test_a_key_comes_from_the_environment_and_its_refusal_is_told() -> None:
     problem = {"code": "unauthorized", "detail": "Send a key."}
     with _stand_in(401, json.dumps(problem).encode()) as (address, seen):
-        ran = digits("predict", "--json", "examples/seven.png", "--url", address, DIGITS_API_KEY="abc")
+        ran = digits("predict", "--json", "examples/seven.png", "--url", address, DIGITS_API_KEY="abc\n")
+        card = digits("card", "--url", address)
 
-    assert [headers["X-API-Key"] for headers in seen] == ["abc"]
+    assert [headers.get("X-API-Key") for headers in seen] == ["abc", None]
+    assert (card.status, card.err) == (1, f"digits: {address}: Send a key.\n")
     assert ran.status == 1
     assert json.loads(ran.out)["error"] == problem
+
+
+def test_what_can_be_no_key_is_said_in_one_line() -> None:
+    ran = digits("card", "--url", "localhost:1", DIGITS_API_KEY="schlüssel")
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith("digits: DIGITS_API_KEY is no key")
 
 
 def test_who_is_told_to_come_back_later_does(folder: Path) -> None:

@@ -683,16 +683,17 @@ def test_axe_finds_nothing_wrong(served_seven: str, visit: Callable[..., Page], 
 
 
 @in_chromium
+@pytest.mark.parametrize("width", [320, 360])
 def test_a_narrow_phone_shows_everything_without_scrolling_sideways(
-    served_seven: str, visit: Callable[..., Page]
+    served_seven: str, visit: Callable[..., Page], width: int
 ) -> None:
-    page = visit(served_seven, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page = visit(served_seven, viewport={"width": width, "height": 740}, has_touch=True, is_mobile=True)
     choose(page, PICTURE, "a-very-long-name-of-a-picture-of-a-seven-that-somebody-took-with-a-phone.png")
     expect_answer(page, "Accepted")
 
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
-    rights = page.locator("main *:visible").evaluate_all("all => all.map(each => each.getBoundingClientRect().right)")
-    assert max(rights) <= 360
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    rights = page.locator("body *:visible").evaluate_all("all => all.map(each => each.getBoundingClientRect().right)")
+    assert max(rights) <= width
 
 
 # Keys and quotas
@@ -712,6 +713,7 @@ def test_there_is_a_link_to_the_model_card_unless_it_would_need_a_key(
     assert 'href="docs"' in page
 
 
+@in_chromium
 def test_a_key_is_asked_for_and_sent_from_then_on(
     seven: KerasEngine, visit: Callable[..., Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -737,6 +739,26 @@ def test_a_key_is_asked_for_and_sent_from_then_on(
         monkeypatch.setenv("DIGITS_KEY", KEY)
         assert run_as_shown(page, tmp_path) == values(page)
         assert KEY not in page.evaluate("JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])")
+
+
+@in_chromium
+def test_a_key_is_pasted_and_taken_back(seven: KerasEngine, visit: Callable[..., Page]) -> None:
+    """Neither is meant for the sheet."""
+    with serving(seven, api_keys=HASHED) as served:
+        page = visit(served.url, permissions=["clipboard-read", "clipboard-write"])
+        draw(page, SEVEN)
+        expect_answer(page, "Key needed")
+        page.evaluate("key => navigator.clipboard.writeText(key)", KEY)
+        field = page.get_by_label("API key")
+
+        field.press("Control+v")
+        expect(field).to_have_value(KEY)
+        field.press("Control+z")
+        expect(field).to_have_value("")
+        field.press("Control+v")
+        field.press("Enter")
+
+        expect_answer(page, "Accepted")
 
 
 @in_chromium

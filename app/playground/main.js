@@ -220,12 +220,14 @@ at("copy").addEventListener("click", async () => {
 });
 
 document.addEventListener("keydown", (event) => {
+  if (event.target === at("key")) return; // which has an undo of its own
   if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key === "z") {
     event.preventDefault();
     undo();
   }
 });
-document.addEventListener("paste", ({ clipboardData }) => {
+document.addEventListener("paste", ({ target, clipboardData }) => {
+  if (target === at("key") && !clipboardData.files.length) return; // a key
   takeFirst(clipboardData.files, false);
 });
 for (const name of ["dragenter", "dragover"]) {
