@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -18,6 +19,8 @@ from tests.server import ROOT, running
 OBSERVE = ROOT / "observe"
 DASHBOARD = OBSERVE / "grafana" / "provisioning" / "dashboards" / "digits.json"
 OF_PROMETHEUS = {"up"}  # about the scrape itself
+OF_ALERTS = {"ALERTS"}  # of Prometheus too, of the rules beside it
+UNITS = {"bytes", "percentunit", "reqps", "s", "short"}  # Grafana draws one that it does not know as a suffix
 DRIFT_S = 30
 
 promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool, of Prometheus, is not installed")
@@ -47,8 +50,13 @@ def run_promtool(*arguments: str, given: str | None = None) -> tuple[int, str]:
     return ran.returncode, ran.stdout + ran.stderr
 
 
+def dashboard_panels() -> list[dict[str, Any]]:
+    panels: list[dict[str, Any]] = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    return panels
+
+
 def dashboard_expressions() -> Iterator[str]:
-    for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
+    for panel in dashboard_panels():
         for target in panel["targets"]:
             yield target["expr"]
 
@@ -63,7 +71,7 @@ def alert_expressions() -> Iterator[str]:
 def names(expression: str) -> set[str]:
     """Of the metrics in an expression of PromQL."""
     bare = re.sub(r'"[^"]*"|\{[^}]*\}|\b(?:by|on|without|ignoring) \([^)]*\)', "", expression)
-    return set(re.findall(r"\b(?:digits|process|python)_\w+|\bup\b", bare))
+    return set(re.findall(r"\b(?:digits|process|python)_\w+|\bup\b|\bALERTS\b", bare))
 
 
 def test_every_metric_of_an_alert_is_there(scrape: Scrape) -> None:
@@ -78,7 +86,33 @@ def test_every_metric_of_the_dashboard_is_there(scrape: Scrape) -> None:
     expressions = list(dashboard_expressions())
 
     assert all(names(expression) for expression in expressions)
-    assert set().union(*map(names, expressions)) - scrape.names == OF_PROMETHEUS
+    assert set().union(*map(names, expressions)) - scrape.names == OF_PROMETHEUS | OF_ALERTS
+
+
+def test_panels_are_of_kinds_and_units_that_grafana_has_and_do_not_overlap() -> None:
+    panels = dashboard_panels()
+    cells = [
+        (x, y)
+        for grid in (panel["gridPos"] for panel in panels)
+        for x in range(grid["x"], grid["x"] + grid["w"])
+        for y in range(grid["y"], grid["y"] + grid["h"])
+    ]
+
+    assert {panel["type"] for panel in panels} == {"stat", "timeseries"}
+    assert {panel["fieldConfig"]["defaults"]["unit"] for panel in panels} <= UNITS
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len(set(cells)) == len(cells)
+    assert {x for x, _ in cells} == set(range(24))
+
+
+def test_single_values_are_of_now_and_have_colours_of_their_own() -> None:
+    """Over a range the last value outlives the service by an hour; by default 80 of anything is red."""
+    values = [panel for panel in dashboard_panels() if panel["type"] == "stat"]
+
+    assert values
+    for panel in values:
+        assert all(target["instant"] and not target["range"] for target in panel["targets"]), panel["title"]
+        assert {"thresholds", "noValue"} <= panel["fieldConfig"]["defaults"].keys(), panel["title"]
 
 
 def test_every_bucket_that_is_asked_for_is_there(scrape: Scrape) -> None:
