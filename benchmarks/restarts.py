@@ -22,34 +22,8 @@ from benchmarks.servers import ROOT, START_S, free_port
 
 _DEADLINE_S = 300
 _CALLERS = 8
-_TRUSTED_AGAIN_S = 1.5  # `fail_timeout`, in which nginx asks no replica that let nobody in, and a little
-_CONFIGURATION = """
-daemon off;
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/errors;
-events {{ worker_connections 1024; }}
-http {{
-  log_format tried "$status $upstream_status";
-  access_log {folder}/answers tried;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  upstream digits {{
-    server {host}:{first} fail_timeout=1s;
-    server {host}:{second} fail_timeout=1s;
-    keepalive 32;
-  }}
-  server {{
-    listen {host}:{port};
-    location / {{
-      proxy_pass http://digits;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_next_upstream error timeout http_503 non_idempotent;
-    }}
-  }}
-}}
-"""
+_SHIPPED = ROOT / "deploy" / "nginx" / "nginx.conf"
+_LOG = 'log_format tried "$status $upstream_status";\n  access_log {folder}/answers tried;'
 
 
 @dataclass(frozen=True)
@@ -93,7 +67,6 @@ def restart_both(requests: int, drain_s: float, engine: str = "litert") -> Resta
                 stop_s.append(time.monotonic() - started)
                 replica.start()
                 replica.wait_for("ready")
-                time.sleep(_TRUSTED_AGAIN_S)
                 callers.wait_for(callers.statuses.total() + requests // 5, until)
             callers.wait_for(requests, until)
         _end(nginx)
@@ -113,10 +86,21 @@ def _nginx(folder: Path, port: int, first: int, second: int) -> subprocess.Popen
     if program is None:
         raise OSError("nginx is not installed")
     configuration = folder / "nginx.conf"
-    written = _CONFIGURATION.format(folder=folder, host=HOST, port=port, first=first, second=second)
-    configuration.write_text(written, encoding="utf-8")
+    text = _SHIPPED.read_text(encoding="utf-8")
+    for theirs, ours in (
+        ("digits-1:8000", f"{HOST}:{first}"),
+        ("digits-2:8000", f"{HOST}:{second}"),
+        ("listen 8080", f"listen {HOST}:{port}"),
+        ("/tmp/", f"{folder}/"),  # noqa: S108 - which a container has to itself
+        ("error_log stderr", f"error_log {folder}/errors"),
+        ("access_log off;", _LOG.format(folder=folder)),
+    ):
+        if theirs not in text:
+            raise ValueError(f"{_SHIPPED} does not say {theirs}")
+        text = text.replace(theirs, ours)
+    configuration.write_text(text, encoding="utf-8")
     folder.chmod(0o777)  # nginx's workers are nobody's
-    return subprocess.Popen([program, "-e", folder / "errors", "-c", configuration], stderr=subprocess.DEVNULL)
+    return subprocess.Popen([program, "-c", configuration, "-g", "daemon off;"], stderr=subprocess.DEVNULL)
 
 
 def _wait_for(nginx: subprocess.Popen[bytes], port: int) -> None:

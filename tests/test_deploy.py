@@ -2,9 +2,11 @@
 
 import re
 import shutil
-import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from app.settings import Settings
+from benchmarks.servers import free_port
 from tests.server import ROOT, running
 
 DEPLOY = ROOT / "deploy"
@@ -106,30 +109,61 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
 
 
-@pytest.mark.skipif(not shutil.which("nginx"), reason="nginx is not installed")
-def test_behind_nginx_one_replica_may_be_gone(url: str, tmp_path: Path) -> None:
-    """The configuration that is shipped, with this machine's addresses; the second replica does not run."""
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
-        gone, port = taken.getsockname()[1], free.getsockname()[1]
+@contextmanager
+def behind_nginx(folder: Path, first: str, second: str) -> Iterator[httpx2.Client]:
+    """The configuration that is shipped, with this machine's addresses."""
+    if not shutil.which("nginx"):
+        pytest.skip("nginx is not installed")
+    port = free_port()
     text = (DEPLOY / "nginx" / "nginx.conf").read_text()
     for theirs, ours in (
-        ("digits-1:8000", url.removeprefix("http://")),
-        ("digits-2:8000", f"127.0.0.1:{gone}"),
+        ("digits-1:8000", first),
+        ("digits-2:8000", second),
         ("listen 8080", f"listen 127.0.0.1:{port}"),
-        ("/tmp/", f"{tmp_path}/"),
+        ("/tmp/", f"{folder}/"),
     ):
         assert theirs in text
         text = text.replace(theirs, ours)
-    (tmp_path / "nginx.conf").write_text(text)
-    nginx = subprocess.Popen(["nginx", "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-g", "daemon off;"])
+    (folder / "nginx.conf").write_text(text)
+    nginx = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf", "-g", "daemon off;"])
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx2.HTTPTransport(retries=5)) as client:
-            picture = (ROOT / "examples" / "seven.png").read_bytes()
-            answers = [client.post("/predict", content=picture) for _ in range(20)]
-
-            assert [answer.json().get("digit") for answer in answers] == [7] * 20
-            assert client.post("/predict", content=bytes(11 * 2**20)).status_code == 413
-            assert client.get("/metrics").status_code == 404
+            yield client
     finally:
         nginx.terminate()
         nginx.wait(10)
+
+
+def test_behind_nginx_one_replica_may_be_gone(url: str, tmp_path: Path) -> None:
+    with behind_nginx(tmp_path, url.removeprefix("http://"), f"127.0.0.1:{free_port()}") as client:
+        picture = (ROOT / "examples" / "seven.png").read_bytes()
+        answers = [client.post("/predict", content=picture) for _ in range(20)]
+
+        assert [answer.json().get("digit") for answer in answers] == [7] * 20
+        assert client.post("/predict", content=bytes(11 * 2**20)).status_code == 413
+        assert client.get("/metrics").status_code == 404
+
+
+class Full(BaseHTTPRequestHandler):
+    """Stands in for a replica that has too much to do."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(503)
+        self.send_header("Retry-After", "1")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def test_behind_nginx_it_is_the_replicas_that_say_that_they_are_full(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        full = [stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Full)) for _ in range(2)]
+        for replica in full:
+            threading.Thread(target=replica.serve_forever).start()
+            stack.callback(replica.shutdown)
+        with behind_nginx(tmp_path, *(f"127.0.0.1:{replica.server_port}" for replica in full)) as client:
+            answers = [client.post("/predict", content=b"x") for _ in range(10)]
+
+    assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "1")] * 10
