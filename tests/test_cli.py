@@ -320,17 +320,17 @@ def test_what_can_be_no_key_is_said_in_one_line() -> None:
 
 
 def test_who_is_told_to_come_back_later_does(folder: Path) -> None:
-    with running(engine="litert", max_queue=1, max_wait_ms=300) as process:
+    with running(engine="litert", rate_limit="1/second") as process:
         address = process.url()
         process.line_with('"ready"')
 
-        ran = digits("predict", folder / "1.png", folder / "2.png", "--url", address)
+        ran = digits("predict", *(folder / f"{digit}.png" for digit in (1, 2, 3)), "--url", address)
 
-        refused = process.line_with('"overloaded"')
+        refused = process.line_with('"status": 429')
 
     assert refused
     assert ran.status == 0
-    assert [line.split()[1] for line in ran.out.splitlines()] == ["1", "2"]
+    assert [line.split()[1] for line in ran.out.splitlines()] == ["1", "2", "3"]
 
 
 def test_a_load_is_measured(url: str) -> None:
