@@ -92,12 +92,17 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.1, max=600, help="How long.")] = 10,
     connections: Annotated[int, typer.Option(min=1, max=256, help="How many requests at once.")] = 16,
 ) -> None:
-    """Measure how many of these pictures a service reads in a second."""
+    """Measure how many of these pictures a service reads in a second.
+
+    Exit status: 0 some were read; 1 none; 2 wrong usage.
+    """
     try:
         pictures = [_content(name) for name in _names(files)]
     except OSError as error:
         raise typer.BadParameter(f"{error.filename}: {error.strerror}") from error
-    _show_load(asyncio.run(load(_address(url), pictures, connections, seconds)), pictures, connections, url)
+    came = asyncio.run(load(_address(url), pictures, connections, seconds))
+    _show_load(came, pictures, connections, url)
+    raise SystemExit(0 if came.times_ms else 1)
 
 
 @app.command()

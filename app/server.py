@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.admission import Gate, refusal, whole_post
 from app.connections import Bounded
-from app.errors import Overloaded
+from app.errors import BadRequest, Overloaded
 from app.machine import cores
 from app.main import create_app
 from app.metrics import Metrics
@@ -268,9 +268,13 @@ class _Refusals:
             if connection.refused:  # and still there
                 self._left -= cost
                 connection.send_refusal(path, request_id, refuse())
-                self._metrics.count_request(path.partition("?")[0], "POST", Overloaded.status)
+                self.count(path.partition("?")[0], "POST", Overloaded.status)
         again = asyncio.get_running_loop().call_later
         self._timer = again(_REFUSALS_PAUSE_S, self._send) if self._waiting else None
+
+    def count(self, path: str | None, method: str, status: int) -> None:
+        """A request that no part of the app has seen."""
+        self._metrics.count_request(path, method, status)
 
     def _refuse_batch(self) -> Overloaded:
         return self._gate.refuse_for(self._service.batches_take_s)
@@ -341,6 +345,10 @@ class _Protocol(Bounded):
         if self._caller.task is not None and not self.cycle.response_complete:
             self._caller.gone = True
             self._caller.task.cancel()
+
+    def _refuse(self, detail: str) -> None:
+        super()._refuse(detail)
+        self._refusals.count(None, "", BadRequest.status)
 
     def _may_write(self) -> bool:
         return self.is_idle() and not self.flow.write_paused and not self.transport.is_closing()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 )
 
 type answer struct {
@@ -38,6 +39,7 @@ func main() {
 	if url == "" {
 		url = "http://localhost:8000"
 	}
+	url = strings.TrimSuffix(url, "/")
 	for _, name := range os.Args[1:] {
 		picture, err := os.ReadFile(name)
 		var found answer

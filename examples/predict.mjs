@@ -6,7 +6,7 @@
 export async function predict(picture, url = "http://localhost:8000") {
   const form = new FormData();
   form.append("file", picture, picture.name ?? "picture");
-  const response = await fetch(`${url}/predict`, { method: "POST", body: form });
+  const response = await fetch(`${url.replace(/\/$/, "")}/predict`, { method: "POST", body: form });
   const answer = await response.json();
   if (!response.ok) throw new Error(answer.detail);
   return answer;

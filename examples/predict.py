@@ -11,7 +11,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-URL = os.environ.get("DIGITS_URL", "http://localhost:8000")
+URL = os.environ.get("DIGITS_URL", "http://localhost:8000").rstrip("/")
 
 
 def predict(picture: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 # Asks the service about pictures: examples/predict.sh [FILE...]
 # It needs curl. DIGITS_URL is the service's address.
 url=${DIGITS_URL:-http://localhost:8000}
+url=${url%/}
 [ $# -gt 0 ] || set -- "$(dirname "$0")/seven.png"
 
 for file; do

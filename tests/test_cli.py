@@ -361,6 +361,8 @@ def test_what_was_not_read_under_load_is_an_error_by_its_code(url: str, folder: 
     count, code = errors.split()[1:]
     assert code == "unsupported_media_type"
     assert abs(int(count.replace(",", "")) - int(read.split()[1].replace(",", ""))) <= 1
+    assert ran.status == 0
+    assert digits("bench", text, "--url", url, "--seconds", "0.1").status == 1
 
 
 def test_the_card_is_that_of_the_model(url: str) -> None:

@@ -49,7 +49,7 @@ def test_an_example_reads_pictures(example: str, url: str, tmp_path: Path) -> No
     four.write_bytes(encoded(digit_drawn(4)))
     several.write_bytes(encoded(on_paper(side_by_side([digit_drawn(1), digit_drawn(2)]))))
 
-    ran = run(example, url, four, several)
+    ran = run(example, f"{url}/", four, several)
 
     assert (ran.returncode, ran.stderr) == (0, "")
     first, second = ran.stdout.splitlines()

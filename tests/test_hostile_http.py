@@ -1,6 +1,7 @@
 """HTTP as no client should speak it, over raw sockets to a running service: a clear error or a closed connection."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -233,6 +234,18 @@ def test_requests_before_what_is_none_are_answered_first(address: tuple[str, int
     slow = WHOLE.replace(b"/predict", b"/predict?explain=true", 1)
 
     assert statuses(say(address, slow + WHOLE + b"NONE\r\n\r\n").data) == [200, 200, 400]
+
+
+def test_what_is_no_request_is_counted_as_one(address: tuple[str, int]) -> None:
+    def counted() -> float:
+        text = httpx2.get(f"http://{address[0]}:{address[1]}/metrics").text
+        found = re.search(r'digits_http_requests_total\{method="other",route="none",status="400"\} (\S+)', text)
+        return float(found[1]) if found else 0
+
+    before = counted()
+    say(address, b"NONE\r\n\r\n")
+
+    assert counted() == before + 1
 
 
 @pytest.mark.usefixtures("heard")

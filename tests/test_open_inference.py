@@ -146,9 +146,12 @@ SENT: dict[str, object] = {
     "nested by image": fp32(TWO.reshape(2, 784).tolist(), [2, 28, 28, 1]),
     "base64": texts(BASE64, BASE64),
     "binary FP32": binary("FP32", [2, 28, 28, 1], TWO.tobytes()),
+    "base64 by MLServer's codecs": texts(BASE64, BASE64, shape=[2, 1], parameters={"content_type": "base64"}),
     "binary BYTES": binary("BYTES", [2], elements(SEVEN, SEVEN)),
     "an output": fp32(TWO.tolist(), [2, 28, 28, 1]) | {"outputs": [{"name": "probabilities"}]},
     "no outputs": fp32(TWO.tolist(), [2, 28, 28, 1]) | {"outputs": []},
+    "null for what is left out": fp32(TWO.tolist(), [2, 28, 28, 1], parameters=None)
+    | {"id": None, "outputs": None, "parameters": None},
     "JSON asked for": fp32(TWO.tolist(), [2, 28, 28, 1])
     | {
         "outputs": [{"name": "probabilities", "parameters": {"binary_data": False}}],
@@ -235,7 +238,7 @@ WRONG: dict[str, tuple[object, str]] = {
     "a shape of true": (fp32(shape=[True, 28, 28, 1]), "shape"),
     "a negative shape": (fp32(shape=[-1, 28, 28, 1]), "no image"),
     "a shape of none": (fp32([], [0, 28, 28, 1]), "no image"),
-    "BYTES in two dimensions": (texts(BASE64, shape=[1, 1]), "shape"),
+    "BYTES in two dimensions": (texts(BASE64, BASE64, shape=[1, 2]), "shape"),
     "no data": (fp32(None), "'data'"),
     "too little data": (fp32(FLAT[1:]), "'data'"),
     "too much data": (fp32([*FLAT, 0.0]), "'data'"),

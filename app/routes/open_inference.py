@@ -6,11 +6,11 @@ or a message open, it is Triton's. The OpenAPI document leaves out the addresses
 
 import re
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.routing import Match
 from starlette.types import Scope
@@ -97,13 +97,17 @@ _ANSWERS[200]["content"]["application/octet-stream"] = {
 _EXAMPLE = {"id": "42", "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_PNG]}]}
 
 
+# MLServer's requests say null of what they leave out
+_Parameters = Annotated[dict[str, object], BeforeValidator(lambda given: {} if given is None else given)]
+
+
 class _Input(BaseModel):
     model_config = ConfigDict(strict=True)
 
     name: str
     datatype: str
     shape: list[int] = Field(max_length=4)
-    parameters: dict[str, object] = {}
+    parameters: _Parameters = {}
     data: object = None
 
 
@@ -111,16 +115,16 @@ class _Output(BaseModel):
     model_config = ConfigDict(strict=True)
 
     name: str
-    parameters: dict[str, object] = {}
+    parameters: _Parameters = {}
 
 
 class _InferRequest(BaseModel):
     model_config = ConfigDict(strict=True)
 
     id: str | None = None
-    parameters: dict[str, object] = {}
+    parameters: _Parameters = {}
     inputs: list[_Input] = Field(min_length=1, max_length=1)
-    outputs: list[_Output] = []
+    outputs: Annotated[list[_Output], BeforeValidator(lambda given: [] if given is None else given)] = []
 
 
 _REQUEST_SCHEMA = {
@@ -128,7 +132,7 @@ _REQUEST_SCHEMA = {
     "required": ["inputs"],
     "properties": {
         "id": {"type": ["string", "null"]},
-        "parameters": {"type": "object", "properties": {"binary_data_output": {"type": "boolean"}}},
+        "parameters": {"type": ["object", "null"], "properties": {"binary_data_output": {"type": "boolean"}}},
         "inputs": {
             "type": "array",
             "minItems": 1,
@@ -140,19 +144,19 @@ _REQUEST_SCHEMA = {
                     "name": {"const": INPUT},
                     "datatype": {"enum": ["FP32", "BYTES"]},
                     "shape": {"type": "array", "minItems": 1, "maxItems": 4, "items": {"type": "integer"}},
-                    "parameters": {"type": "object"},
+                    "parameters": {"type": ["object", "null"]},
                     "data": {"description": "Numbers or base64, nested or flat; left out where it is binary."},
                 },
             },
         },
         "outputs": {
-            "type": "array",
+            "type": ["array", "null"],
             "items": {
                 "type": "object",
                 "required": ["name"],
                 "properties": {
                     "name": {"const": OUTPUT},
-                    "parameters": {"type": "object", "properties": {"binary_data": {"type": "boolean"}}},
+                    "parameters": {"type": ["object", "null"], "properties": {"binary_data": {"type": "boolean"}}},
                 },
             },
         },
@@ -314,11 +318,11 @@ def _images(sent: _Input, binary: bytes, max_images: int) -> list[bytes | Ink]:
     if sent.name != INPUT:
         raise InvalidParameter(f"There is one input, '{INPUT}'.")
     _refuse_extensions(sent.parameters)
-    tail = {"FP32": [SIDE_PX, SIDE_PX, 1], "BYTES": []}.get(sent.datatype)
-    if tail is None:
+    tails = {"FP32": [[SIDE_PX, SIDE_PX, 1]], "BYTES": [[], [1]]}.get(sent.datatype)  # [1] is of MLServer's codecs
+    if tails is None:
         raise InvalidParameter(f"'{INPUT}' has datatype FP32 or BYTES.")
-    if not sent.shape or sent.shape[1:] != tail:
-        raise InvalidParameter(f"'{INPUT}' has shape {[-1, *tail]} for {sent.datatype}.")
+    if not sent.shape or sent.shape[1:] not in tails:
+        raise InvalidParameter(f"'{INPUT}' has shape {[-1, *tails[0]]} for {sent.datatype}.")
     count = sent.shape[0]
     check_count(count, max_images)
     size = sent.parameters.get("binary_data_size")
