@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.admission import Gate, refusal, whole_post
 from app.connections import Bounded
 from app.errors import BadRequest, Overloaded
-from app.machine import cores
+from app.machine import cores, give_back_at_once
 from app.main import create_app
 from app.metrics import Metrics
 from app.observability import RequestLog
@@ -57,6 +57,7 @@ def serve(
     ``started``: when the process was, in monotonic seconds. ``on_ready`` is called on the event loop, once callers are
     answered. ``counts``: where the workers count.
     """
+    give_back_at_once()
     logging.captureWarnings(True)  # of libraries, about a caller's picture: nothing that an operator could mend
     for name in ("PIL", "py.warnings", "python_multipart"):
         logging.getLogger(name).addHandler(logging.NullHandler())

@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from app.machine import Memory, cores, memory_limit, own_group
 from tests.asking import WAIT_S
+from tests.server import ROOT
 
 ALL = len(os.sched_getaffinity(0))
 
@@ -84,3 +88,25 @@ def test_the_limits_are_those_of_the_process_own_control_group(tmp_path: Path, t
 
     assert own_group(tmp_path / "cgroup") == Path(group)
     assert own_group(tmp_path / "none") == Path()
+
+
+_HOLES = """
+from pathlib import Path
+from app.machine import give_back_at_once
+give_back_at_once()
+first = bytearray(2**24)
+del first  # from which glibc would learn
+large, small = [], []
+for _ in range(16):
+    large.append(bytearray(b"x") * 2**23)
+    small.append(bytes(2000))
+large.clear()
+print(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_large_blocks_leave_no_holes() -> None:
+    ran = subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, cwd=ROOT, text=True, check=True)
+
+    assert int(ran.stdout) / 1024 < 64  # MiB, of 128 that were held
