@@ -50,15 +50,15 @@ def memory_limit(files: tuple[Path, ...] = _LIMITS) -> int | None:
 
 
 def give_back_at_once() -> None:
-    """Have glibc map each block of 4 MiB or more by itself, and unmap it when it is free. Elsewhere nothing happens.
+    """Have glibc map each block of 2 MiB or more by itself, and unmap it when it is free. Elsewhere nothing happens.
 
     Left to itself it learns from the first large block that is freed to keep such blocks: each thread comes to hold
     tens of MiB of holes. Told one threshold it must be told the other, or it returns a few pages after each picture.
     """
     with suppress(AttributeError, OSError, TypeError):  # another C library, or none of that kind
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**22)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**23)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**21)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**22)
 
 
 class Memory:
