@@ -6,6 +6,7 @@ import glob
 import json
 import math
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -31,8 +32,14 @@ console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 
 _STDIN = "-"
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # what is looked for in a directory
+# what is looked for in a directory: those of telephones, too, of which each says that it cannot be read
+_SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _SHADES = " ░▒▓█"
+_ADVICE = {
+    "low_confidence": "too little to act on",
+    "not_a_digit": "if it is one: turn it upright, crop to it",
+    "several_digits": "crop to one of them",
+}
 
 Files = Annotated[
     list[str],
@@ -183,18 +190,18 @@ async def _entry(ask: Ask, name: str) -> Json:
 
 
 def _names(files: Sequence[str]) -> list[str]:
-    """The files meant, directories and patterns spelt out. Raises BadParameter where there is none in a directory."""
-    return [name for file in files for name in _spelt_out(file)]
+    """The files meant, directories and patterns spelt out. Raises BadParameter where there is none."""
+    names = [name for file in files for name in _spelt_out(file)]
+    if not names:
+        raise typer.BadParameter(f"no pictures: looked for {', '.join(sorted(_SUFFIXES))}")
+    return names
 
 
 def _spelt_out(file: str) -> Iterator[str]:
     if Path(file).is_dir():
-        found = sorted(
+        yield from sorted(
             str(path) for path in Path(file).rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()
         )
-        if not found:
-            raise typer.BadParameter(f"no pictures in {file}: looked for {', '.join(sorted(_SUFFIXES))}")
-        yield from found
     elif glob.has_magic(file) and not Path(file).exists():  # what no shell spelt out
         yield from sorted(glob.glob(file, recursive=True)) or [file]  # noqa: PTH207 - Path takes no absolute pattern
     else:
@@ -206,7 +213,8 @@ def _content(name: str) -> bytes:
 
 
 def _address(url: str) -> str:
-    return url if "://" in url else f"http://{url}"
+    """As people write it: without http://, or with what comes after a service's address."""
+    return re.sub("(?<=[^:/])/(predict/?)?$", "", url if "://" in url else f"http://{url}")
 
 
 def _show_entry(entry: Json, width: int, top_k: int) -> None:
@@ -220,9 +228,7 @@ def _show_entry(entry: Json, width: int, top_k: int) -> None:
     line = f"{name}  " + ", ".join(f"{each['digit']}  {_percent(each['probability'])}" for each in best)
     rejection = prediction["rejection"]
     if rejection is not None:
-        line += (
-            f"  not accepted: {rejection['reason']} ({rejection['score']:.4g}, threshold {rejection['threshold']:.4g})"
-        )
+        line += f"  not accepted: {rejection['reason']} ({_ADVICE[rejection['reason']]})"
     console.print(line, style="yellow" if rejection else None, markup=False)
     if explanation := prediction.get("explanation"):
         _show_explanation(explanation)
@@ -235,8 +241,7 @@ def _show_explanation(explanation: Json) -> None:
         console.print(f"  {seen}  {decisive}".rstrip(), markup=False)
     box = explanation["ink_box"]
     ink = "darker" if explanation["inverted"] else "lighter"
-    place = f"x {box['x']}, y {box['y']}, {box['width']}x{box['height']} pixels"
-    console.print(f"  found at {place}, {ink} than the paper")
+    console.print(f"  from x {box['x']}, y {box['y']}, {box['width']}x{box['height']} pixels, {ink} than the paper")
 
 
 def _drawn(png: str) -> list[str]:

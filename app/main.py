@@ -193,7 +193,7 @@ def _as_digits_error(error: Exception) -> DigitsError:
         return InvalidParameter("; ".join(f"{wrong['loc'][-1]}: {wrong['msg']}" for wrong in error.errors()))
     status = error.status_code if isinstance(error, HTTPException) else 400
     if status == NotFound.status:
-        return NotFound("There is nothing at this address: see /docs.")
+        return NotFound("There is nothing at this address: a picture goes to /predict.")
     if status == MethodNotAllowed.status:
-        return MethodNotAllowed("This address takes another method: see /docs.")
-    return BadRequest("The request is malformed: see /docs.")
+        return MethodNotAllowed("This address takes another method: the header Allow names it.")
+    return BadRequest("The request is malformed.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -9,6 +10,7 @@ import time
 from asyncio import CancelledError, Task, current_task
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -174,6 +176,8 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._cut)
         elif self._app.state.service.drain():
             self._drained_at = time.monotonic() + self._drain_s
+            fields = {"drain_s": self._drain_s}
+            self._loop.call_soon_threadsafe(partial(log.info, "stopping", extra={"fields": fields}))
         else:  # it still loads: nobody waits for an answer
             self.should_exit = True
 
@@ -200,6 +204,8 @@ class _Server(uvicorn.Server):
             await self._linger()
         self._close(sockets or [])
         await super().shutdown(sockets)
+        if not self._app.state.failure:
+            log.info("stopped", extra={"fields": {"worker": os.getpid()}})
 
     def _close(self, sockets: list[socket.socket]) -> None:
         for listening in sockets:

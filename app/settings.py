@@ -28,8 +28,8 @@ def _api_keys(given: object) -> object:
         return given
     lines = [line.partition("#")[0].split(",") for line in given.splitlines()]
     keys = tuple(_api_key(text.strip()) for line in lines for text in line if text.strip())
-    if given and not keys:
-        raise ValueError("there is no key in it")  # which would open the service to everyone
+    if not keys:
+        raise ValueError("there is no key in it: unset it to let everyone in")
     return keys
 
 
@@ -46,7 +46,7 @@ def _api_keys_in_file(given: object) -> object:
     if not isinstance(given, str | Path):
         return given
     try:
-        return _api_keys(Path(given).read_text(encoding="utf-8") or "\n")  # an empty variable is none
+        return _api_keys(Path(given).read_text(encoding="utf-8"))
     except (OSError, UnicodeError) as error:
         raise ValueError("the file cannot be read") from error
 

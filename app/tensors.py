@@ -72,7 +72,7 @@ class DialectRoute(APIRoute):
         methods = self.methods or set()
         try:
             if scope["method"] not in methods:
-                raise MethodNotAllowed("This address takes another method: see /docs.")
+                raise MethodNotAllowed("This address takes another method: the header Allow names it.")
             response: Response = await self.endpoint(Request(scope, receive))
         except DigitsError as error:
             response = Response(

@@ -43,7 +43,7 @@ def tracer_provider(version: str) -> "TracerProvider | None":
             next(iter(entry_points(group="opentelemetry_traces_exporter", name=name))).load()() for name in names
         ]
     except (ImportError, StopIteration):
-        log.warning("no traces: an exporter that OTEL_* asks for is not installed: pip install '.[otel]'")
+        log.warning("no traces: an exporter that OTEL_* asks for is not known or not installed: pip install '.[otel]'")
         return None
     resource = Resource.create({"service.version": version, "process.pid": os.getpid()})
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):

@@ -145,7 +145,7 @@ def image_in(content_type: str, body: bytes) -> bytes:
     """The encoded image of a body.
 
     ``content_type`` decides between multipart, JSON and raw; anything else is taken as raw, since the image is known
-    by its content. Raises BadRequest.
+    by its content. Raises BadRequest, UnsupportedMediaType.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -154,6 +154,8 @@ def image_in(content_type: str, body: bytes) -> bytes:
         data = _from_json(body)
     else:
         data = body
+        if body.lstrip()[:1] == b"{":  # no picture begins so
+            raise UnsupportedMediaType("This looks like JSON: send it with Content-Type: application/json.")
     if not data:
         raise BadRequest("The image is empty: send a file that holds one, such as curl -F file=@seven.png does.")
     return data

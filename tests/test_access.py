@@ -182,7 +182,7 @@ def test_a_service_open_to_all_says_so_when_it_starts(
 ) -> None:
     caplog.set_level("INFO", "digits")
 
-    _log_loading(Settings(host=host, api_keys=keys))
+    _log_loading(Settings(host=host, api_keys=keys or ()))
 
     assert caplog.messages[0] == "loading"
     assert ("no API keys: whoever reaches this address may ask" in caplog.messages) is warned
@@ -364,7 +364,7 @@ async def test_the_page_and_the_description_can_be_turned_off(
 
 
 def test_the_description_tells_of_keys_where_there_are_some() -> None:
-    opened, keyed = (create_app(Settings(api_keys=keys)).openapi() for keys in ("", HASHED))
+    opened, keyed = (create_app(Settings(api_keys=keys or ())).openapi() for keys in ((), HASHED))
 
     for document in (opened, keyed):
         assert {"401", "429"} <= set(document["paths"]["/predict"]["post"]["responses"])

@@ -188,7 +188,7 @@ def test_what_is_rejected_was_read_and_says_why(tmp_path: Path) -> None:
     ran = digits("predict", several)
 
     assert ran.status == 0
-    assert ran.out.rstrip().endswith("not accepted: several_digits (2, threshold 1)")
+    assert ran.out.rstrip().endswith("not accepted: several_digits (crop to one of them)")
 
 
 def test_the_most_probable_digits_are_named_where_they_are_asked_for(folder: Path) -> None:
@@ -206,7 +206,7 @@ def test_an_explanation_is_drawn(folder: Path) -> None:
     inked = [row[2:30] for row in rows if row[2:30].strip()]
     assert 9 <= len(inked) <= 11  # twenty pixels high, two a line
     assert all("█" in row or "▓" in row or "▒" in row for row in inked[1:-1])
-    assert place.startswith("  found at x ")
+    assert place.startswith("  from x ")
 
 
 def test_a_file_s_name_does_not_move_the_cursor(folder: Path) -> None:
@@ -324,7 +324,7 @@ def test_who_is_told_to_come_back_later_does(folder: Path) -> None:
         address = process.url()
         process.line_with('"ready"')
 
-        ran = digits("predict", *(folder / f"{digit}.png" for digit in (1, 2, 3)), "--url", address)
+        ran = digits("predict", *(folder / f"{digit}.png" for digit in (1, 2, 3)), "--url", f"{address}/predict")
 
         refused = process.line_with('"status": 429')
 

@@ -146,11 +146,12 @@ async def test_a_parameter_out_of_its_range_is_invalid(seven: KerasEngine, query
     [
         (b"", 400, "bad_request"),
         (b"text, not an image", 415, "unsupported_media_type"),
+        (b'{"image": "iVBORw0KGgo="}', 415, "unsupported_media_type"),
         (SEVEN[:100], 422, "undecodable_image"),
         (encoded(np.full((40, 40), 250, np.uint8)), 422, "no_ink"),
         (encoded(np.zeros((1001, 1000), np.uint8)), 413, "too_large"),
     ],
-    ids=["empty", "text", "cut", "blank", "too many pixels"],
+    ids=["empty", "text", "JSON", "cut", "blank", "too many pixels"],
 )
 async def test_an_image_that_cannot_be_read_is_refused(
     seven: KerasEngine, content: bytes, status: int, code: str

@@ -87,6 +87,7 @@ def test_each_setting_is_read_from_the_environment(
         ("API_KEYS", "a-key-as-it-is"),
         ("API_KEYS", "sha256:0f0f"),
         ("API_KEYS", "shop:sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("API_KEYS", ""),
         ("API_KEYS", ","),
         ("API_KEYS", "# none"),
         ("API_KEYS_FILE", "/nowhere"),

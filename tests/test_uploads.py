@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from app import uploads
-from app.errors import BadRequest
+from app.errors import BadRequest, UnsupportedMediaType
 from app.settings import Settings
 from app.uploads import Part, image_in, multipart, parsed, read_body
 
@@ -125,7 +125,7 @@ def test_any_bytes_come_out_of_a_form_as_they_went_in(data: bytes) -> None:
 def test_any_body_is_an_image_or_a_bad_request(content_type: str, start: bytes, rest: bytes) -> None:
     try:
         data = image_in(content_type, start + rest)
-    except BadRequest:
+    except (BadRequest, UnsupportedMediaType):
         return
     assert data
 

@@ -261,7 +261,7 @@ async def elsewhere(request: Request) -> Response:
     """What Triton says of a model or version that it does not have."""
     found = _ADDRESS.fullmatch(request.scope["path"])
     if found is None or (found["model"] == MODEL and found["version"] in (None, VERSION)):
-        raise NotFound("There is nothing at this address: see /docs.")
+        raise NotFound("There is nothing at this address: a picture goes to /predict.")
     version = f" version {found['version']}" if found["version"] else ""
     raise NotFound(f"Request for unknown model: '{found['model']}'{version} is not found")
 

@@ -31,11 +31,13 @@ _CARD = {
 }
 
 
+@router.head("/healthz", include_in_schema=False)  # as some balancers ask
 @router.get("/healthz", summary="The process lives", responses=answer_documented({"status": "ok"}))
 async def healthz() -> Health:
     return Health(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="The model is loaded and warm",

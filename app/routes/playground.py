@@ -53,7 +53,7 @@ def routes(*, open_to_all: bool = True) -> list[Route]:
         try:
             return _answer(request, files[request.path_params["name"]])
         except KeyError as error:
-            raise NotFound("There is nothing at this address: see /docs.") from error
+            raise NotFound("There is nothing at this address: a picture goes to /predict.") from error
 
     return [Route("/", index), Route("/playground/{name}", file)]
 

@@ -95,7 +95,7 @@ _BATCH_EXAMPLE = {
             },
         },
     ],
-    "model": {"name": "digits", "version": "1.0.0"},
+    "model": {"name": "digits", "version": "1.1.0"},
 }
 _LATER: tuple[DigitsError, ...] = (
     DigitsError("The service failed to answer: report it with the request id."),
@@ -149,7 +149,7 @@ async def predict(
         data = await parsed(body, partial(image_in, request.headers.get("content-type", "")))
         result = await service.predict(data, preprocess, explain=explain)
     prediction = as_json(result, top_k)
-    request.scope["state"]["log"] |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 4)}
+    request.scope["state"]["log"] |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 6)}
     return _Answer(to_json(prediction), _server_timing(result.stages))
 
 
