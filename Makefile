@@ -31,8 +31,8 @@ NEEDED := $(if $(filter litert%,$(DIGITS_ENGINE)),litert,runtime)
 serve: .venv/.$(NEEDED) ## answer on http://localhost:8000 (DIGITS_PORT and the other settings are obeyed)
 	@exec $(BIN)/python -m app
 
-test: .venv/.dev .venv-kserve/.kserve ## run the tests and measure their coverage
-	$(BIN)/python -m pytest --cov
+test: .venv/.dev .venv-kserve/.kserve ## run the tests (PYTEST_FLAGS=--cov measures their coverage)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 check: .venv/.dev ## lint, check the formatting and the types
 	$(BIN)/ruff check .

@@ -63,6 +63,7 @@ def main() -> None:
             )
     finally:
         listener.stop()
+        _drop_what_cannot_be_written()
     if failure and assignment:  # it never was ready
         assignment.say(failure)
         sys.exit(1)
@@ -71,6 +72,14 @@ def main() -> None:
     if threading.active_count() > 1:
         sys.stdout.flush()
         os._exit(0)  # nobody waits for a model that is still being loaded, and nothing can interrupt it
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Of the log, which has said so: the interpreter would try again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _settings() -> Settings:

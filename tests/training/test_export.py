@@ -134,11 +134,11 @@ def test_a_run_on_the_input_of_a_tutorial_is_refused(finished_run: Path, mnist: 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 def test_the_temperature_that_logits_were_scaled_by_is_found(temperature: float) -> None:
     random = np.random.default_rng(0)
-    logits = random.normal(0, 2, (20_000, 10))
+    logits = random.normal(0, 2, (5_000, 10))
     odds = np.exp(logits)
     probabilities = odds / odds.sum(axis=1, keepdims=True)
     labels = (probabilities.cumsum(axis=1) < random.random((len(logits), 1))).sum(axis=1).clip(max=9)
-    assert fit_temperature((logits * temperature).astype(np.float32), labels) == pytest.approx(temperature, rel=0.03)
+    assert fit_temperature((logits * temperature).astype(np.float32), labels) == pytest.approx(temperature, rel=0.05)
     assert nll(probabilities, labels) < 2.3
 
 
