@@ -22,7 +22,9 @@ log = logging.getLogger("digits")
 _BURST_S = 0.2  # that more than a few may be inside for
 _BURST_DELAY_S = 0.25  # what these may take, or
 _BURST_TIMES = 8  # so many times the least, of which the rate is not known yet
+_LONGEST_LINE_S = 0.35  # of a burst before the decoders
 _TURN_S = 0.25  # of the event loop that answers a few, and reads the next
+_OVERLOAD_SHARE, _OVERLOAD_LEAST = 0.1, 1 / 4  # of the delay, and of the least: enough that no core waits
 _CALM_S = 0.5  # without a refusal: the overload is over
 _WINDOW_S = 0.1  # over which the rate of answers is measured
 _TELL_S = 1
@@ -46,7 +48,8 @@ class Gate:
     """Whether one more may come in. Called on the event loop.
 
     ``max_delay_s``: what those inside may take when they are too many, by Little's law: their number, divided by the
-    rate of answers. ``least``, ``most``: how many may be inside whatever the rate.
+    rate of answers. ``least``, ``most``: how many may be inside whatever the rate. In an overload, in which some are
+    refused in any case, far fewer are let in than otherwise: that answers as many, and sooner.
     """
 
     def __init__(self, max_delay_s: float, least: int, most: int) -> None:
@@ -56,6 +59,7 @@ class Gate:
         self._least = min(least, most)
         self._burst = float(min(_BURST_TIMES * self._least, most))
         self._few = float(self._least)  # so many do not take longer than the delay
+        self._fewer = self._few * _OVERLOAD_LEAST  # so many come in while others are refused
         self._inside = 0
         self.rate = 0.0  # of answers, a second
         self._left, self._since = 0, time.monotonic()
@@ -68,7 +72,7 @@ class Gate:
     def enter(self) -> None:
         """A request is here, whole."""
         self._inside += 1
-        if self._inside >= self._few:
+        if self._inside >= self._bound:
             self._begin_crowd()
 
     def leave(self, *, to_batches: bool = False) -> None:
@@ -76,13 +80,19 @@ class Gate:
         now = time.monotonic()
         self._inside -= 1
         self._left += not to_batches
-        if self._crowded and self._inside < self._few:
+        if self._crowded and self._inside < self._bound:
             self._crowded, self._crowded_until = False, now
         if now - self._since >= _WINDOW_S:
             self.rate = self._left / (now - self._since)
             self._few = min(max(self.rate * self._max_delay_s, self._least), self._most)
             self._burst = min(max(self.rate * _BURST_DELAY_S, _BURST_TIMES * self._least, self._few), self._most)
+            least = self._least * _OVERLOAD_LEAST
+            self._fewer = min(max(self.rate * self._max_delay_s * _OVERLOAD_SHARE, least), self._few)
             self._left, self._since = 0, now
+
+    @property
+    def _bound(self) -> float:
+        return self._fewer if self._overloaded else self._few
 
     def _begin_crowd(self) -> None:
         """Or go on with the last one: an event loop that answers all it has read before it reads on lets all go."""
@@ -91,13 +101,14 @@ class Gate:
             self._crowded_since = now
         self._crowded = True
 
-    def is_full(self) -> bool:
+    def is_full(self, line_s: float = 0) -> bool:
+        """``line_s``: what those take that wait for a thread, who may be a few of a burst and take longer than all."""
         if not self._crowded:
             if self._overloaded and time.monotonic() - self._refused_at > _CALM_S:
                 self._overloaded = False
             return False
         stays = time.monotonic() - self._crowded_since > _BURST_S
-        return self._overloaded or self._inside >= self._burst or stays
+        return self._overloaded or self._inside >= self._burst or stays or line_s > _LONGEST_LINE_S
 
     def refuse(self) -> Overloaded:
         """What the caller is told. Called when it is full."""

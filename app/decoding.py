@@ -80,7 +80,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else each b
 class Encoded(NamedTuple):
     """An image whose header was read and whose pixels were not. ``width``, ``height``: as stored, in pixels.
 
-    ``header``: as Pillow read it; None for what has no metadata.
+    ``header``: as Pillow read it; None for what has no metadata. ``scans``: of a JPEG.
     """
 
     data: bytes
@@ -88,6 +88,7 @@ class Encoded(NamedTuple):
     width: int
     height: int
     header: Image.Image | None
+    scans: int
 
 
 class Decoded(NamedTuple):
@@ -115,9 +116,10 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
         width, height = header.size
     if width * height > max_pixels:
         raise _too_many_pixels(max_pixels)
-    if kind == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
+    scans = data.count(b"\xff\xda") if kind == "JPEG" else 0
+    if scans > _MOST_SCANS:
         raise TooLarge(f"The JPEG has more than {_MOST_SCANS} scans: save the image again and resend it.")
-    return Encoded(data, kind, width, height, header)
+    return Encoded(data, kind, width, height, header, scans)
 
 
 def memory_needed(image: Encoded) -> int:
@@ -130,7 +132,7 @@ def memory_needed(image: Encoded) -> int:
         pass
     elif image.kind == "JPEG":  # reduced; of several scans all coefficients are held, 16 bits each
         samples = [across * down for _, across, down, _ in header.layer]  # type: ignore[attr-defined]
-        a_pixel = 0.5 + (2 * sum(samples) / max(1, *samples) if image.data.count(b"\xff\xda") > 1 else 0)
+        a_pixel = 0.5 + (2 * sum(samples) / max(1, *samples) if image.scans > 1 else 0)
     elif image.kind == "WEBP" and header.has_transparency_data:
         a_pixel = max(a_pixel, _BYTES_A_PIXEL_WEBP)
     elif image.kind == "TIFF":

@@ -24,7 +24,7 @@ def own_group(told: Path = Path("/proc/self/cgroup")) -> Path:
 # version 2, and 1
 _LIMITS = (_GROUPS / own_group() / "memory.max", _GROUPS / "memory.max", _GROUPS / "memory/memory.limit_in_bytes")
 _NO_LIMIT = 2**60  # version 1 has a number for none, a little less than 2**63
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # in malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # in malloc.h
 _RESERVED_SHARE = 1 / 4  # of the limit, for bodies, their copies and all that is small
 
 
@@ -52,13 +52,15 @@ def memory_limit(files: tuple[Path, ...] = _LIMITS) -> int | None:
 def give_back_at_once() -> None:
     """Have glibc map each block of 2 MiB or more by itself, and unmap it when it is free. Elsewhere nothing happens.
 
-    Left to itself it learns from the first large block that is freed to keep such blocks: each thread comes to hold
-    tens of MiB of holes. Told one threshold it must be told the other, or it returns a few pages after each picture.
+    Left to itself it learns from the first large block that is freed to keep such blocks, and each thread comes to hold
+    tens of MiB of holes: hence one arena for all. Told one threshold it must be told the other, or it returns a few
+    pages after each picture.
     """
     with suppress(AttributeError, OSError, TypeError):  # another C library, or none of that kind
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 2**21)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**22)
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 class Memory:

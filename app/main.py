@@ -6,6 +6,7 @@ the old one and takes its place.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -128,6 +129,7 @@ async def _load(app: FastAPI) -> None:
         app.state.failure = _what_is_wrong(error)
         os.kill(os.getpid(), signal.SIGTERM)  # the server stops as it does for anyone who asks
         return
+    gc.freeze()  # what is here now stays: a collection that goes through TensorFlow's 600,000 objects takes 0.3 s
     app.state.service.start(engine)
     fields = {
         "model": f"{engine.manifest.name} {engine.manifest.version}",

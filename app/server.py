@@ -250,7 +250,7 @@ class _Refusals:
         The app itself refuses the first batch for which there is no room; those that follow would cost it ten times as
         much as they do here.
         """
-        if self._gate.is_full():
+        if self._gate.is_full(self._service.decoding_takes_s):
             return self._gate.refuse
         if not self._service.has_room and start.startswith(_POST_BATCH):
             return self._refuse_batch

@@ -41,6 +41,8 @@ _PLACES_EXPLAINED = 4  # pictures of batches that are explained at once
 _LARGE_SHARE = 0.25  # of the largest size: larger pictures take turns, for they take seconds
 _INLINE_BYTES = 8 * 1024  # a header of so many bytes takes Pillow 19 ms at most, whatever it holds
 _SLICE_S = 0.004  # of each turn of the event loop, for small pictures; a new connection takes three turns
+_FIRST_GUESS_S = 0.01  # in a thread: what a drawing takes
+_GUESSES = 16  # the last so many pictures, about, say what the next will take
 _SLOWEST_BATCH_S = 1  # a batch of the engine's never takes as long, whatever `request_timeout_ms` is
 
 
@@ -167,7 +169,8 @@ class Service:
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._settings = settings
         self._metrics = metrics or Metrics()
-        self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+        self._cores = cores()
+        self._decoders = ThreadPoolExecutor(self._cores, thread_name_prefix="decode")
         self._large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
         limit = memory_limit()
         self._memory = Memory(limit and limit // settings.workers)
@@ -182,6 +185,8 @@ class Service:
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))  # of all batches together
         self._places_explained = asyncio.Semaphore(_PLACES_EXPLAINED)
         self._slice = _Slice()
+        self._in_threads = 0  # single pictures that wait for one of the decoders, or are with it
+        self._in_thread_s = _FIRST_GUESS_S  # what one takes there
 
     async def warm(self, engine: Engine) -> None:
         """One picture by this engine, all the way from its bytes, before any caller's."""
@@ -277,6 +282,11 @@ class Service:
         return self._room
 
     @property
+    def decoding_takes_s(self) -> float:
+        """Seconds until the single pictures have been decoded that wait for a thread."""
+        return self._in_threads * self._in_thread_s / self._cores
+
+    @property
     def batches_take_s(self) -> int:
         """Whole seconds until those that are admitted are answered."""
         return self._batcher.retry_after_s(self._in_batches)
@@ -315,15 +325,7 @@ class Service:
         admitted: bool = False,
     ) -> Result:
         """``image``: ``data`` inspected, where that is done and it is not small."""
-        max_pixels = self._settings.max_pixels
-        small = None
-        if image is None and len(data) > _INLINE_BYTES:
-            image = await self._in_thread(self._decoders, inspect, data, max_pixels=max_pixels)
-        elif image is None:
-            async with self._slice:
-                image = inspect(data, max_pixels=max_pixels)
-                small = _find(image, mode) if _is_small(image) else None
-        found, decode_ms, preprocess_ms = small or await self._find_in_thread(image, mode)
+        found, decode_ms, preprocess_ms = await self._search(data, mode, image, admitted=admitted)
         reading = model.read(found, await self._submit(model, found.ink, admitted=admitted))
         if model.doubts(reading):
             others = await self._in_thread(self._decoders, other_readings, found)
@@ -351,8 +353,29 @@ class Service:
         model.metrics.count_answer(ink, probable, None, (answer.queue_ms, answer.inference_ms), inverted=False)
         return probable
 
-    async def _find_in_thread(self, image: Encoded, mode: Mode) -> tuple[Preprocessed, float, float]:
+    async def _search(self, data: bytes, mode: Mode, image: Encoded | None, *, admitted: bool) -> "_Search":
+        if image is None and len(data) <= _INLINE_BYTES:
+            async with self._slice:
+                image = inspect(data, max_pixels=self._settings.max_pixels)
+                if _is_small(image):
+                    return _find(image, mode)
+        if admitted:
+            return await self._find_in_thread(data, mode, image)
+        self._in_threads += 1
+        try:
+            found, decode_ms, preprocess_ms = await self._find_in_thread(data, mode, image)
+        finally:
+            self._in_threads -= 1
+        self._in_thread_s += ((decode_ms + preprocess_ms) / 1000 - self._in_thread_s) / _GUESSES
+        return found, decode_ms, preprocess_ms
+
+    async def _find_in_thread(self, data: bytes, mode: Mode, image: Encoded | None) -> "_Search":
         """`_find` once there is memory for it. Raises TooLarge when there never will be."""
+        if image is None:
+            inspected, found = await self._in_thread(self._decoders, _begin, data, mode, self._settings.max_pixels)
+            if found:
+                return found
+            image = inspected
         needed = memory_needed(image)
         if needed > self._memory.size:
             raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
@@ -382,7 +405,10 @@ class Service:
             at_its_end()
             raise NotReady("The service is stopping: send it again in a second.") from error
         future.add_done_callback(end)
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            del future  # it holds the error, whose traceback holds this frame, and with it the image
 
     async def _submit(self, model: _Model, ink: Ink, *, admitted: bool = False) -> Answer:
         if model.engine.quick and not admitted:
@@ -443,7 +469,16 @@ def _run_now(model: _Model, ink: Ink) -> Answer:
     return Answer(rows[0], 0, (time.perf_counter() - started) * 1000)
 
 
-def _find(image: Encoded, mode: Mode) -> tuple[Preprocessed, float, float]:
+_Search = tuple[Preprocessed, float, float]
+
+
+def _begin(data: bytes, mode: Mode, max_pixels: int) -> tuple[Encoded, _Search | None]:
+    """`inspect`, and `_find` at once where it takes no memory to speak of."""
+    image = inspect(data, max_pixels=max_pixels)
+    return image, None if memory_needed(image) else _find(image, mode)
+
+
+def _find(image: Encoded, mode: Mode) -> _Search:
     """What the model shall see, and the milliseconds of decoding and of finding it."""
     started = time.perf_counter()
     decoded = decode(image)

@@ -175,5 +175,10 @@ async def answer(request: Request, images: Sequence[bytes | Ink]) -> list[tuple[
         async with service.batch(len(images)) as batch, asyncio.TaskGroup() as group:
             tasks = [group.create_task(answer_one(batch, index, image)) for index, image in enumerate(images)]
     except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+        first = errors.with_traceback(None).exceptions[0]
+    else:
+        return [task.result() for task in tasks]
+    try:
+        raise first  # not above, where the group would be its context
+    finally:
+        del first, tasks  # its traceback holds this frame, which would hold it, and with it the images

@@ -75,15 +75,26 @@ def test_crowds_with_time_between_them_are_bursts(gate: Gate) -> None:
         time.sleep(0.3)
 
 
-def test_after_a_refusal_nobody_comes_in_before_few_are_inside(gate: Gate) -> None:
+def test_after_a_refusal_nobody_comes_in_before_far_fewer_are_inside_than_may_be_otherwise(gate: Gate) -> None:
     enter(gate, 20)
     gate.refuse()
 
-    for _ in range(12):
+    for _ in range(18):
         gate.leave()
         assert gate.is_full()
     gate.leave()
     assert not gate.is_full()
+    enter(gate, 1)
+    assert gate.is_full()  # there are two again: a quarter of eight
+
+
+def test_a_burst_of_what_takes_long_to_decode_is_smaller(gate: Gate) -> None:
+    enter(gate, 7)
+    assert not gate.is_full(line_s=10)  # they are few
+
+    enter(gate, 1)
+    assert not gate.is_full(line_s=0.3)
+    assert gate.is_full(line_s=0.4)
 
 
 def test_when_the_overload_is_over_a_burst_comes_in_again(gate: Gate) -> None:

@@ -1,0 +1,110 @@
+"""What a request held is gone with it: nothing waits for the garbage collector, which passes over all that stays."""
+
+import asyncio
+import base64
+import gc
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from app.engine import LiteRTEngine
+from app.main import create_app
+from app.settings import Settings
+from benchmarks.load import multipart
+from tests.asking import WAIT_S, service
+from tests.drawings import Grey, digit_drawn, encoded, enlarged
+from tests.pictures import on_paper
+
+SMALL = encoded(digit_drawn(7))
+DRAWN = encoded(enlarged(on_paper(digit_drawn(7)), 20))
+NOISE = encoded(np.random.default_rng(0).integers(0, 256, (300, 300)).astype(np.uint8))  # more than the loop decodes
+BROKEN = NOISE[:9000]
+BLANK: Grey = np.full((300, 300), 255, np.uint8)
+
+
+def form(field: str, *images: bytes) -> dict[str, Any]:
+    upload = multipart(field, list(images))
+    return {"content": upload.body, "headers": {"Content-Type": upload.content_type}}
+
+
+def as_tensors(*images: bytes) -> dict[str, Any]:
+    return {"content": json.dumps({"instances": [{"b64": base64.b64encode(image).decode()} for image in images]})}
+
+
+REQUESTS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "small": ("/predict", {"content": SMALL}, 200),
+    "drawn": ("/predict", {"content": DRAWN}, 200),
+    "as a form": ("/predict", form("file", DRAWN), 200),
+    "explained": ("/predict?explain=true", {"content": DRAWN}, 200),
+    "small and cut short": ("/predict", {"content": SMALL[:150]}, 422),
+    "cut short": ("/predict", {"content": BROKEN}, 422),
+    "cut short and explained": ("/predict?explain=true", {"content": BROKEN}, 422),
+    "blank": ("/predict", {"content": encoded(BLANK)}, 422),
+    "no image": ("/predict", {"content": b"GIF87a"}, 422),
+    "too large": ("/predict", {"content": bytes(11 * 2**20)}, 413),
+    "a batch": ("/predict/batch", form("files", SMALL, DRAWN), 200),
+    "a batch, some cut short": ("/predict/batch", form("files", DRAWN, BROKEN, SMALL[:150]), 200),
+    "in another dialect": ("/v1/models/digits:predict", as_tensors(SMALL, DRAWN), 200),
+    "in another dialect, cut short": ("/v1/models/digits:predict", as_tensors(BROKEN, SMALL, BROKEN), 400),
+}
+
+
+@pytest.fixture
+async def client(model_dir: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    async with service(LiteRTEngine.load(model_dir)) as client:
+        yield client
+
+
+@contextmanager
+def collected() -> Iterator[list[object]]:
+    """What the garbage collector alone could free of all that came meanwhile."""
+    found: list[object] = []
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield found
+        gc.collect()
+        found += gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", REQUESTS)
+async def test_a_request_leaves_no_garbage(client: httpx2.AsyncClient, what: str) -> None:
+    path, request, status = REQUESTS[what]
+
+    async def ask() -> int:
+        return (await client.post(path, **request)).status_code
+
+    await ask()  # what is made once may leave some
+    with collected() as garbage:
+        assert [await ask() for _ in range(3)] == [status] * 3
+        await asyncio.sleep(0.05)  # threads are done with them, too
+
+    assert not {type(one).__qualname__ for one in garbage}
+
+
+@pytest.mark.anyio
+async def test_a_collection_does_not_go_through_what_is_loaded_for_good(model_dir: Path) -> None:
+    app = create_app(Settings(engine="litert", model_dir=model_dir))
+    before = gc.get_freeze_count()
+    transport = httpx2.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://d") as client:
+        for _ in range(WAIT_S * 100):
+            if (await client.get("/readyz")).is_success:
+                break
+            await asyncio.sleep(0.01)
+        frozen = gc.get_freeze_count()
+    gc.unfreeze()
+
+    assert frozen > before + 10_000  # modules, functions and classes
