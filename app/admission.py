@@ -24,8 +24,8 @@ _BURST_DELAY_S = 0.25  # what these may take, or
 _BURST_TIMES = 8  # so many times the least, of which the rate is not known yet
 _LONGEST_LINE_S = 0.35  # of a burst before the decoders
 _TURN_S = 0.25  # of the event loop that answers a few, and reads the next
-_OVERLOAD_SHARE, _OVERLOAD_LEAST = 0.1, 1 / 4  # of the delay, and of the least: enough that no core waits
-_CALM_S = 0.5  # without a refusal: the overload is over
+_OVERLOAD_SHARE, _OVERLOAD_LEAST = 0.1, 1 / 4  # of the delay, and of the least: enough to keep the cores busy
+_CALM_S = 0.5  # without a refusal, or with so few callers refused that all could be inside: the overload is over
 _WINDOW_S = 0.1  # over which the rate of answers is measured
 _TELL_S = 1
 _LONGEST_RETRY_S = 60
@@ -48,7 +48,7 @@ class Gate:
     """Whether one more may come in. Called on the event loop.
 
     ``max_delay_s``: what those inside may take when they are too many, by Little's law: their number, divided by the
-    rate of answers. ``least``, ``most``: how many may be inside whatever the rate. In an overload, in which some are
+    rate of answers. ``least``, ``most``: how many may be inside whatever the rate. In an overload, in which many are
     refused in any case, far fewer are let in than otherwise: that answers as many, and sooner.
     """
 
@@ -67,6 +67,8 @@ class Gate:
         self._crowded_since, self._crowded_until = 0.0, -math.inf
         self._overloaded = False
         self._refused_at = 0.0
+        self._refused_callers: set[int] = set()  # since the last look at how many there are
+        self._looked_at = 0.0
         self._told, self._told_at = 0, -math.inf
 
     def enter(self) -> None:
@@ -107,12 +109,25 @@ class Gate:
             if self._overloaded and time.monotonic() - self._refused_at > _CALM_S:
                 self._overloaded = False
             return False
-        stays = time.monotonic() - self._crowded_since > _BURST_S
+        now = time.monotonic()
+        if self._overloaded and now - self._looked_at > _CALM_S:
+            self._overloaded = self._inside + len(self._refused_callers) > self._few
+            self._refused_callers.clear()
+            self._crowded_since = self._looked_at = now
+            if not self._overloaded and self._inside < self._few:
+                self._crowded = False
+                return False
+        stays = now - self._crowded_since > _BURST_S
         return self._overloaded or self._inside >= self._burst or stays or line_s > _LONGEST_LINE_S
 
-    def refuse(self) -> Overloaded:
-        """What the caller is told. Called when it is full."""
-        self._overloaded, self._refused_at = True, time.monotonic()
+    def refuse(self, caller: int = 0) -> Overloaded:
+        """What the caller is told, a connection whose number this is. Called when it is full."""
+        now = time.monotonic()
+        if not self._overloaded:
+            self._overloaded, self._looked_at = True, now
+            self._refused_callers.clear()
+        self._refused_callers.add(caller)
+        self._refused_at = now
         wait_s = self._inside / self.rate if self.rate else 1
         return self.refuse_for(math.ceil(wait_s))
 

@@ -129,7 +129,9 @@ async def _load(app: FastAPI) -> None:
         app.state.failure = _what_is_wrong(error)
         os.kill(os.getpid(), signal.SIGTERM)  # the server stops as it does for anyone who asks
         return
-    gc.freeze()  # what is here now stays: a collection that goes through TensorFlow's 600,000 objects takes 0.3 s
+    # A collection that goes through TensorFlow's 600,000 objects takes 0.3 s. Nearly all of them stay; of this engine,
+    # when another takes its place, a megabyte stays as well.
+    gc.freeze()
     app.state.service.start(engine)
     fields = {
         "model": f"{engine.manifest.name} {engine.manifest.version}",

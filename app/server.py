@@ -244,14 +244,14 @@ class _Refusals:
         self._counted_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def due(self, start: bytes) -> Callable[[], Overloaded] | None:
-        """What makes the error for a POST that begins so, if it is to be refused.
+    def due(self, connection: "_Protocol", start: bytes) -> Callable[[], Overloaded] | None:
+        """What makes the error for a POST on it that begins so, if it is to be refused.
 
         The app itself refuses the first batch for which there is no room; those that follow would cost it ten times as
         much as they do here.
         """
         if self._gate.is_full(self._service.decoding_takes_s):
-            return self._gate.refuse
+            return partial(self._gate.refuse, id(connection))
         if not self._service.has_room and start.startswith(_POST_BATCH):
             return self._refuse_batch
         return None
@@ -308,7 +308,10 @@ class _Protocol(Bounded):
         if self.refused:  # a caller who sends on without the answer
             self.transport.abort()
         elif (
-            self._between and (refuse := self._refusals.due(data)) and self._may_write() and (asked := whole_post(data))
+            self._between
+            and (refuse := self._refusals.due(self, data))
+            and self._may_write()
+            and (asked := whole_post(data))
         ):
             self._unset_keepalive_if_required()
             self._refusals.add(self, *asked, refuse, len(data))
@@ -321,7 +324,7 @@ class _Protocol(Bounded):
 
     def on_headers_complete(self) -> None:
         self.scope["caller"] = self._caller  # type: ignore[typeddict-unknown-key]
-        if self.parser.get_method() == b"POST" and (refuse := self._refusals.due(b"POST " + self.url)):
+        if self.parser.get_method() == b"POST" and (refuse := self._refusals.due(self, b"POST " + self.url)):
             self.scope["refused"] = refuse()  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
 

@@ -42,7 +42,8 @@ _LARGE_SHARE = 0.25  # of the largest size: larger pictures take turns, for they
 _INLINE_BYTES = 8 * 1024  # a header of so many bytes takes Pillow 19 ms at most, whatever it holds
 _SLICE_S = 0.004  # of each turn of the event loop, for small pictures; a new connection takes three turns
 _FIRST_GUESS_S = 0.01  # in a thread: what a drawing takes
-_GUESSES = 16  # the last so many pictures, about, say what the next will take
+_GUESSES = 16  # the last so many pictures, about, say what the next will take; but one
+_RARE_S = 0.1  # that takes longer says no more than this: the next is of another kind
 _SLOWEST_BATCH_S = 1  # a batch of the engine's never takes as long, whatever `request_timeout_ms` is
 
 
@@ -185,8 +186,8 @@ class Service:
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))  # of all batches together
         self._places_explained = asyncio.Semaphore(_PLACES_EXPLAINED)
         self._slice = _Slice()
-        self._in_threads = 0  # single pictures that wait for one of the decoders, or are with it
-        self._in_thread_s = _FIRST_GUESS_S  # what one takes there
+        self._decoding = 0  # single pictures that are not small: waiting for memory or a thread, or in one
+        self._decoding_s = _FIRST_GUESS_S  # what one takes in its thread
 
     async def warm(self, engine: Engine) -> None:
         """One picture by this engine, all the way from its bytes, before any caller's."""
@@ -283,8 +284,8 @@ class Service:
 
     @property
     def decoding_takes_s(self) -> float:
-        """Seconds until the single pictures have been decoded that wait for a thread."""
-        return self._in_threads * self._in_thread_s / self._cores
+        """Seconds until the single pictures that are not small have been decoded and searched, about."""
+        return self._decoding * self._decoding_s / self._cores
 
     @property
     def batches_take_s(self) -> int:
@@ -361,12 +362,13 @@ class Service:
                     return _find(image, mode)
         if admitted:
             return await self._find_in_thread(data, mode, image)
-        self._in_threads += 1
+        self._decoding += 1
         try:
             found, decode_ms, preprocess_ms = await self._find_in_thread(data, mode, image)
         finally:
-            self._in_threads -= 1
-        self._in_thread_s += ((decode_ms + preprocess_ms) / 1000 - self._in_thread_s) / _GUESSES
+            self._decoding -= 1
+        took_s = min((decode_ms + preprocess_ms) / 1000, _RARE_S)
+        self._decoding_s += (took_s - self._decoding_s) / _GUESSES
         return found, decode_ms, preprocess_ms
 
     async def _find_in_thread(self, data: bytes, mode: Mode, image: Encoded | None) -> "_Search":

@@ -88,6 +88,27 @@ def test_after_a_refusal_nobody_comes_in_before_far_fewer_are_inside_than_may_be
     assert gate.is_full()  # there are two again: a quarter of eight
 
 
+def refuse_for_half_a_second(gate: Gate, callers: int) -> None:
+    """All of these, again and again, though they were told to wait."""
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end and gate.is_full():
+        for caller in range(callers):
+            gate.refuse(caller)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("callers", "full"), [(5, False), (6, True)])
+def test_the_overload_is_over_when_all_who_are_refused_could_be_inside(gate: Gate, callers: int, full: bool) -> None:
+    enter(gate, 20)
+    gate.refuse(0)
+    for _ in range(17):
+        gate.leave()
+
+    refuse_for_half_a_second(gate, callers)
+
+    assert gate.is_full() is full  # three are inside, and eight may be
+
+
 def test_a_burst_of_what_takes_long_to_decode_is_smaller(gate: Gate) -> None:
     enter(gate, 7)
     assert not gate.is_full(line_s=10)  # they are few

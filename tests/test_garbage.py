@@ -97,14 +97,19 @@ async def test_a_request_leaves_no_garbage(client: httpx2.AsyncClient, what: str
 @pytest.mark.anyio
 async def test_a_collection_does_not_go_through_what_is_loaded_for_good(model_dir: Path) -> None:
     app = create_app(Settings(engine="litert", model_dir=model_dir))
-    before = gc.get_freeze_count()
     transport = httpx2.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://d") as client:
-        for _ in range(WAIT_S * 100):
-            if (await client.get("/readyz")).is_success:
-                break
-            await asyncio.sleep(0.01)
-        frozen = gc.get_freeze_count()
     gc.unfreeze()
+    try:
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://digits") as client,
+        ):
+            for _ in range(WAIT_S * 100):
+                if (await client.get("/readyz")).is_success:
+                    break
+                await asyncio.sleep(0.01)
+            frozen = gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
 
-    assert frozen > before + 10_000  # modules, functions and classes
+    assert frozen > 10_000  # modules, functions and classes

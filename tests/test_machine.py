@@ -105,6 +105,31 @@ print(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
 """
 
 
+_ARENAS = """
+import ctypes
+from threading import Barrier, Thread
+from app.machine import give_back_at_once
+give_back_at_once()
+all_there = Barrier(8)
+threads = [Thread(target=lambda: bytes(100_000) and all_there.wait()) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, ctypes.c_void_p(file := libc.fdopen(1, b"w")))
+libc.fflush(ctypes.c_void_p(file))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_threads_have_no_blocks_of_their_own() -> None:
+    ran = subprocess.run([sys.executable, "-c", _ARENAS], capture_output=True, cwd=ROOT, text=True, check=True)
+
+    assert ran.stdout.count("<heap nr=") == 1
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_large_blocks_leave_no_holes() -> None:
     ran = subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, cwd=ROOT, text=True, check=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.decoding import Decoded, Encoded, decode
 from app.engine import KerasEngine
-from app.errors import NotReady
+from app.errors import NotReady, UndecodableImage
 from app.machine import cores
 from app.main import create_app
 from app.service import Service
@@ -353,3 +353,23 @@ async def test_a_picture_that_needs_more_memory_than_the_container_has_is_too_la
     if status != httpx2.codes.OK:
         assert_is_problem(answer, 413, "too_large")
         assert "more memory than the service has" in answer.json()["detail"]
+
+
+async def test_pictures_count_as_long_as_they_wait_for_a_decoder(seven: KerasEngine) -> None:
+    service = Service(Settings())
+    service.start(seven)
+    drawing = encoded(enlarged(digit_drawn(7), 640))
+    try:
+        asking = [asyncio.create_task(service.predict(drawing)) for _ in range(8)]
+        await asyncio.sleep(0)  # all have begun
+        waiting_s = service.decoding_takes_s
+        asking[-1].cancel()
+        await asyncio.wait(asking)
+        with pytest.raises(UndecodableImage):
+            await service.predict(drawing[:-500])
+        afterwards_s = service.decoding_takes_s
+    finally:
+        service.close()
+
+    assert waiting_s > 0
+    assert afterwards_s == 0
