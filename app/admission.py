@@ -49,7 +49,7 @@ class Gate:
 
     ``max_delay_s``: what those inside may take when they are too many, by Little's law: their number, divided by the
     rate of answers. ``least``, ``most``: how many may be inside whatever the rate. In an overload, in which many are
-    refused in any case, far fewer are let in than otherwise: that answers as many, and sooner.
+    refused in any case, a tenth of this delay and a quarter of ``least``: that answers as many, and sooner.
     """
 
     def __init__(self, max_delay_s: float, least: int, most: int) -> None:
