@@ -6,13 +6,13 @@ RUN python -m venv --without-pip /opt/venv
 FROM tools AS keras-environment
 COPY requirements/runtime.txt /tmp/runtime.txt
 # TensorFlow's C++ headers and libclang, 330 MB, serve those who compile kernels of their own.
-RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/runtime.txt \
+RUN pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes --only-binary :all: -r /tmp/runtime.txt \
  && rm -r /opt/venv/lib/python3.13/site-packages/tensorflow/include /opt/venv/lib/python3.13/site-packages/clang
 
 
 FROM tools AS litert-environment
 COPY requirements/litert.txt /tmp/litert.txt
-RUN pip --python /opt/venv/bin/python install --quiet --require-hashes --only-binary :all: -r /tmp/litert.txt
+RUN pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes --only-binary :all: -r /tmp/litert.txt
 # A sixth of it serves those who convert or compile models, drive graphics cards, test NumPy or check types.
 # Not every platform's wheel has all of this, hence -f.
 RUN cd /opt/venv/lib/python3.13/site-packages \

@@ -1,7 +1,9 @@
 # The commands that people and CI type. They need make and Python 3.11 to 3.13; everything else is installed into .venv.
 
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes
+# The locks name every package, so pip has nothing to resolve: --no-deps keeps it from looking for newer versions of what
+# is asked for with an extra, which old pips do and then refuse.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --require-hashes
 PYTHON_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 RECIPE ?= compact
