@@ -36,10 +36,11 @@ serve: .venv/.$(NEEDED) ## answer on http://localhost:8000 (DIGITS_PORT and the 
 test: .venv/.dev .venv-kserve/.kserve ## run the tests (PYTEST_FLAGS=--cov measures their coverage)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-check: .venv/.dev ## lint, check the formatting and the types
+check: .venv/.dev ## lint, check the formatting, the types and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: .venv/.dev ## mend what the linter and the formatter can
 	$(BIN)/ruff check --fix .

@@ -12,8 +12,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.api.problems import problem
 from app.errors import BadRequest
-from app.problems import problem
 
 _MOST_HEADER_BYTES = 64 * 1024
 

@@ -25,19 +25,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from app import VERSION
-from app.access import guard
-from app.engine import ENGINES, Engine
+from app.api.authentication import guard
+from app.api.bodies import most_body_bytes
+from app.api.dialects import open_inference, tensorflow_serving
+from app.api.problems import problem_response
+from app.api.request_log import RequestLog
+from app.api.routes import docs, operations, playground, predict
+from app.api.schemas import ImageBody
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
-from app.metrics import Metrics
-from app.observability import RequestLog
-from app.problems import problem_response
-from app.routes import docs, open_inference, operations, playground, predict, tensorflow_serving
-from app.schemas import ImageBody
-from app.service import Service
+from app.inference.service import Service
+from app.inference.watchdog import Watchdog
+from app.model.engine import ENGINES, Engine
 from app.settings import Settings
-from app.tracing import Tracing, tracer_provider
-from app.uploads import most_body_bytes
-from app.watchdog import Watchdog
+from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracing, tracer_provider
 
 log = logging.getLogger("digits")
 
@@ -45,7 +46,7 @@ log = logging.getLogger("digits")
 def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
     """The service as an ASGI app. A model that cannot be served is put into ``app.state.failure``, and stops it.
 
-    ``counts``: the file of `app.shared_memory` that this worker and its fellows count in.
+    ``counts``: the file of `app.telemetry.shared_memory` that this worker and its fellows count in.
     """
     app = _App(
         title="Digits",
@@ -69,7 +70,7 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
     routes = [route for route in app.routes if isinstance(route, Route)]
     app.state.metrics = Metrics([route.path for route in routes], counts)
     app.state.service = Service(settings, app.state.metrics)
-    app.state.body_bytes = 0  # held for all requests, as app.uploads counts them
+    app.state.body_bytes = 0  # held for all requests, as app.api.bodies counts them
     app.state.most_body_bytes = most_body_bytes(settings)
     app.state.failure = None
     app.state.reload = asyncio.Event()

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from app.observability import start_logging
 from app.settings import Settings, complaint, misspelt
+from app.telemetry.logs import start_logging
 from app.workers import Assignment, hold_signals_back, share_standard_output, supervise
 
 log = logging.getLogger("digits")

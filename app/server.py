@@ -19,16 +19,16 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.admission import Gate, refusal, whole_post
+from app.api.overload import Gate, refusal, whole_post
+from app.api.problems import error_headers
+from app.api.request_log import RequestLog
 from app.connections import Bounded
 from app.errors import BadRequest, Overloaded
-from app.machine import cores, give_back_at_once
+from app.inference.memory import cores, give_back_at_once
+from app.inference.service import Service
 from app.main import create_app
-from app.metrics import Metrics
-from app.observability import RequestLog
-from app.problems import error_headers
-from app.service import Service
 from app.settings import Settings
+from app.telemetry.metrics import Metrics
 
 log = logging.getLogger("digits")
 

@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from app import shared_memory
+from app.telemetry import shared_memory
 
 log = logging.getLogger("digits")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from app.decoding import decode, inspect  # which sets OpenCV to one thread
-from app.preprocessing import ink_from_decoded
+from app.imaging.decode import decode, inspect  # which sets OpenCV to one thread
+from app.imaging.preprocess import ink_from_decoded
 
 WIDTH_PX, HEIGHT_PX = 4000, 3000
 QUALITY = 90

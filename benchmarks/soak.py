@@ -26,7 +26,7 @@ from benchmarks.photos import photo
 from benchmarks.replica import Replica
 from benchmarks.results import machine
 from benchmarks.servers import free_port, resident_mb
-from training.strokes import draw_digit
+from training.drawing.strokes import draw_digit
 
 _CALLERS, _SPOILERS, _LEAVERS = 6, 2, 2
 _PICTURES = 200

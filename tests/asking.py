@@ -9,8 +9,8 @@ import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engine import Engine
 from app.main import create_app
+from app.model.engine import Engine
 from app.settings import Settings
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]

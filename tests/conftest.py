@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.engine import KerasEngine
-from app.manifest import Manifest, Thresholds
-from app.preprocessing import VERSION
+from app.imaging.preprocess import VERSION
+from app.model.engine import KerasEngine
+from app.model.manifest import Manifest, Thresholds
 from tests.server import running
 
 ROOT = Path(__file__).parent.parent

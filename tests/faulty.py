@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from app import process
-from app.engine import LiteRTEngine, Logits
-from app.preprocessing import Ink
-from app.service import Service
+from app.imaging.preprocess import Ink
+from app.inference.service import Service
+from app.model.engine import LiteRTEngine, Logits
 
 SWITCH = Path(sys.argv[2]) if __name__ == "__main__" else Path()
 BLOCKED_S = 1.5

@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx2
 
-from app.tensors import INPUT
+from app.api.dialects.common import INPUT
 from tests.drawings import digit_drawn, encoded
 from tests.server import running
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.manifest import LITE_WEIGHTS, MANIFEST
+from app.model.manifest import LITE_WEIGHTS, MANIFEST
 from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
 from tests.server import ROOT, START_S, Process, running

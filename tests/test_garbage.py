@@ -13,8 +13,8 @@ import httpx2
 import numpy as np
 import pytest
 
-from app.engine import LiteRTEngine
 from app.main import create_app
+from app.model.engine import LiteRTEngine
 from app.settings import Settings
 from benchmarks.load import multipart
 from tests.asking import WAIT_S, service

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike
 
-from app.decoding import decode, inspect
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
+from app.imaging.decode import decode, inspect
 from tests.fuzz.seeds import PICTURES
 from tests.hostile import bombs, broken, odd
 from tests.server import ROOT
@@ -27,7 +27,7 @@ BYTES_A_PIXEL = (
 _MEASURING = """
 import sys
 from pathlib import Path
-from app.decoding import decode, inspect
+from app.imaging.decode import decode, inspect
 from tests.drawings import encoded
 import numpy as np
 

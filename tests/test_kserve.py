@@ -8,7 +8,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from app.preprocessing import ink_from_grey
+from app.imaging.preprocess import ink_from_grey
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.server import ROOT
 

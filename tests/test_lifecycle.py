@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.manifest import LITE_WEIGHTS, MANIFEST, read_manifest, write_manifest
+from app.model.manifest import LITE_WEIGHTS, MANIFEST, read_manifest, write_manifest
 from benchmarks.reloads import reload
 from benchmarks.restarts import nginx_program, restart_both
 from tests.asking import assert_is_problem

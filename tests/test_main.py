@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app import VERSION
-from app.manifest import MANIFEST, WEIGHTS, read_manifest, write_manifest
+from app.model.manifest import MANIFEST, WEIGHTS, read_manifest, write_manifest
 from tests.server import ROOT, running
 
 WAIT_S = 10

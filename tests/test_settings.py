@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.decoding import MAX_PIXELS
-from app.manifest import INT8_WEIGHTS, LITE_WEIGHTS, MANIFEST, WEIGHTS
+from app.imaging.decode import MAX_PIXELS
+from app.model.manifest import INT8_WEIGHTS, LITE_WEIGHTS, MANIFEST, WEIGHTS
 from app.settings import ApiKey, Settings
 from tests.server import ROOT
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.manifest import LITE_WEIGHTS, MANIFEST, read_manifest, sha256_of, write_manifest
+from app.model.manifest import LITE_WEIGHTS, MANIFEST, read_manifest, sha256_of, write_manifest
 from tests.drawings import digit_drawn, encoded
 from tests.server import ROOT, Process, running
 

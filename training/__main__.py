@@ -14,13 +14,13 @@ import typer
 from rich.console import Console
 
 from app.errors import DigitsError, ModelError
-from app.preprocessing import Mode
-from training.answers import Reader
+from app.imaging.preprocess import Mode
 from training.data import Mnist, load_mnist, read_arrays, read_labels, read_unlabelled
 from training.errors import DataError, TrainingError
+from training.evaluation.answers import Reader
 from training.options import Data, ImageFolder, ModelToMeasure, OnlyTags, OutlierFolder, SeveralFolder
 from training.recipes import find_recipe
-from training.tables import show_choices, show_corruptions, show_rejection, show_scores
+from training.reporting.tables import show_choices, show_corruptions, show_rejection, show_scores
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -81,11 +81,11 @@ def evaluate(
     sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the mistakes in DIR there, a PNG.")] = None,
 ) -> None:
     """Measure a model on MNIST's test set or on a folder of images, and how it rejects what is no digit."""
-    from training import evaluate as evaluation
-    from training.classifier import load_classifier
-    from training.rejection import score_rejection
-    from training.remote import RemoteService
-    from training.sheets import mistakes_sheet
+    from training.evaluation import evaluate as evaluation
+    from training.evaluation.classifier import load_classifier
+    from training.evaluation.rejection import score_rejection
+    from training.evaluation.remote import RemoteService
+    from training.reporting.sheets import mistakes_sheet
 
     reader: Reader = load_classifier(model) if through_service is None else RemoteService(through_service)
     if corruptions:
@@ -127,9 +127,9 @@ def thresholds(
     outliers: OutlierFolder = None,
 ) -> None:
     """Show what each choice of thresholds would accept; those chosen are constants of training.export."""
-    from training.classifier import load_classifier
-    from training.evaluate import contents, read_validation
-    from training.thresholds import choices
+    from training.evaluation.classifier import load_classifier
+    from training.evaluation.evaluate import contents, read_validation
+    from training.evaluation.thresholds import choices
 
     classifier = load_classifier(model)
     files = read_labels(images, _tags(only_tags))
@@ -168,8 +168,8 @@ def reference(
     ] = None,
 ) -> None:
     """Write into the manifest what the service compares its callers' pictures with, to tell drift."""
-    from app.engine import KerasEngine
-    from app.manifest import write_manifest
+    from app.model.engine import KerasEngine
+    from app.model.manifest import write_manifest
     from training.reference import LEAST, folder_pictures, make_reference, validation_pictures
 
     engine = KerasEngine.load(models)
@@ -198,7 +198,7 @@ def report(
     limit: Annotated[int | None, typer.Option(help="Corrupt only the first of the test images.")] = None,
 ) -> None:
     """Measure the exported model on the data given, and write its card, its pictures and its figures."""
-    from training import report as reporting
+    from training.reporting import report as reporting
 
     mnist = _mnist(data)
     sources = reporting.Sources(
@@ -223,7 +223,7 @@ def sheets(
     data: Data = None,
 ) -> None:
     """Draw contact sheets of what a model learns from, and of the corruptions that it is measured on."""
-    from training.sheets import drawn_sheets
+    from training.reporting.sheets import drawn_sheets
 
     for path in drawn_sheets(_mnist(data), out):
         console.print(f"{path}")

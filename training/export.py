@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from app.decision import outlier_scores, probabilities
-from app.engine import Int8Engine, KerasEngine, LiteRTEngine
-from app.manifest import (
+from app.imaging.preprocess import VERSION
+from app.model.decision import outlier_scores, probabilities
+from app.model.engine import Int8Engine, KerasEngine, LiteRTEngine
+from app.model.manifest import (
     INT8_WEIGHTS,
     LITE_WEIGHTS,
     MANIFEST,
@@ -29,18 +30,17 @@ from app.manifest import (
     sha256_of,
     write_manifest,
 )
-from app.preprocessing import VERSION
 from training.architectures import CLASSES, multiply_adds
 from training.data import Mnist, split
 from training.errors import RunError
-from training.measures import nll
+from training.evaluation.measures import nll
+from training.evaluation.scoring import Scores
+from training.evaluation.thresholds import not_a_digit_threshold
 from training.preparation import prepare
 from training.recipes import Recipe, read_recipe
 from training.reference import make_reference, validation_pictures
-from training.report import FIGURES, Sources, report
+from training.reporting.report import FIGURES, Sources, report
 from training.run_directory import DATA, HISTORY, MODEL, RECIPE, read_environment, save_model
-from training.scoring import Scores
-from training.thresholds import not_a_digit_threshold
 
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 

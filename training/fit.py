@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from app.decision import probabilities
-from training import plots
+from app.model.decision import probabilities
 from training.architectures import ARCHITECTURES
 from training.data import Mnist, split
 from training.errors import RecipeError
-from training.measures import accuracy, nll
+from training.evaluation.measures import accuracy, nll
 from training.preparation import epoch_inputs, find_augmentation, prepare
 from training.progress import ProgressBar
 from training.recipes import Recipe
+from training.reporting import plots
 from training.run_directory import (
     CURVES,
     MODEL,

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import NoInk
-from app.preprocessing import ink_from_grey
-from training.augmentation import AUGMENTATIONS, Augmentation, Labels
+from app.imaging.preprocess import ink_from_grey
+from training.drawing.augmentation import AUGMENTATIONS, Augmentation, Labels
 from training.errors import RecipeError
 from training.recipes import Preprocessing, Recipe
 

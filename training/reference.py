@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from app.decision import probabilities
-from app.decoding import encode_png
-from app.drift import FEATURES, histogram, shape
-from app.engine import Engine
 from app.errors import DigitsError
-from app.manifest import Manifest, Reference, Source
-from app.preprocessing import Preprocessed, preprocess
+from app.imaging.decode import encode_png
+from app.imaging.preprocess import Preprocessed, preprocess
+from app.model.decision import probabilities
+from app.model.engine import Engine
+from app.model.manifest import Manifest, Reference, Source
+from app.telemetry.drift import FEATURES, histogram, shape
 from training.data import Mnist, split
 from training.errors import DataError
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import cv2
 from pydantic import JsonValue
 
-from app.preprocessing import VERSION
+from app.imaging.preprocess import VERSION
 from training.errors import RunError
 from training.recipes import Recipe, read_recipe
 

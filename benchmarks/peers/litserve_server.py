@@ -12,7 +12,7 @@ from typing import Any
 import litserve
 from fastapi import Request
 
-from app.preprocessing import Ink
+from app.imaging.preprocess import Ink
 from benchmarks.peers.reader import Reader
 
 

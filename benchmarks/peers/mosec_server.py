@@ -9,7 +9,7 @@ from typing import Any
 
 from mosec import Server, Worker
 
-from app.preprocessing import Ink
+from app.imaging.preprocess import Ink
 from benchmarks.peers.reader import Reader
 
 WORKERS = 2

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from app.decision import probabilities
-from app.engine import LiteRTEngine
-from app.preprocessing import Ink, preprocess
+from app.imaging.preprocess import Ink, preprocess
+from app.model.decision import probabilities
+from app.model.engine import LiteRTEngine
 
 MODEL_DIR = Path(__file__).parents[2] / "models"
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import atheris
 
 # atheris keeps the result of each comparison of arrays that it has instrumented
-_NOT_INSTRUMENTED = ["app.preprocessing", "app.segmentation"]
+_NOT_INSTRUMENTED = ["app.imaging.preprocess", "app.imaging.strokes"]
 
 with atheris.instrument_imports(include=["app", "PIL", "python_multipart"], exclude=_NOT_INSTRUMENTED):
-    from app.decoding import decode, inspect
+    from app.api.bodies import image_in, multipart
+    from app.api.dialects import open_inference, tensorflow_serving
     from app.errors import DigitsError
-    from app.preprocessing import ink_from_decoded
-    from app.routes import open_inference, tensorflow_serving
-    from app.uploads import image_in, multipart
+    from app.imaging.decode import decode, inspect
+    from app.imaging.preprocess import ink_from_decoded
 
 from tests.fuzz.seeds import BOUNDARY, FORMS, PICTURES, TENSORS  # noqa: E402 - it imports Pillow, too
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.preprocessing import SIDE_PX, VERSION, Mode, ink_from_grey
+from app.imaging.preprocess import SIDE_PX, VERSION, Mode, ink_from_grey
 from tests.drawings import Grey, digit_drawn, enlarged, placed
 
 FOLDER = Path(__file__).parent

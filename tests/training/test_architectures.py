@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from app.engine import LiteRTEngine
-from app.preprocessing import Ink, ink_from_grey
+from app.imaging.preprocess import Ink, ink_from_grey
+from app.model.engine import LiteRTEngine
 from tests.drawings import digit_drawn
 from training.architectures import ARCHITECTURES, compact, multiply_adds
 

@@ -6,19 +6,19 @@ import keras
 import numpy as np
 import pytest
 
-from app.engine import KerasEngine
-from app.manifest import read_manifest, sha256_of
-from app.preprocessing import VERSION
-from training.classifier import load_classifier
+from app.imaging.preprocess import VERSION
+from app.model.engine import KerasEngine
+from app.model.manifest import read_manifest, sha256_of
 from training.data import Mnist, split
 from training.errors import RunError
-from training.evaluate import read_mnist
+from training.evaluation.classifier import load_classifier
+from training.evaluation.evaluate import read_mnist
+from training.evaluation.measures import nll
+from training.evaluation.scoring import Scores
 from training.export import export, fit_temperature
-from training.measures import nll
 from training.preparation import prepare
 from training.recipes import RECIPES, Recipe
 from training.reference import make_reference, validation_pictures
-from training.scoring import Scores
 
 CONTENT = ["card.md", "digits-int8.tflite", "digits.json", "digits.keras", "digits.tflite", "figures", "history.csv"]
 

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from app.preprocessing import ink_from_grey
-from training.augmentation import AUGMENTATIONS, NOT_A_DIGIT, Labels, distort
+from app.imaging.preprocess import ink_from_grey
 from training.data import Mnist
+from training.drawing.augmentation import AUGMENTATIONS, NOT_A_DIGIT, Labels, distort
 from training.errors import RecipeError
 from training.preparation import (
     EpochInputs,

@@ -5,9 +5,9 @@ import httpx2
 import numpy as np
 import pytest
 
-from app.engine import LiteRTEngine
-from app.manifest import read_manifest, write_manifest
-from app.preprocessing import preprocess
+from app.imaging.preprocess import preprocess
+from app.model.engine import LiteRTEngine
+from app.model.manifest import read_manifest, write_manifest
 from tests.asking import service
 from tests.drawings import encoded, enlarged, mnist_test
 from tests.pictures import on_paper
@@ -33,8 +33,8 @@ def engine(model_dir: Path) -> LiteRTEngine:
 async def test_the_service_measures_pictures_as_the_reference_does(
     engine: LiteRTEngine, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.metrics.DRIFT_EVERY_S", 0)
-    monkeypatch.setattr("app.metrics.DRIFT_LEAST", len(pictures))
+    monkeypatch.setattr("app.telemetry.metrics.DRIFT_EVERY_S", 0)
+    monkeypatch.setattr("app.telemetry.metrics.DRIFT_LEAST", len(pictures))
     reference = make_reference(engine, engine.manifest, pictures, "pictures")
     served = LiteRTEngine(engine.manifest.model_copy(update={"reference": reference}), engine.logits)
 

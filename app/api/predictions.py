@@ -1,0 +1,38 @@
+"""A result as JSON: what `POST /predict` answers and the command line prints."""
+
+import base64
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.imaging.decode import encode_png
+from app.inference.service import Result
+
+
+def as_json(result: Result, top_k: int) -> dict[str, Any]:
+    """A result as `app.api.schemas.Prediction`, field by field: our own numbers, so nothing is validated."""
+    order = sorted(range(10), key=result.probabilities.__getitem__, reverse=True)
+    prediction: dict[str, Any] = {
+        "digit": order[0],
+        "confidence": result.probabilities[order[0]],
+        "probabilities": result.probabilities,
+        "top": [{"digit": digit, "probability": result.probabilities[digit]} for digit in order[:top_k]],
+        "accepted": result.rejection is None,
+        "rejection": result.rejection and result.rejection._asdict(),
+        "model": {"name": result.manifest.name, "version": result.manifest.version},
+    }
+    if result.explanation is not None:
+        x, y, width, height = result.explanation.ink_box
+        prediction["explanation"] = {
+            "input_png": _png(result.explanation.ink),
+            "saliency_png": _png(result.explanation.saliency),
+            "inverted": result.explanation.inverted,
+            "ink_box": {"x": x, "y": y, "width": width, "height": height},
+        }
+    return prediction
+
+
+def _png(picture: NDArray[np.float32]) -> str:
+    """Base64 PNG of a picture (height, width) in [0, 1]."""
+    return base64.b64encode(encode_png(np.round(picture * 255).astype(np.uint8))).decode()

@@ -1,0 +1,292 @@
+"""The commands of `digits`: files in, lines out. What answers is `app.cli.client`'s."""
+
+import asyncio
+import base64
+import glob
+import json
+import math
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
+
+from app import VERSION
+from app.cli.client import AT_ONCE, Ask, Json, Load, NoAnswer, Question, Unread, load, local, model_of, remote
+from app.errors import ModelError
+from app.imaging.decode import decode, inspect
+from app.imaging.preprocess import SIDE_PX, Mode
+from app.model.manifest import read_manifest
+from app.settings import Settings, complaint
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(soft_wrap=True, highlight=False)
+complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+
+_STDIN = "-"
+# what is looked for in a directory: those of telephones, too, of which each says that it cannot be read
+_SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_SHADES = " ░▒▓█"
+_ADVICE = {
+    "low_confidence": "too little to act on",
+    "not_a_digit": "if it is one: turn it upright, crop to it",
+    "several_digits": "crop to one of them",
+}
+
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE...",
+        help="Pictures, directories with pictures at any depth, patterns such as '*.png', or - for standard input.",
+        show_default=False,
+    ),
+]
+Url = Annotated[
+    str | None, typer.Option("--url", metavar="URL", help="Ask the service there, instead of loading the model.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"digits {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def digits(
+    _: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Read handwritten digits."""
+
+
+@app.command()
+def predict(
+    files: Files,
+    url: Url = None,
+    as_json: Annotated[bool, typer.Option("--json/--table", help="A line for programs, or for people.")] = False,
+    top_k: Annotated[int | None, typer.Option(min=1, max=10, help="Name that many digits, the best first.")] = None,
+    preprocess: Annotated[
+        Mode, typer.Option(help="auto finds the digit; plain takes light ink on dark as given.")
+    ] = "auto",
+    explain: Annotated[bool, typer.Option("--explain", help="Show what the model saw and what decided.")] = False,
+) -> None:
+    """Read the digit on each picture.
+
+    --json writes a line for each as an entry of POST /predict/batch: filename, and either prediction or error.
+    Exit status: 0 all were read, accepted or not; 1 some were not; 2 wrong usage.
+    """
+    names = _names(files)
+    question = Question(top_k, preprocess, explain)
+    unread = asyncio.run(_predict(names, url, question, as_json=as_json))
+    raise SystemExit(1 if unread else 0)
+
+
+@app.command()
+def bench(
+    files: Files,
+    url: Annotated[str, typer.Option("--url", metavar="URL", help="The service.")] = "http://localhost:8000",
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="How long.")] = 10,
+    connections: Annotated[int, typer.Option(min=1, max=256, help="How many requests at once.")] = 16,
+) -> None:
+    """Measure how many of these pictures a service reads in a second.
+
+    Exit status: 0 some were read; 1 none; 2 wrong usage.
+    """
+    try:
+        pictures = [_content(name) for name in _names(files)]
+    except OSError as error:
+        raise typer.BadParameter(f"{error.filename}: {error.strerror}") from error
+    came = asyncio.run(load(_address(url), pictures, connections, seconds))
+    _show_load(came, pictures, connections, url)
+    raise SystemExit(0 if came.times_ms else 1)
+
+
+@app.command()
+def card(url: Url = None, as_json: AsJson = False) -> None:
+    """Say which model answers, how it was trained and how well it reads."""
+    if url is None:
+        manifest = read_manifest(Settings().model_dir).model_dump(mode="json")
+    else:
+        manifest = asyncio.run(model_of(_address(url)))
+    if as_json:
+        typer.echo(json.dumps(manifest))
+    else:
+        _show_card(manifest)
+
+
+@app.command()
+def serve() -> None:
+    """Answer over HTTP. The settings are environment variables, DIGITS_*."""
+    from app.process import main
+
+    main()
+
+
+def run() -> None:
+    """Run the command. What a person can mend is one line and exit status 1."""
+    try:
+        app(prog_name="digits")
+    except (ModelError, NoAnswer) as error:
+        complaints.print(f"digits: {error}", markup=False)
+    except ValidationError as error:
+        complaints.print(complaint(error), markup=False)
+    raise SystemExit(1)
+
+
+async def _predict(names: Sequence[str], url: str | None, question: Question, *, as_json: bool) -> int:
+    """Write the answers as they come, in the order of the files -> how many were not read."""
+    unread = 0
+    width = min(40, max(map(len, names)))
+    # on a terminal the lines themselves show how far it is
+    watched = sys.stderr.isatty() and not sys.stdout.isatty()
+    async with local(question) if url is None else remote(_address(url), question) as ask:
+        with Progress(console=complaints, transient=True, disable=not watched) as progress:
+            bar = progress.add_task("", total=len(names))
+            async with aclosing(_entries(ask, names)) as entries:
+                async for entry in entries:
+                    unread += entry["error"] is not None
+                    if as_json:
+                        typer.echo(json.dumps(entry))
+                    else:
+                        _show_entry(entry, width, question.top_k or 1)
+                    progress.advance(bar)
+    return unread
+
+
+async def _entries(ask: Ask, names: Sequence[str]) -> AsyncGenerator[Json, None]:
+    """What came of each file, in the order given, as in the answer of `POST /predict/batch`."""
+    asked: deque[asyncio.Task[Json]] = deque()
+    try:
+        for name in names:
+            asked.append(asyncio.create_task(_entry(ask, name)))
+            if len(asked) == AT_ONCE:
+                yield await asked.popleft()
+        while asked:
+            yield await asked.popleft()
+    finally:
+        for task in asked:
+            task.cancel()
+
+
+async def _entry(ask: Ask, name: str) -> Json:
+    try:
+        prediction, problem = await ask(_content(name)), None
+    except OSError as error:
+        prediction, problem = None, {"code": "unreadable_file", "detail": error.strerror}
+    except Unread as error:
+        prediction, problem = None, error.problem
+    return {"filename": os.fsencode(name).decode("utf-8", "replace"), "prediction": prediction, "error": problem}
+
+
+def _names(files: Sequence[str]) -> list[str]:
+    """The files meant, directories and patterns spelt out. Raises BadParameter where there is none."""
+    names = [name for file in files for name in _spelt_out(file)]
+    if not names:
+        raise typer.BadParameter(f"no pictures: looked for {', '.join(sorted(_SUFFIXES))}")
+    return names
+
+
+def _spelt_out(file: str) -> Iterator[str]:
+    if Path(file).is_dir():
+        yield from sorted(
+            str(path) for path in Path(file).rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()
+        )
+    elif glob.has_magic(file) and not Path(file).exists():  # what no shell spelt out
+        yield from sorted(glob.glob(file, recursive=True)) or [file]  # noqa: PTH207 - Path takes no absolute pattern
+    else:
+        yield file
+
+
+def _content(name: str) -> bytes:
+    return sys.stdin.buffer.read() if name == _STDIN else Path(name).read_bytes()
+
+
+def _address(url: str) -> str:
+    """As people write it: without http://, or with what comes after a service's address."""
+    return re.sub("(?<=[^:/])/(predict/?)?$", "", url if "://" in url else f"http://{url}")
+
+
+def _show_entry(entry: Json, width: int, top_k: int) -> None:
+    name = _printable(entry["filename"]).ljust(width)
+    prediction = entry["prediction"]
+    if prediction is None:
+        problem = entry["error"]
+        console.print(f"{name}  not read: {problem['detail']} ({problem['code']})", style="red", markup=False)
+        return
+    best = prediction["top"][:top_k]
+    line = f"{name}  " + ", ".join(f"{each['digit']}  {_percent(each['probability'])}" for each in best)
+    rejection = prediction["rejection"]
+    if rejection is not None:
+        line += f"  not accepted: {rejection['reason']} ({_ADVICE[rejection['reason']]})"
+    console.print(line, style="yellow" if rejection else None, markup=False)
+    if explanation := prediction.get("explanation"):
+        _show_explanation(explanation)
+
+
+def _show_explanation(explanation: Json) -> None:
+    """Both pictures side by side, a character for 1x2 pixels."""
+    console.print(f"  {'what the model saw':{SIDE_PX}}  what its answer depends on")
+    for seen, decisive in zip(_drawn(explanation["input_png"]), _drawn(explanation["saliency_png"]), strict=True):
+        console.print(f"  {seen}  {decisive}".rstrip(), markup=False)
+    box = explanation["ink_box"]
+    ink = "darker" if explanation["inverted"] else "lighter"
+    console.print(f"  from x {box['x']}, y {box['y']}, {box['width']}x{box['height']} pixels, {ink} than the paper")
+
+
+def _drawn(png: str) -> list[str]:
+    grey = decode(inspect(base64.b64decode(png))).grey
+    halves = grey.reshape(SIDE_PX // 2, 2, SIDE_PX).mean(axis=1)
+    return ["".join(_SHADES[int(level) * len(_SHADES) // 256] for level in row) for row in halves]
+
+
+def _show_load(came: Load, pictures: Sequence[bytes], connections: int, url: str) -> None:
+    sizes = sorted({len(picture) for picture in pictures})
+    console.print(
+        f"{url}: {len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} of "
+        f"{' to '.join(f'{size:,}' for size in (sizes[0], sizes[-1])[: len(sizes)])} bytes, "
+        f"{connections} connections, {came.seconds:.1f} s",
+        markup=False,
+    )
+    console.print(f"read       {len(came.times_ms):,} pictures, {len(came.times_ms) / came.seconds:,.1f} a second")
+    if came.times_ms:
+        console.print(f"latency    p50 {came.percentile_ms(50):.1f} ms, p99 {came.percentile_ms(99):.1f} ms")
+    errors = ", ".join(f"{count:,} {code}" for code, count in came.errors.most_common())
+    console.print(f"errors     {errors or 'none'}", markup=False)
+    console.print(f"this side  {came.client:.0%} of a processor core; near 100 % it is the limit, not the service")
+
+
+def _show_card(manifest: Json) -> None:
+    rows = {
+        "architecture": f"{manifest['architecture']}, {manifest['parameters']:,} parameters, "
+        f"{manifest['multiply_adds']:,} multiply-adds an image",
+        "preprocessing": manifest["preprocessing"],
+        "trained": ", ".join(f"{name} {value}" for name, value in manifest["trained"].items()),
+        "temperature": manifest["temperature"],
+        **{f"threshold {name}": value for name, value in manifest["thresholds"].items()},
+        **{name.replace("_", " "): value for name, value in manifest["metrics"].items()},
+    }
+    width = max(map(len, rows))
+    console.print(f"{manifest['name']} {manifest['version']}", style="bold", markup=False)
+    for name, value in rows.items():
+        console.print(f"{name.ljust(width)}  {value}", markup=False)
+
+
+def _percent(probability: float) -> str:
+    """Rounded down: nothing short of certainty is 100 %."""
+    return f"{math.floor(probability * 10_000) / 100:.2f} %"
+
+
+def _printable(name: str) -> str:
+    """Without what would move a terminal's cursor or change its colours."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)

@@ -1,0 +1,1 @@
+"""When and where a picture is read: threads, batches, deadlines, memory."""

@@ -1,0 +1,119 @@
+"""The manifest: the JSON beside the weights that says what they are. Reading, writing, checking."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+
+from app.errors import ModelError
+
+MANIFEST = "digits.json"
+WEIGHTS = "digits.keras"
+LITE_WEIGHTS = "digits.tflite"
+INT8_WEIGHTS = "digits-int8.tflite"
+
+
+class Thresholds(BaseModel):
+    """Beyond these an answer is given, but not accepted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    not_a_digit: float  # log odds of being no digit, at most
+    low_confidence: float  # probability of the best digit, at least
+
+
+Source = Literal["mnist", "pictures"]
+
+
+class Histogram(BaseModel):
+    """The shares of the values up to the first edge, up to each of the others, and beyond the last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edges: tuple[float, ...]  # ascending
+    shares: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.shares) != len(self.edges) + 1 or sorted(self.edges) != list(self.edges):
+            raise ValueError("a histogram has ascending edges and one share more")
+        return self
+
+
+class Reference(BaseModel):
+    """The pictures that those of the callers are compared with: `app.telemetry.drift` says what is measured of each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Source  # MNIST as the model was validated on it, or pictures of an operator
+    pictures: int
+    ink_fraction: Histogram
+    stroke_width: Histogram
+    polarity: Histogram
+    confidence: Histogram
+    digit: Histogram
+
+
+class Manifest(BaseModel):
+    """What `models/digits.json` holds and `GET /model` answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str  # SemVer of the model, not of the service
+    sha256: dict[str, str]  # file name -> hex digest
+    preprocessing: str  # app.imaging.preprocess.VERSION that the weights were trained with
+    classes: tuple[int, ...]
+    architecture: str
+    parameters: int
+    multiply_adds: int
+    recipe: dict[str, JsonValue]
+    data: dict[str, str]  # array of MNIST -> hex digest
+    temperature: float
+    thresholds: Thresholds
+    metrics: dict[str, float]
+    trained: dict[str, str]  # library -> version, and on what, and when
+    reference: Reference | None = None  # without one drift is not told
+
+
+def read_manifest(model_dir: Path) -> Manifest:
+    """Raises ModelError when there is none, or none that is whole."""
+    try:
+        return Manifest.model_validate_json((model_dir / MANIFEST).read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(f"no model: {model_dir / MANIFEST} does not exist (set DIGITS_MODEL_DIR)") from error
+    except (OSError, ValidationError) as error:
+        raise ModelError(f"damaged model: {model_dir / MANIFEST} is not a readable manifest") from error
+
+
+def write_manifest(manifest: Manifest, model_dir: Path) -> None:
+    part = model_dir / f"part-{MANIFEST}"
+    part.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    part.replace(model_dir / MANIFEST)  # whole or not at all
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(manifest: Manifest, model_dir: Path, file_name: str, preprocessing: str) -> Path:
+    """The path of a file of the model, once its bytes and its preprocessing are known to be right.
+
+    Raises ModelError: missing, changed since export, or trained with another preprocessing.
+    """
+    path = model_dir / file_name
+    if manifest.preprocessing != preprocessing:
+        raise ModelError(
+            f"foreign model: {path} was trained with preprocessing {manifest.preprocessing}, "
+            f"this service has {preprocessing}: train and export it again"
+        )
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise ModelError(f"no model: {path} cannot be read") from error
+    if digest != manifest.sha256.get(file_name):
+        raise ModelError(f"damaged model: the sha256 of {path} is not the one in {MANIFEST}")
+    return path

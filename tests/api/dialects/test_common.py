@@ -1,0 +1,89 @@
+"""JSON to arrays: whatever comes, an array of nothing but numbers or a clear no."""
+
+import json
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from app.api.dialects.common import ink, numbers, parse
+from app.errors import DigitsError, InvalidParameter
+
+NUMBERS = st.integers() | st.floats(allow_nan=False)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=30,
+)
+
+
+class _Body(BaseModel):
+    instances: list[object]
+
+
+def leaves(value: object) -> list[object]:
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
+
+
+@settings(deadline=None)
+@given(ANYTHING)
+def test_an_array_has_nothing_but_the_numbers_of_its_lists(value: object) -> None:
+    array = numbers(value)
+
+    if array is not None:
+        assert array.dtype == np.float64
+        assert array.ravel().tolist() == [float(str(leaf)) for leaf in leaves(value)]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1))
+def test_an_array_has_the_shape_and_the_numbers_of_its_lists(value: list[list[float]]) -> None:
+    array = numbers(value)
+
+    assert array is not None
+    assert array.tolist() == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "7", True, {}, [[1, 2], [3]], [1, [2]], ["1"], [None], [False], [{}], [10**400]],
+    ids=["null", "string", "true", "object", "ragged", "mixed", "strings", "nulls", "falses", "objects", "huge"],
+)
+def test_anything_else_is_no_array(value: object) -> None:
+    assert numbers(value) is None
+
+
+def test_lists_nested_deeper_than_an_array_can_be_are_no_array() -> None:
+    value: object = 1.0
+    for _ in range(190):
+        value = [value]
+
+    assert numbers(value) is None
+
+
+@settings(deadline=None)
+@given(st.binary() | ANYTHING.map(lambda value: json.dumps(value).encode()))
+def test_any_body_is_parsed_or_told_what_is_wrong(body: bytes) -> None:
+    with suppress(DigitsError):
+        parse(body, _Body, 256)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e39, -0.001, 1.001])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_no_ink_is_refused_with_its_index(wrong: float, dtype: type[np.floating]) -> None:
+    values = np.zeros(784, np.float64)
+    values[5] = wrong
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+
+    with pytest.raises(InvalidParameter, match=r"images\[3\]"):
+        ink(cast, 3)
+
+
+def test_ink_keeps_every_float32() -> None:
+    values = np.random.default_rng(0).random((28, 28), np.float32)
+
+    assert np.array_equal(ink(values, 0)[..., 0], values)

@@ -1,0 +1,377 @@
+"""`POST /predict` around a stand-in for the model: parameters, limits, and every error of the contract."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+
+import httpx2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.errors import NotReady, UndecodableImage
+from app.imaging.decode import Decoded, Encoded, decode
+from app.inference.memory import cores
+from app.inference.service import Service
+from app.main import create_app
+from app.model.engine import KerasEngine
+from app.settings import Settings
+from tests.asking import WAIT_S, Run, Standing, assert_is_problem, service
+from tests.drawings import digit_drawn, encoded, enlarged
+from tests.pictures import side_by_side
+
+SEVEN = encoded(digit_drawn(7))
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_answer_is_as_the_contract_says(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        answer = await client.post("/predict", content=SEVEN)
+
+    assert answer.status_code == httpx2.codes.OK
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert list(body) == ["digit", "confidence", "probabilities", "top", "accepted", "rejection", "model"]
+    assert body["digit"] == 7
+    assert body["confidence"] == max(body["probabilities"]) == body["probabilities"][7]
+    assert len(body["probabilities"]) == 10
+    assert sum(body["probabilities"]) == pytest.approx(1, abs=1e-6)
+    assert [entry["digit"] for entry in body["top"]] == [7, 1, 0]
+    assert all(entry["probability"] == body["probabilities"][entry["digit"]] for entry in body["top"])
+    assert (body["accepted"], body["rejection"]) == (True, None)
+    assert body["model"] == {"name": "digits", "version": "1.2.3"}
+
+
+async def test_temperature_of_the_manifest_is_applied(seven: KerasEngine) -> None:
+    cooler = seven.manifest.model_copy(update={"temperature": 4.0})
+    engine = KerasEngine(cooler, seven.logits)
+    async with service(engine) as client:
+        probabilities = (await client.post("/predict", content=SEVEN)).json()["probabilities"]
+
+    assert probabilities[7] / probabilities[1] == pytest.approx(np.e, rel=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 10])
+async def test_top_has_as_many_entries_as_asked_for(seven: KerasEngine, top_k: int) -> None:
+    async with service(seven) as client:
+        top = (await client.post("/predict", params={"top_k": top_k}, content=SEVEN)).json()["top"]
+
+    assert len(top) == top_k
+    assert [entry["probability"] for entry in top] == sorted((entry["probability"] for entry in top), reverse=True)
+
+
+async def test_each_mode_gives_the_model_what_it_says(engine_of: Callable[[Run], KerasEngine]) -> None:
+    seen = []
+
+    def run(ink: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.append(float(ink[0, 0, 0, 0]))
+        return np.zeros((len(ink), 10), np.float32)
+
+    dark_on_light = encoded(255 - digit_drawn(7))
+    async with service(engine_of(run)) as client:
+        for mode in ("plain", "auto"):
+            await client.post("/predict", params={"preprocess": mode}, content=dark_on_light)
+        await client.post("/predict", content=dark_on_light)
+
+    assert seen == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("none", "seven", "reason"),
+    [(0.0, 8.0, None), (30.0, 8.0, "not_a_digit"), (-30.0, 0.0, "low_confidence")],
+    ids=["a digit", "no digit", "a doubtful one"],
+)
+async def test_an_answer_that_is_not_accepted_says_why_and_gives_its_probabilities(
+    engine_of: Callable[[Run], KerasEngine], none: float, seven: float, reason: str | None
+) -> None:
+    logits = np.array([0, 0, 0, 0, 0, 0, 0, seven, 0, 0, none], np.float32)
+    async with service(engine_of(lambda ink: np.tile(logits, (len(ink), 1)))) as client:
+        answer = await client.post("/predict", content=SEVEN)
+
+    assert answer.status_code == httpx2.codes.OK
+    body = answer.json()
+    assert sum(body["probabilities"]) == pytest.approx(1, abs=1e-6)
+    assert body["accepted"] == (reason is None)
+    if reason is None:
+        assert body["rejection"] is None
+    else:
+        assert list(body["rejection"]) == ["reason", "score", "threshold"]
+        assert body["rejection"]["reason"] == reason
+
+
+async def test_two_digits_side_by_side_are_answered_and_not_accepted(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        both = encoded(side_by_side([digit_drawn(7), digit_drawn(4)]))
+        body = (await client.post("/predict", content=both)).json()
+
+    assert (body["digit"], body["accepted"]) == (7, False)
+    assert body["rejection"] == {"reason": "several_digits", "score": 2.0, "threshold": 1.0}
+
+
+async def test_the_time_of_each_stage_is_told(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        timing = (await client.post("/predict", content=SEVEN)).headers["server-timing"]
+
+    stages = dict(stage.split(";dur=") for stage in timing.split(", "))
+    assert list(stages) == ["decode", "preprocess", "queue", "inference"]
+    assert all(0 <= float(duration) < WAIT_S * 1000 for duration in stages.values())
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "top_k=0",
+        "top_k=11",
+        "top_k=99",
+        "top_k=three",
+        "top_k=",
+        "top_k=2.5",
+        "preprocess=magic",
+        "preprocess=",
+        "explain=2",
+    ],
+)
+async def test_a_parameter_out_of_its_range_is_invalid(seven: KerasEngine, query: str) -> None:
+    async with service(seven) as client:
+        answer = await client.post(f"/predict?{query}", content=SEVEN)
+
+    assert_is_problem(answer, 422, "invalid_parameter")
+    assert query.partition("=")[0] in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 400, "bad_request"),
+        (b"text, not an image", 415, "unsupported_media_type"),
+        (b'{"image": "iVBORw0KGgo="}', 415, "unsupported_media_type"),
+        (SEVEN[:100], 422, "undecodable_image"),
+        (encoded(np.full((40, 40), 250, np.uint8)), 422, "no_ink"),
+        (encoded(np.zeros((1001, 1000), np.uint8)), 413, "too_large"),
+    ],
+    ids=["empty", "text", "JSON", "cut", "blank", "too many pixels"],
+)
+async def test_an_image_that_cannot_be_read_is_refused(
+    seven: KerasEngine, content: bytes, status: int, code: str
+) -> None:
+    async with service(seven, max_pixels=1_000_000) as client:
+        assert_is_problem(await client.post("/predict", content=content), status, code)
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x", "application/json"])
+async def test_a_body_that_is_not_what_its_type_says_is_a_bad_request(seven: KerasEngine, content_type: str) -> None:
+    async with service(seven) as client:
+        answer = await client.post("/predict", content=SEVEN, headers={"Content-Type": content_type})
+
+    assert_is_problem(answer, 400, "bad_request")
+
+
+async def chunks(count: int, taken: list[int]) -> AsyncIterator[bytes]:
+    for number in range(count):
+        taken.append(number)
+        yield bytes(1000)
+
+
+async def test_a_body_that_does_not_come_is_a_bad_request_and_the_connection_is_closed(seven: KerasEngine) -> None:
+    async def half_of_it() -> AsyncIterator[bytes]:
+        yield SEVEN[:100]
+        await asyncio.Event().wait()
+
+    async with service(seven, request_timeout_ms=50) as client:
+        answer = await client.post("/predict", content=half_of_it())
+
+    assert_is_problem(answer, 400, "bad_request")
+    assert answer.headers["connection"] == "close"
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_unread(seven: KerasEngine) -> None:
+    taken: list[int] = []
+    async with service(seven, max_body_bytes=5000) as client:
+        answer = await client.post("/predict", content=chunks(9, taken), headers={"Content-Length": "9000"})
+
+    assert_is_problem(answer, 413, "too_large")
+    assert taken == []
+
+
+async def test_a_chunked_body_is_refused_as_soon_as_it_is_too_large(seven: KerasEngine) -> None:
+    taken: list[int] = []
+    async with service(seven, max_body_bytes=5000) as client:
+        answer = await client.post("/predict", content=chunks(1000, taken))
+
+    assert_is_problem(answer, 413, "too_large")
+    assert len(taken) <= 7
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+async def test_a_body_of_just_the_bound_is_read(seven: KerasEngine, spare: int) -> None:
+    async with service(seven, max_body_bytes=len(SEVEN) + spare) as client:
+        assert (await client.post("/predict", content=SEVEN)).status_code == httpx2.codes.OK
+
+
+async def test_a_header_of_a_million_parts_holds_nobody_up(seven: KerasEngine) -> None:
+    """Pillow walks them one by one, for seconds: meanwhile the loop answers others."""
+    parts = SEVEN[:33] + (bytes(4) + b"teSt" + bytes(4)) * 300_000 + SEVEN[33:]
+    async with service(seven) as client:
+        slow = asyncio.create_task(client.post("/predict", content=parts))
+        await asyncio.sleep(0)
+        answers = [(await client.get("/healthz")).status_code for _ in range(3)]
+
+        assert answers == [httpx2.codes.OK] * 3
+        assert not slow.done()
+        assert (await slow).status_code in {200, 422}
+
+
+async def test_an_unknown_address_is_not_found(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        assert_is_problem(await client.get("/nowhere"), 404, "not_found")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+async def test_another_method_is_not_allowed_and_the_right_one_is_named(seven: KerasEngine, method: str) -> None:
+    async with service(seven) as client:
+        answer = await client.request(method, "/predict")
+
+    assert_is_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_before_the_model_is_loaded_the_service_is_not_ready() -> None:
+    async with service(None) as client:
+        for answer in (await client.post("/predict", content=SEVEN), await client.get("/readyz")):
+            assert_is_problem(answer, 503, "not_ready")
+            assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_an_engine_that_raises_is_an_internal_error_and_the_next_request_is_answered(
+    engine_of: Callable[[Run], KerasEngine], seven: KerasEngine
+) -> None:
+    runs = iter([True, False])
+
+    def broken_once(ink: NDArray[np.float32]) -> NDArray[np.float32]:
+        if next(runs):
+            raise ArithmeticError("stand-in")
+        return seven.logits(ink)
+
+    async with service(engine_of(broken_once)) as client:
+        first, second = [await client.post("/predict", content=SEVEN) for _ in range(2)]
+
+    assert_is_problem(first, 500, "internal_error")
+    assert "stand-in" not in first.text
+    assert second.status_code == httpx2.codes.OK
+
+
+async def test_without_an_answer_in_time_the_deadline_is_exceeded(engine_of: Callable[[Run], KerasEngine]) -> None:
+    standing = Standing()
+    async with service(engine_of(standing), request_timeout_ms=50) as client:
+        answer = await client.post("/predict", content=SEVEN)
+        standing.let_go.set()
+
+    assert_is_problem(answer, 504, "deadline_exceeded")
+
+
+async def test_when_the_queue_is_full_the_service_is_overloaded(engine_of: Callable[[Run], KerasEngine]) -> None:
+    standing = Standing()
+    async with service(engine_of(standing), max_queue=1) as client:
+        asking = [asyncio.create_task(client.post("/predict", content=SEVEN))]
+        await asyncio.to_thread(standing.entered.wait, WAIT_S)
+        # One of these waits, the other finds the queue full and is answered while the engine still stands.
+        asking += [asyncio.create_task(client.post("/predict", content=SEVEN)) for _ in range(2)]
+        done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED, timeout=WAIT_S)
+        [refused] = [task.result() for task in done]
+        standing.let_go.set()
+        answers = await asyncio.gather(*asking)
+
+    assert_is_problem(refused, 503, "overloaded")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503]
+
+
+async def test_a_stopped_service_is_not_ready(seven: KerasEngine) -> None:
+    app = create_app(Settings())
+    app.state.service.start(seven)
+    app.state.service.close()
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://digits") as client:
+        assert_is_problem(await client.post("/predict", content=SEVEN), 503, "not_ready")
+
+
+async def test_who_is_still_being_decoded_for_when_the_service_stops_is_told_to_come_again(seven: KerasEngine) -> None:
+    stopping = Service(Settings())
+    stopping.start(seven)
+    large = encoded(digit_drawn(7).repeat(20, axis=0).repeat(20, axis=1))
+    asking = asyncio.create_task(stopping.predict(large, "auto"))
+    await asyncio.sleep(0)  # until it has been handed to a thread
+
+    stopping.close()
+
+    with pytest.raises(NotReady):
+        await asyncio.wait_for(asking, WAIT_S)
+
+
+@pytest.mark.parametrize(("share", "at_once"), [(1 / 3, 1), (1 / 5, min(4, cores()))], ids=["large", "not so large"])
+async def test_pictures_of_more_than_a_quarter_of_the_largest_size_take_turns(
+    seven: KerasEngine, monkeypatch: pytest.MonkeyPatch, share: float, at_once: int
+) -> None:
+    picture = encoded(digit_drawn(7).repeat(20, axis=0).repeat(20, axis=1))
+    asked = Service(Settings(max_pixels=int(560 * 560 / share)))
+    asked.start(seven)
+    lock, inside, most = threading.Lock(), 0, 0
+
+    def counted(image: Encoded) -> Decoded:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.1)  # longer than threads take to start
+        with lock:
+            inside -= 1
+        return decode(image)
+
+    monkeypatch.setattr("app.inference.service.decode", counted)
+    try:
+        await asyncio.gather(*(asked.predict(picture, "auto") for _ in range(4)))
+    finally:
+        asked.close()
+
+    assert most == at_once
+
+
+@pytest.mark.parametrize(("side_px", "status"), [(1000, 200), (2000, 413)])
+async def test_a_picture_that_needs_more_memory_than_the_container_has_is_too_large(
+    seven: KerasEngine, side_px: int, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "app.inference.service.memory_limit", lambda: 200 * 2**20
+    )  # of which a quarter is shared out at least
+    picture = encoded(enlarged(digit_drawn(7), side_px))
+
+    async with service(seven) as client:
+        answer = await client.post("/predict", content=picture)
+        again = await client.post("/predict", content=encoded(digit_drawn(7)))
+
+    assert answer.status_code == status
+    assert again.status_code == httpx2.codes.OK
+    if status != httpx2.codes.OK:
+        assert_is_problem(answer, 413, "too_large")
+        assert "more memory than the service has" in answer.json()["detail"]
+
+
+async def test_pictures_count_as_long_as_they_wait_for_a_decoder(seven: KerasEngine) -> None:
+    service = Service(Settings())
+    service.start(seven)
+    drawing = encoded(enlarged(digit_drawn(7), 640))
+    try:
+        asking = [asyncio.create_task(service.predict(drawing)) for _ in range(8)]
+        await asyncio.sleep(0)  # all have begun
+        waiting_s = service.decoding_takes_s
+        asking[-1].cancel()
+        await asyncio.wait(asking)
+        with pytest.raises(UndecodableImage):
+            await service.predict(drawing[:-500])
+        afterwards_s = service.decoding_takes_s
+    finally:
+        service.close()
+
+    assert waiting_s > 0
+    assert afterwards_s == 0

@@ -1,0 +1,347 @@
+"""`POST /predict/batch` around a stand-in for the model: everyone gets their own entry, whatever the others sent."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.inference.service import Service
+from app.model.engine import KerasEngine
+from app.settings import Settings
+from tests.asking import WAIT_S, Run, Standing, assert_is_problem, service
+from tests.drawings import digit_drawn, encoded, enlarged
+
+SEVEN = encoded(digit_drawn(7))
+BLANK = encoded(np.full((40, 40), 250, np.uint8))
+
+NOISE = encoded(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8))
+# a 28x28 JPEG whose header Pillow reads byte by byte
+LONG_HEADER = encoded(digit_drawn(7), "JPEG").replace(b"\xff\xd8", b"\xff\xd8" + b"\xff" * 8000, 1)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def counting(engine_of: Callable[[Run], KerasEngine]) -> KerasEngine:
+    """Sees the digit that the row of the first ink tells."""
+
+    def run(ink: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows = ink[:, :, 0, 0].argmax(axis=1)
+        logits: NDArray[np.float32] = np.eye(10, dtype=np.float32)[rows] * np.float32(9)
+        return logits
+
+    return engine_of(run)
+
+
+def marked(digit: int) -> bytes:
+    """An image of which `counting` sees ``digit``, as long as nothing but `plain` touches it."""
+    grey = np.zeros((28, 28), np.uint8)
+    grey[digit, 0] = 255
+    return encoded(grey)
+
+
+def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("files", (f"{number}.png", content)) for number, content in enumerate(contents)]
+
+
+async def sent(
+    engine: KerasEngine, parts: Sequence[tuple[str, Any]], query: str = "", **changed: int
+) -> httpx2.Response:
+    async with service(engine, **changed) as client:
+        return await client.post(f"/predict/batch{query}", files=parts)
+
+
+async def test_the_answer_is_as_the_contract_says(seven: KerasEngine) -> None:
+    answer = await sent(seven, files(SEVEN))
+
+    assert answer.status_code == httpx2.codes.OK
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert list(body) == ["predictions", "model"]
+    assert body["model"] == {"name": "digits", "version": "1.2.3"}
+    [entry] = body["predictions"]
+    assert list(entry) == ["filename", "prediction", "error"]
+    assert (entry["filename"], entry["error"]) == ("0.png", None)
+
+
+async def test_an_entry_is_what_the_image_gets_alone(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        alone = (await client.post("/predict?top_k=2", content=SEVEN)).json()
+        [entry] = (await client.post("/predict/batch?top_k=2", files=files(SEVEN))).json()["predictions"]
+
+    assert entry["prediction"] == alone
+
+
+async def test_entries_come_in_the_order_sent_large_and_small_ones_mixed(counting: KerasEngine) -> None:
+    """Large images are decoded in threads, small ones at once: nobody overtakes."""
+    contents = [marked(digit) for digit in range(10)]
+    contents[2::3] = [encoded(_large(digit)) for digit in range(2, 10, 3)]
+
+    answer = await sent(counting, files(*contents), "?preprocess=plain")
+
+    entries = answer.json()["predictions"]
+    assert [entry["filename"] for entry in entries] == [f"{number}.png" for number in range(10)]
+    assert [entry["prediction"]["digit"] for entry in entries] == list(range(10))
+
+
+def _large(digit: int) -> NDArray[np.uint8]:
+    grey = np.zeros((28, 28), np.uint8)
+    grey[digit, 0] = 255
+    return grey.repeat(20, axis=0).repeat(20, axis=1)
+
+
+async def test_one_bad_image_never_costs_the_others_their_answer(seven: KerasEngine) -> None:
+    bad = [(b"a text", 415, "unsupported_media_type"), (SEVEN[:100], 422, "undecodable_image"), (BLANK, 422, "no_ink")]
+    bad += [(encoded(np.zeros((101, 100), np.uint8)), 413, "too_large"), (b"", 400, "bad_request")]
+    contents = [content for each, _, _ in bad for content in (SEVEN, each)] + [SEVEN]
+
+    answer = await sent(seven, files(*contents), max_pixels=10_000)
+
+    assert answer.status_code == httpx2.codes.OK
+    entries = answer.json()["predictions"]
+    assert [entry["prediction"]["digit"] for entry in entries[::2]] == [7] * 6
+    assert [entry["error"] for entry in entries[::2]] == [None] * 6
+    assert [entry["prediction"] for entry in entries[1::2]] == [None] * 5
+    problems = [entry["error"] for entry in entries[1::2]]
+    assert [(problem["status"], problem["code"]) for problem in problems] == [(status, code) for _, status, code in bad]
+
+
+async def test_the_problem_of_an_entry_is_whole_and_of_this_request(seven: KerasEngine) -> None:
+    answer = await sent(seven, files(BLANK))
+
+    [entry] = answer.json()["predictions"]
+    assert set(entry["error"]) == {"type", "title", "status", "detail", "instance", "code", "request_id"}
+    assert entry["error"]["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("name", ["sieben.png", "ζ 7.png", "a;b.png", "../../etc/passwd"])
+async def test_the_name_of_a_file_is_echoed_and_means_nothing(seven: KerasEngine, name: str) -> None:
+    [entry] = (await sent(seven, [("files", (name, SEVEN))])).json()["predictions"]
+
+    assert entry["filename"] == name
+    assert entry["prediction"]["digit"] == 7
+
+
+async def test_other_fields_are_left_alone(seven: KerasEngine) -> None:
+    parts = [("note", (None, b"mine")), *files(SEVEN), ("file", ("x.png", SEVEN))]
+
+    assert len((await sent(seven, parts)).json()["predictions"]) == 1
+
+
+async def test_each_entry_is_explained_when_asked_for(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        explained = (await client.post("/predict/batch?explain=true", files=files(SEVEN, BLANK))).json()["predictions"]
+        plain = (await client.post("/predict/batch", files=files(SEVEN))).json()["predictions"]
+
+    assert explained[0]["prediction"]["explanation"]["ink_box"]["width"] > 0
+    assert explained[1]["error"]["code"] == "no_ink"
+    assert "explanation" not in plain[0]["prediction"]
+
+
+async def test_a_request_without_the_field_is_a_bad_request(seven: KerasEngine) -> None:
+    answer = await sent(seven, [("file", ("seven.png", SEVEN))])
+
+    assert_is_problem(answer, 400, "bad_request")
+    assert "files" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "application/json", "multipart/form-data", ""])
+async def test_what_is_no_form_is_a_bad_request(seven: KerasEngine, content_type: str) -> None:
+    async with service(seven) as client:
+        answer = await client.post("/predict/batch", content=SEVEN, headers={"Content-Type": content_type})
+
+    assert_is_problem(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize(("count", "status"), [(3, 200), (4, 413)])
+async def test_the_number_of_images_is_bounded(seven: KerasEngine, count: int, status: int) -> None:
+    answer = await sent(seven, files(*[SEVEN] * count), max_images=3)
+
+    assert answer.status_code == status
+    if status != httpx2.codes.OK:
+        assert_is_problem(answer, 413, "too_large")
+        assert "more than 3 images" in answer.json()["detail"]
+
+
+async def test_as_many_images_as_the_contract_allows_are_answered(seven: KerasEngine) -> None:
+    entries = (await sent(seven, files(*[SEVEN] * 256))).json()["predictions"]
+
+    assert [entry["prediction"]["digit"] for entry in entries] == [7] * 256
+
+
+async def test_the_bound_on_bytes_is_that_of_the_whole_request(seven: KerasEngine) -> None:
+    assert_is_problem(await sent(seven, files(SEVEN, SEVEN), max_body_bytes=2 * len(SEVEN)), 413, "too_large")
+
+
+async def test_a_parameter_out_of_its_range_is_invalid(seven: KerasEngine) -> None:
+    assert_is_problem(await sent(seven, files(SEVEN), "?top_k=99"), 422, "invalid_parameter")
+
+
+async def test_before_the_model_is_loaded_the_service_is_not_ready() -> None:
+    async with service(None) as client:
+        assert_is_problem(await client.post("/predict/batch", files=files(SEVEN)), 503, "not_ready")
+
+
+@asynccontextmanager
+async def standing_before(
+    engine_of: Callable[[Run], KerasEngine], images: int, **changed: int
+) -> AsyncIterator[tuple[httpx2.AsyncClient, asyncio.Task[httpx2.Response], Callable[[], None]]]:
+    """A client, a batch of so many images of which the engine has the first and stands, and what lets it go."""
+    standing = Standing()
+    async with service(engine_of(standing), max_batch=4, **changed) as client:
+        first = asyncio.create_task(client.post("/predict/batch", files=files(*[SEVEN] * images)))
+        await asyncio.to_thread(standing.entered.wait, WAIT_S)
+        try:
+            yield client, first, standing.let_go.set
+        finally:
+            standing.let_go.set()
+
+
+async def test_a_batch_that_finds_no_room_beside_others_is_refused_as_a_whole_and_they_are_answered(
+    engine_of: Callable[[Run], KerasEngine],
+) -> None:
+    image = base64.b64encode(SEVEN).decode()
+    others = {
+        "/v1/models/digits:predict": {"instances": [{"b64": image}] * 2},
+        "/v2/models/digits/infer": {
+            "inputs": [{"name": "images", "datatype": "BYTES", "shape": [2], "data": [image] * 2}]
+        },
+    }
+    async with standing_before(engine_of, 7, max_queue=8) as (client, first, let_go):
+        refused = await client.post("/predict/batch", files=files(SEVEN, SEVEN))
+        in_dialects = [await client.post(path, json=body) for path, body in others.items()]
+        admitted = asyncio.create_task(client.post("/predict/batch", files=files(SEVEN)))
+        let_go()
+        answers = [await first, await admitted]
+    assert_is_problem(refused, 503, "overloaded")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert [(answer.status_code, list(answer.json())) for answer in in_dialects] == [(503, ["error"])] * 2
+    for answer, images in zip(answers, (7, 1), strict=True):
+        assert [entry["error"] for entry in answer.json()["predictions"]] == [None] * images
+
+
+async def test_a_batch_that_has_no_room_anyway_is_refused_before_its_body_is_read(
+    engine_of: Callable[[Run], KerasEngine],
+) -> None:
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(SEVEN)
+        yield SEVEN
+
+    async with standing_before(engine_of, 8, max_queue=8) as (client, first, let_go):
+        assert_is_problem(await client.post("/predict/batch", content=body()), 503, "overloaded")
+        let_go()
+        await first
+    assert read == []
+
+
+async def test_a_batch_larger_than_the_queue_is_answered_when_it_is_alone(seven: KerasEngine) -> None:
+    entries = (await sent(seven, files(*[SEVEN] * 20), max_queue=8, max_batch=4)).json()["predictions"]
+
+    assert [entry["prediction"]["digit"] for entry in entries] == [7] * 20
+
+
+async def test_a_single_image_finds_a_place_beside_a_large_batch(engine_of: Callable[[Run], KerasEngine]) -> None:
+    async with standing_before(engine_of, 100, max_queue=9) as (client, first, let_go):
+        single = asyncio.create_task(client.post("/predict", content=SEVEN))
+        let_go()
+        answers = await asyncio.gather(single, first)
+    assert [answer.status_code for answer in answers] == [httpx2.codes.OK] * 2
+
+
+async def test_a_batch_has_one_deadline_for_all_its_images_and_leaves_nothing_behind(
+    engine_of: Callable[[Run], KerasEngine],
+) -> None:
+    async with standing_before(engine_of, 100, max_queue=9, request_timeout_ms=300) as (client, first, let_go):
+        assert_is_problem(await first, 504, "deadline_exceeded")
+        let_go()
+        next_ = await client.post("/predict/batch", files=files(*[SEVEN] * 9))
+    assert next_.status_code == httpx2.codes.OK  # so that its places are free again
+
+
+async def test_a_batch_that_began_before_another_model_took_over_is_read_by_the_first(
+    engine_of: Callable[[Run], KerasEngine], seven: KerasEngine
+) -> None:
+    standing = Standing()
+    second = KerasEngine(seven.manifest.model_copy(update={"version": "2"}), seven.logits)
+    taken_over = Service(Settings(max_batch=1))
+    taken_over.start(engine_of(standing))
+    async with taken_over.batch(3) as batch:
+        reading = [asyncio.create_task(batch.predict(SEVEN)) for _ in range(3)]
+        await asyncio.to_thread(standing.entered.wait, WAIT_S)
+        taken_over.start(second)
+        after = asyncio.create_task(taken_over.predict(SEVEN))
+        standing.let_go.set()
+        results = await asyncio.gather(*reading, after)
+    taken_over.close()
+
+    assert [result.manifest.version for result in results] == ["1.2.3"] * 3 + ["2"]
+    assert [max(result.probabilities) < 0.2 for result in results] == [True] * 3 + [False]
+
+
+async def test_a_large_drawing_is_read_as_in_a_request_of_its_own(seven: KerasEngine) -> None:
+    large = encoded(255 - enlarged(digit_drawn(7), 600), "JPEG")
+
+    [entry] = (await sent(seven, files(large))).json()["predictions"]
+
+    assert entry["prediction"]["digit"] == 7
+
+
+@pytest.mark.parametrize(
+    ("quick", "in_numbers"),
+    [(False, False), (True, False), (True, True)],
+    ids=["on a thread", "singly on the event loop", "all on the event loop"],
+)
+@pytest.mark.parametrize("image", [SEVEN, NOISE, LONG_HEADER], ids=["sevens", "noise", "long headers"])
+async def test_others_come_in_between_the_pictures_of_a_batch(
+    seven: KerasEngine, monkeypatch: pytest.MonkeyPatch, image: bytes, *, quick: bool, in_numbers: bool
+) -> None:
+    monkeypatch.setattr(KerasEngine, "quick", quick)
+    monkeypatch.setattr(KerasEngine, "quick_in_numbers", in_numbers)
+    monkeypatch.setattr("app.inference.service._SLICE_S", 0)  # each picture takes longer
+    turns, done = 0, asyncio.Event()
+
+    async def count() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with service(seven) as client:
+        counting = asyncio.create_task(count())
+        answer = await client.post("/predict/batch", files=files(*[image] * 100))
+        done.set()
+        await counting
+
+    assert {entry["error"] for entry in answer.json()["predictions"]} == {None}
+    assert turns >= 100
+
+
+async def test_none_of_many_who_ask_again_and_again_waits_for_ever(
+    seven: KerasEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KerasEngine, "quick", True)
+    monkeypatch.setattr("app.inference.service._SLICE_S", 0.0005)  # two or three pictures
+    answered = [0] * 16
+
+    async def ask(service: Service, caller: int) -> None:
+        while sum(answered) < 50 * len(answered):
+            await service.predict(SEVEN)
+            answered[caller] += 1
+            await asyncio.sleep(0)  # its next request comes with a later turn
+
+    async with asyncio.TaskGroup() as callers:
+        service = Service(Settings())
+        service.start(seven)
+        for caller in range(len(answered)):
+            callers.create_task(ask(service, caller))
+    service.close()
+
+    assert min(answered) > 10

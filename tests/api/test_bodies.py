@@ -1,0 +1,207 @@
+"""A request's body -> the encoded image in it."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.types import Message
+
+from app.api import bodies as uploads
+from app.api.bodies import Part, image_in, multipart, parsed, read_body
+from app.errors import BadRequest, UnsupportedMediaType
+from app.settings import Settings
+
+IMAGE = bytes(range(256)) * 5
+FORM = "multipart/form-data; boundary=frontier"
+
+
+TIMEOUT_MS = 10_000
+
+
+def part(field: str, data: bytes, *, file_name: str | None = None) -> bytes:
+    named = f'; filename="{file_name}"' if file_name else ""
+    head = f'--frontier\r\nContent-Disposition: form-data; name="{field}"{named}\r\n\r\n'
+    return head.encode() + data + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(parts) + b"--frontier--\r\n"
+
+
+WAYS = {
+    "multipart": (FORM, form(part("file", IMAGE, file_name="a.png"))),
+    "multipart without a file name": (FORM, form(part("file", IMAGE))),
+    "multipart among other fields": (FORM, form(part("note", b"mine"), part("file", IMAGE), part("more", b""))),
+    "the first of two files": (FORM, form(part("file", IMAGE), part("file", b"other"))),
+    "quoted boundary": ('Multipart/Form-Data; boundary="frontier"', form(part("file", IMAGE))),
+    "raw": ("image/png", IMAGE),
+    "raw of a wrong type": ("image/gif", IMAGE),
+    "octets": ("application/octet-stream", IMAGE),
+    "a form's type, as curl -d sends": ("application/x-www-form-urlencoded", IMAGE),
+    "no type": ("", IMAGE),
+    "JSON": ("application/json", json.dumps({"image": base64.b64encode(IMAGE).decode()}).encode()),
+    "JSON in wrapped lines": (
+        "application/json; charset=utf-8",
+        json.dumps({"image": base64.encodebytes(IMAGE).decode()}).encode(),
+    ),
+    "JSON with a data: URL": (
+        "application/json",
+        json.dumps({"image": "data:image/png;base64," + base64.b64encode(IMAGE).decode()}).encode(),
+    ),
+}
+MALFORMED = {
+    "nothing": ("image/png", b""),
+    "form without a boundary": ("multipart/form-data", form(part("file", IMAGE))),
+    "form with a boundary of 300 letters": (f"multipart/form-data; boundary={'b' * 300}", form(part("file", IMAGE))),
+    "form with another boundary": ("multipart/form-data; boundary=other", form(part("file", IMAGE))),
+    "form without the field": (FORM, form(part("image", IMAGE))),
+    "form without parts": (FORM, form()),
+    "form with an empty file": (FORM, form(part("file", b"", file_name="a.png"))),
+    "form cut in the file": (FORM, form(part("file", IMAGE))[:-300]),
+    "form cut in its header": (FORM, b"--frontier\r\nContent-Dispo"),
+    "form without its closing boundary": (FORM, part("file", IMAGE)),
+    "form that is no form": (FORM, b"file=seven.png"),
+    "form of nothing": (FORM, b""),
+    "JSON of nothing": ("application/json", b""),
+    "JSON cut": ("application/json", b'{"image": "iVBOR'),
+    "JSON array": ("application/json", b'["iVBORw0="]'),
+    "JSON without the member": ("application/json", b'{"picture": "iVBORw0="}'),
+    "JSON number": ("application/json", b'{"image": 7}'),
+    "JSON that is no UTF-8": ("application/json", b'{"image": "\xff"}'),
+    "JSON with too much beside it": (
+        "application/json",
+        json.dumps({"image": base64.b64encode(IMAGE).decode(), "more": [[7]] * 10_000}).encode(),
+    ),
+    "JSON nested deeply": ("application/json", b"[" * 100_000),
+    "base64 of nothing": ("application/json", b'{"image": ""}'),
+    "base64 with a foreign letter": ("application/json", b'{"image": "iVBO*w0="}'),
+    "base64 badly padded": ("application/json", b'{"image": "iVBORw0"}'),
+    "base64 that is no ASCII": ("application/json", '{"image": "ziffer-ü"}'.encode()),
+    "data: URL without base64": ("application/json", b'{"image": "data:image/png,abcd"}'),
+    "data: URL without a comma": ("application/json", b'{"image": "data:image/png;base64"}'),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_same_image_is_found_in_every_way_of_sending_it(way: str) -> None:
+    assert image_in(*WAYS[way]) == IMAGE
+
+
+@pytest.mark.parametrize("how", MALFORMED)
+def test_a_body_without_a_whole_image_is_a_bad_request(how: str) -> None:
+    with pytest.raises(BadRequest):
+        image_in(*MALFORMED[how])
+
+
+def test_parts_come_in_order_with_their_fields() -> None:
+    body = form(part("b", b"1", file_name="one.png"), part("a", b"2"), part("b", b""))
+
+    assert multipart(FORM, body) == [Part(b"b", b"one.png", b"1"), Part(b"a", b"", b"2"), Part(b"b", b"", b"")]
+
+
+def test_the_number_of_parts_is_bounded() -> None:
+    with pytest.raises(BadRequest, match="more than 1000 parts"):
+        multipart(FORM, form(*[part("a", b"")] * 1001))
+
+
+@settings(deadline=None)
+@given(data=st.binary(min_size=1).filter(lambda data: b"\r\n--frontier" not in data))
+def test_any_bytes_come_out_of_a_form_as_they_went_in(data: bytes) -> None:
+    assert image_in(FORM, form(part("file", data))) == data
+
+
+@settings(deadline=None)
+@given(
+    content_type=st.sampled_from([FORM, "multipart/form-data", "application/json", "image/png", ""]),
+    start=st.sampled_from([b"", form(part("file", b"x"))[:-9], b"--frontier\r\n", b'{"image": "']),
+    rest=st.binary(max_size=200),
+)
+def test_any_body_is_an_image_or_a_bad_request(content_type: str, start: bytes, rest: bytes) -> None:
+    try:
+        data = image_in(content_type, start + rest)
+    except (BadRequest, UnsupportedMediaType):
+        return
+    assert data
+
+
+@pytest.mark.anyio
+async def test_a_caller_who_goes_while_sending_is_a_bad_request() -> None:
+    begun: Message = {"type": "http.request", "body": b"half", "more_body": True}
+    messages: Iterator[Message] = iter([begun, {"type": "http.disconnect"}])
+
+    async def receive() -> Message:
+        return next(messages)
+
+    with pytest.raises(BadRequest, match="ended early"):
+        await read_body(Request({"type": "http", "headers": []}, receive), 1000, TIMEOUT_MS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sent", [b"", b"half"], ids=["nothing", "a part"])
+async def test_a_caller_who_stops_sending_is_told_so_and_cut_off(sent: bytes) -> None:
+    messages: Iterator[Message] = iter([{"type": "http.request", "body": sent, "more_body": True}])
+
+    async def receive() -> Message:
+        for message in messages:
+            return message
+        await asyncio.Event().wait()  # for ever
+        raise AssertionError
+
+    with pytest.raises(BadRequest, match="too slowly") as raised:
+        await read_body(Request({"type": "http", "headers": []}, receive), 1000, timeout_ms=20)
+    assert raised.value.closes_connection
+
+
+@pytest.mark.anyio
+async def test_a_large_body_is_given_the_time_that_a_slow_network_needs() -> None:
+    """64 KiB at once have brought four seconds: the rest may come after the time for an empty body is over."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 0.01
+    late = loop.create_future()
+    loop.call_at(until + 0.02, late.set_result, {"type": "http.request", "body": b"rest", "more_body": False})
+    messages: Iterator[Message] = iter([{"type": "http.request", "body": bytes(2**16), "more_body": True}])
+
+    async def receive() -> Message:
+        for message in messages:
+            return message
+        rest: Message = await late
+        return rest
+
+    body = await read_body(Request({"type": "http", "headers": []}, receive), 2**20, timeout_ms=10)
+
+    assert body == bytes(2**16) + b"rest"
+
+
+@pytest.mark.parametrize(
+    ("limit_mib", "workers", "held_mib"),
+    [(None, 1, 320), (512, 1, 32), (512, 2, 16), (64, 1, 10), (65_536, 1, 320)],
+    ids=["no limit", "a small container", "shared by two", "one body at least", "a large container"],
+)
+def test_bodies_take_a_sixteenth_of_the_container(
+    limit_mib: int | None, workers: int, held_mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "memory_limit", lambda: limit_mib and limit_mib * 2**20)
+
+    assert uploads.most_body_bytes(Settings(workers=workers)) == held_mib * 2**20
+
+
+@pytest.mark.anyio
+async def test_large_bodies_are_parsed_one_after_the_other() -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def parse(body: bytes) -> int:
+        inside.append(1)
+        time.sleep(0.02)
+        most.append(len(inside))
+        inside.pop()
+        return len(body)
+
+    assert await asyncio.gather(*(parsed(bytes(100_000 + n), parse) for n in range(4))) == [*range(100_000, 100_004)]
+    assert max(most) == 1

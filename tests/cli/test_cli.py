@@ -1,0 +1,457 @@
+"""The command `digits`, as a person or a script runs it."""
+
+import io
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from unittest.mock import patch
+
+import httpx2
+import pytest
+
+from app import VERSION
+from app.cli import __main__ as cli
+from app.cli import client
+from app.settings import Settings
+from tests.drawings import digit_drawn, encoded, enlarged
+from tests.pictures import on_paper, side_by_side
+from tests.server import ROOT, Process, running
+
+WAIT_S = 60
+
+# The command in an interpreter that lacks a module.
+_WITHOUT = """
+import sys
+from app.cli.__main__ import main
+sys.modules[sys.argv.pop(1)] = None
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of a command."""
+
+    status: int
+    out: str
+    err: str
+
+
+def digits(*arguments: str | Path, given: bytes = b"", **environment: str) -> Ran:
+    """The command, run in this process: a new one takes 0.4 s to start."""
+    out, err = io.StringIO(), io.StringIO()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DIGITS_")}
+    with (
+        patch.dict(os.environ, kept | {"COLUMNS": "200"} | environment, clear=True),
+        patch.object(sys, "argv", ["digits", *map(str, arguments)]),
+        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(given))),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        chdir(ROOT),
+        pytest.raises(SystemExit) as ended,
+    ):
+        cli.main()
+    code = ended.value.code
+    return Ran(code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue())
+
+
+def digits_of_its_own(*arguments: str) -> Ran:
+    """`python ...`, as a process."""
+    ran = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, cwd=ROOT, text=True, check=False, timeout=WAIT_S
+    )
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A picture of each digit, named after it; in a folder below, one more and a text."""
+    for digit in range(10):
+        (tmp_path / f"{digit}.png").write_bytes(encoded(digit_drawn(digit)))
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "7.JPG").write_bytes(encoded(on_paper(enlarged(digit_drawn(7))), "JPEG"))
+    (tmp_path / "below" / "notes.txt").write_text("not a picture")
+    return tmp_path
+
+
+@pytest.fixture(params=["the model loaded here", "a service"])
+def where(request: pytest.FixtureRequest) -> list[str]:
+    """The options that name who answers."""
+    return ["--url", request.getfixturevalue("url")] if request.param == "a service" else []
+
+
+def test_each_file_has_a_line_with_its_digit(folder: Path, where: list[str]) -> None:
+    files = [folder / f"{digit}.png" for digit in range(10)]
+
+    ran = digits("predict", *files, *where)
+
+    assert (ran.status, ran.err) == (0, "")
+    assert [line.split()[:2] for line in ran.out.splitlines()] == [[str(file), file.stem] for file in files]
+
+
+def test_what_cannot_be_read_is_named_with_the_reason_and_costs_the_others_nothing(
+    folder: Path, where: list[str]
+) -> None:
+    (folder / "empty.png").touch()
+    (folder / "cut.png").write_bytes(encoded(enlarged(digit_drawn(3)))[:300])
+    (folder / "blank.png").write_bytes(encoded(on_paper(digit_drawn(0) * 0)))
+    (folder / "large.png").write_bytes(bytes(11 * 2**20))
+    names = [
+        "3.png",
+        "below/notes.txt",
+        "empty.png",
+        "cut.png",
+        "blank.png",
+        "large.png",
+        "nowhere.png",
+        "below",
+        "4.png",
+    ]
+
+    ran = digits("predict", "--json", *(folder / name for name in names), *where)
+
+    entries = [json.loads(line) for line in ran.out.splitlines()]
+    assert (ran.status, ran.err) == (1, "")
+    assert [entry["filename"] for entry in entries] == [str(folder / name) for name in names[:7]] + [
+        str(folder / "below/7.JPG"),
+        str(folder / "4.png"),
+    ]
+    said = [entry["error"]["code"] if entry["error"] else entry["prediction"]["digit"] for entry in entries]
+    assert said[:2] + said[3:5] + said[6:] == [
+        3,
+        "unsupported_media_type",
+        "undecodable_image",
+        "no_ink",
+        "unreadable_file",
+        7,
+        4,
+    ]
+    assert said[2] in {"bad_request", "unsupported_media_type"}
+    assert said[5] in {"too_large", "unsupported_media_type"}
+    assert all(entry["error"] is None or entry["error"]["detail"] for entry in entries)
+
+
+def test_a_person_reads_why_a_file_was_not_read(folder: Path) -> None:
+    ran = digits("predict", folder / "below" / "notes.txt")
+
+    assert ran.status == 1
+    assert "notes.txt  not read: The content is no image of a known format" in ran.out
+
+
+def test_the_lines_for_programs_are_the_entries_of_a_batch(folder: Path, url: str, where: list[str]) -> None:
+    files = [folder / "2.png", folder / "below" / "7.JPG"]
+    uploads = [("files", (str(file), file.read_bytes())) for file in files]
+    asked = httpx2.post(f"{url}/predict/batch?top_k=2&explain=true&preprocess=plain", files=uploads)
+
+    ran = digits("predict", "--json", "--top-k", "2", "--explain", "--preprocess", "plain", *files, *where)
+
+    assert [json.loads(line) for line in ran.out.splitlines()] == asked.json()["predictions"]
+
+
+def test_the_table_is_what_comes_without_being_asked_for(folder: Path) -> None:
+    table = digits("predict", "--json", "--table", folder)
+
+    assert (table.status, table.out) == (0, digits("predict", folder).out)
+    assert table.out.startswith(f"{folder}/0.png")
+
+
+def test_a_directory_is_searched_to_the_bottom_and_patterns_are_spelt_out(folder: Path) -> None:
+    ran = digits("predict", "--json", folder, folder / "[45].png")
+
+    found = [Path(json.loads(line)["filename"]) for line in ran.out.splitlines()]
+    assert [str(file.relative_to(folder)) for file in found] == [
+        *(f"{digit}.png" for digit in range(10)),
+        "below/7.JPG",
+        "4.png",
+        "5.png",
+    ]
+
+
+def test_a_dash_is_standard_input() -> None:
+    ran = digits("predict", "-", given=encoded(digit_drawn(6)))
+
+    assert ran.status == 0
+    assert ran.out.split()[:2] == ["-", "6"]
+
+
+def test_what_is_rejected_was_read_and_says_why(tmp_path: Path) -> None:
+    several = tmp_path / "several.png"
+    several.write_bytes(encoded(on_paper(side_by_side([digit_drawn(1), digit_drawn(2)]))))
+
+    ran = digits("predict", several)
+
+    assert ran.status == 0
+    assert ran.out.rstrip().endswith("not accepted: several_digits (crop to one of them)")
+
+
+def test_the_most_probable_digits_are_named_where_they_are_asked_for(folder: Path) -> None:
+    line = digits("predict", "--top-k", "3", folder / "5.png").out
+
+    assert line.removeprefix(str(folder / "5.png")).split()[0] == "5"
+    assert line.count("%") == 3
+
+
+def test_an_explanation_is_drawn(folder: Path) -> None:
+    [_, head, *rows, place] = digits("predict", "--explain", folder / "1.png").out.splitlines()
+
+    assert head.split("  ")[1] == "what the model saw"
+    assert len(rows) == 14
+    inked = [row[2:30] for row in rows if row[2:30].strip()]
+    assert 9 <= len(inked) <= 11  # twenty pixels high, two a line
+    assert all("█" in row or "▓" in row or "▒" in row for row in inked[1:-1])
+    assert place.startswith("  from x ")
+
+
+def test_a_file_s_name_does_not_move_the_cursor(folder: Path) -> None:
+    (folder / "1.png").rename(folder / "\x1b[2J1\n.png")
+
+    ran = digits("predict", folder / "\x1b[2J1\n.png")
+
+    assert len(ran.out.splitlines()) == 1
+    assert "\x1b" not in ran.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["predict"],
+        ["predict", "tests/golden"],
+        ["predict", "x", "--top-k", "11"],
+        ["read"],
+        ["serve", "--port", "1"],
+    ],
+    ids=[
+        "nothing",
+        "no file",
+        "a directory without pictures",
+        "eleven digits",
+        "no such command",
+        "serve with an option",
+    ],
+)
+def test_wrong_usage_has_a_status_of_its_own(arguments: list[str], tmp_path: Path) -> None:
+    ran = digits(*(tmp_path if each == "tests/golden" else each for each in arguments))
+
+    assert ran.status == 2
+
+
+@pytest.mark.parametrize(
+    "command", [["predict", "examples"], ["card"], ["bench", "examples"]], ids=lambda each: each[0]
+)
+def test_where_nothing_listens_one_line_says_so(command: list[str]) -> None:
+    ran = digits(*command, "--url", "localhost:1")
+
+    assert (ran.status, ran.out) == (1, "")
+    [line] = ran.err.splitlines()
+    assert line.startswith("digits: nothing answers at http://localhost:1: start the service there")
+
+
+@pytest.mark.parametrize("address", ["http://", "localhost:99999", "http://[::1"])
+def test_what_is_no_address_is_said_in_one_line(address: str) -> None:
+    ran = digits("predict", "examples", "--url", address)
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.endswith(f"{address} is no address: name one such as http://localhost:8000\n")
+
+
+@contextmanager
+def _stand_in(status: int, body: bytes) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Some other server, and the headers that it was sent."""
+    seen: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            seen.append(dict(self.headers))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_another_server_is_told_from_this_service() -> None:
+    with _stand_in(200, b"<html>") as (address, _):
+        ran = digits("predict", "examples/seven.png", "--url", address)
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err == f"digits: {address} answers 200, and not as this service does: name another address\n"
+
+
+def test_a_key_comes_from_the_environment_and_its_refusal_is_told() -> None:
+    problem = {"code": "unauthorized", "detail": "Send a key."}
+    with _stand_in(401, json.dumps(problem).encode()) as (address, seen):
+        ran = digits("predict", "--json", "examples/seven.png", "--url", address, DIGITS_API_KEY="abc\n")
+        card = digits("card", "--url", address)
+
+    assert [headers.get("X-API-Key") for headers in seen] == ["abc", None]
+    assert (card.status, card.err) == (1, f"digits: {address}: Send a key.\n")
+    assert ran.status == 1
+    assert json.loads(ran.out)["error"] == problem
+
+
+def test_what_can_be_no_key_is_said_in_one_line() -> None:
+    ran = digits("card", "--url", "localhost:1", DIGITS_API_KEY="schlüssel")
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith("digits: DIGITS_API_KEY is no key")
+
+
+def test_who_is_told_to_come_back_later_does(folder: Path) -> None:
+    with running(engine="litert", rate_limit="1/second") as process:
+        address = process.url()
+        process.line_with('"ready"')
+
+        ran = digits("predict", *(folder / f"{digit}.png" for digit in (1, 2, 3)), "--url", f"{address}/predict")
+
+        refused = process.line_with('"status": 429')
+
+    assert refused
+    assert ran.status == 0
+    assert [line.split()[1] for line in ran.out.splitlines()] == ["1", "2", "3"]
+
+
+def test_a_load_is_measured(url: str) -> None:
+    ran = digits("bench", "examples", "--url", url, "--seconds", "0.5", "--connections", "4")
+
+    assert ran.status == 0
+    found = re.fullmatch(
+        rf"{url}: 2 pictures of 317 to 15,837 bytes, 4 connections, ([\d.]+) s\n"
+        r"read       ([\d,]+) pictures, ([\d,.]+) a second\n"
+        r"latency    p50 ([\d.]+) ms, p99 ([\d.]+) ms\n"
+        r"errors     none\n"
+        r"this side  \d+% of a processor core; .*\n",
+        ran.out,
+    )
+    assert found, ran.out
+    seconds, count, rate, p50, p99 = (float(figure.replace(",", "")) for figure in found.groups())
+    assert seconds >= 0.5
+    assert count / (seconds + 0.06) < rate < count / (seconds - 0.06)  # told to a tenth
+    assert 0 < p50 <= p99 <= (seconds + 0.06) * 1000
+
+
+def test_what_was_not_read_under_load_is_an_error_by_its_code(url: str, folder: Path) -> None:
+    text = folder / "below" / "notes.txt"
+
+    ran = digits("bench", text, folder / "1.png", "--url", url, "--seconds", "0.3", "--connections", "1")
+
+    _, read, _, errors, _ = ran.out.splitlines()
+    count, code = errors.split()[1:]
+    assert code == "unsupported_media_type"
+    assert abs(int(count.replace(",", "")) - int(read.split()[1].replace(",", ""))) <= 1
+    assert ran.status == 0
+    assert digits("bench", text, "--url", url, "--seconds", "0.1").status == 1
+
+
+def test_the_card_is_that_of_the_model(url: str) -> None:
+    here, there = digits("card", "--json"), digits("card", "--json", "--url", url)
+
+    assert json.loads(here.out) == json.loads(there.out) == json.loads((ROOT / "models/digits.json").read_text())
+    assert digits("card").out.startswith("digits 1.")
+
+
+def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    ran = digits("predict", "examples", DIGITS_MODEL_DIR=str(tmp_path))
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err == f"digits: no model: {tmp_path}/digits.json does not exist (set DIGITS_MODEL_DIR)\n"
+
+
+def test_the_version_is_the_package_s() -> None:
+    assert digits("--version").out == f"digits {VERSION}\n"
+
+
+def test_a_wrong_setting_is_one_line() -> None:
+    ran = digits("predict", "examples", DIGITS_MAX_PIXELS="0")
+
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith("digits: DIGITS_MAX_PIXELS: ")
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("installed", "named", "engine"),
+    [
+        ({"ai_edge_litert", "tensorflow"}, None, "litert"),
+        ({"tensorflow"}, None, "keras"),
+        ({"ai_edge_litert", "tensorflow"}, "keras", "keras"),
+        (set(), None, "keras"),  # which then says what to install
+    ],
+    ids=["the quicker one", "the one installed", "the one named", "none"],
+)
+def test_the_engine_is(installed: set[str], named: str | None, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "find_spec", lambda name: name if name in installed else None)
+    monkeypatch.delenv("DIGITS_ENGINE", raising=False)
+    if named:
+        monkeypatch.setenv("DIGITS_ENGINE", named)
+
+    assert client._engine(Settings()) == engine
+
+
+def test_the_model_loaded_here_needs_no_tensorflow() -> None:
+    ran = digits_of_its_own("-c", _WITHOUT, "tensorflow", "predict", "examples")
+
+    assert (ran.status, ran.err) == (0, "")
+
+
+def test_without_the_extra_one_line_says_what_to_install() -> None:
+    ran = digits_of_its_own("-c", _WITHOUT, "typer", "predict", "examples")
+
+    assert ran.status == 1
+    assert ran.err == "digits: typer is not installed, which all but `digits serve` needs: pip install '.[cli]'\n"
+
+
+def test_serve_is_the_service() -> None:
+    process = Process("-m", "app.cli", "serve", port=0, engine="litert", workers=2)
+    try:
+        address = process.url()
+        process.line_with('"ready"')
+        answer = httpx2.get(f"{address}/readyz")
+    finally:
+        process.end()
+
+    assert answer.json() == {"status": "ready"}
+
+
+def test_progress_is_shown_on_a_terminal_alone(folder: Path) -> None:
+    ours, theirs = pty.openpty()
+    ran = subprocess.run(
+        [sys.executable, "-m", "app.cli", "predict", str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=True,
+        timeout=WAIT_S,
+    )
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+
+    assert len(ran.stdout.splitlines()) == 11
+    assert "%" in shown
+    assert digits("predict", folder).err == ""

@@ -1,0 +1,466 @@
+"""Encoded bytes -> grey: every format, depth and orientation; what is broken, foreign or too large."""
+
+import math
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
+from app.imaging.decode import decode, inspect, memory_needed
+from tests.drawings import (
+    EXACT,
+    FORMATS,
+    Grey,
+    coloured,
+    digit_drawn,
+    encoded,
+    enlarged,
+    mnist_test,
+    placed,
+    transparent,
+    turned,
+)
+from tests.hostile import CLAIMING, png_chunk
+from tests.pictures import on_nothing
+
+ROOT = Path(__file__).parents[2]
+LOSSY_LEVELS = 12  # of 255: what JPEG at quality 95 may change anywhere
+
+
+def decoded(data: bytes) -> Grey:
+    return decode(inspect(data)).grey
+
+
+def drawing() -> Grey:
+    """A seven, taller than wide, dark on light: no two orientations of it look alike."""
+    return 255 - placed(enlarged(digit_drawn(7), 120), (150, 130), 20, 5)
+
+
+def levels_between(one: Grey, other: Grey) -> int:
+    assert one.shape == other.shape
+    return int(np.abs(one.astype(int) - other).max())
+
+
+def half_transparent() -> Image.Image:
+    return transparent(255 - drawing(), (0, 0, 0))
+
+
+EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
+    "PNG": lambda grey: encoded(grey, "PNG"),
+    "WebP": lambda grey: encoded(grey, "WEBP", lossless=True),
+    "BMP": lambda grey: encoded(grey, "BMP"),
+    "TIFF": lambda grey: encoded(grey, "TIFF"),
+    "GIF": lambda grey: encoded(grey, "GIF"),
+    "RGB PNG": lambda grey: encoded(Image.fromarray(grey).convert("RGB"), "PNG"),
+    "palette PNG": lambda grey: encoded(Image.fromarray(grey).convert("P"), "PNG"),
+    "palette BMP": lambda grey: encoded(Image.fromarray(grey).convert("P"), "BMP"),
+    "palette TIFF": lambda grey: encoded(Image.fromarray(grey).convert("P"), "TIFF"),
+    "16-bit PNG": lambda grey: encoded(grey.astype(np.uint16) * 257, "PNG"),
+    "16-bit TIFF": lambda grey: encoded(grey.astype(np.uint16) * 257, "TIFF"),
+    "32-bit TIFF": lambda grey: encoded(grey.astype(np.int32), "TIFF"),
+    "float TIFF": lambda grey: encoded(grey.astype(np.float32) / 255, "TIFF"),
+    "LZW TIFF": lambda grey: encoded(grey, "TIFF", compression="tiff_lzw"),
+    "deflated TIFF": lambda grey: encoded(grey, "TIFF", compression="tiff_deflate"),
+    "CMYK TIFF": lambda grey: encoded(Image.fromarray(grey).convert("RGB").convert("CMYK"), "TIFF"),
+    "interlaced GIF": lambda grey: encoded(grey, "GIF", interlace=1),
+    "Windows BMP with an unused fourth byte": lambda grey: windows_bmp(grey),
+}
+TRANSPARENT: dict[str, Callable[[], bytes]] = {
+    "RGBA PNG": lambda: encoded(half_transparent(), "PNG"),
+    "RGBA WebP": lambda: encoded(half_transparent(), "WEBP", lossless=True, exact=True),
+    "RGBA TIFF": lambda: encoded(half_transparent(), "TIFF"),
+    "grey and alpha PNG": lambda: encoded(half_transparent().convert("LA"), "PNG"),
+    "grey and alpha TIFF": lambda: encoded(half_transparent().convert("LA"), "TIFF"),
+}
+
+
+def windows_bmp(grey: Grey) -> bytes:
+    """32 bits a pixel without a mask: the fourth byte, zero, means nothing."""
+    rows = np.dstack([grey, grey, grey, np.zeros_like(grey)])[::-1].tobytes()
+    height, width = grey.shape
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 32, 0, len(rows), 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + header + rows
+
+
+@pytest.mark.parametrize("how", EXACTLY_READ)
+def test_lossless_files_are_read_to_the_level(how: str) -> None:
+    assert levels_between(decoded(EXACTLY_READ[how](drawing())), drawing()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("L", {}), ("RGB", {}), ("CMYK", {}), ("L", {"progressive": True})],
+    ids=["grey", "RGB", "CMYK", "progressive"],
+)
+def test_jpegs_of_every_kind_are_read(mode: str, options: dict[str, Any]) -> None:
+    image = Image.fromarray(drawing()).convert("RGB").convert(mode)
+
+    assert levels_between(decoded(encoded(image, "JPEG", quality=95, **options)), drawing()) <= LOSSY_LEVELS
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
+def test_one_bit_images_are_black_and_white(kind: str) -> None:
+    image = Image.fromarray(drawing()).convert("1")
+
+    assert levels_between(decoded(encoded(image, kind)), np.array(image.convert("L"))) == 0
+
+
+@pytest.mark.parametrize("how", TRANSPARENT)
+def test_transparency_is_composited_over_white(how: str) -> None:
+    assert levels_between(decoded(TRANSPARENT[how]()), drawing()) <= 1
+
+
+def test_white_ink_on_a_transparent_ground_is_composited_over_black() -> None:
+    data = encoded(transparent(255 - drawing(), (255, 255, 255)))
+
+    assert levels_between(decoded(data), 255 - drawing()) <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_the_transparent_colour_of_a_palette_becomes_white(kind: str) -> None:
+    image = Image.fromarray(np.where(drawing() < 128, 0, 99).astype(np.uint8)).convert("P")
+
+    grey = decoded(encoded(image, kind, transparency=99))
+
+    assert np.array_equal(grey, np.where(drawing() < 128, 0, 255))
+
+
+def test_colours_are_weighed_as_the_eye_does() -> None:
+    paper_and_pen = coloured(255 - drawing(), pen=(0, 0, 255), paper=(255, 255, 0))
+
+    assert levels_between(decoded(encoded(paper_and_pen)), np.array(paper_and_pen.convert("L"))) <= 1
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
+def test_only_the_first_frame_counts(kind: str) -> None:
+    later = [Image.new("L", (130, 150), 200), Image.new("L", (130, 150), 0)]
+    data = encoded(drawing(), kind, save_all=True, append_images=later, **EXACT.get(kind, {}))
+
+    assert levels_between(decoded(data), drawing()) == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_obeyed(kind: str, orientation: int) -> None:
+    allowed = LOSSY_LEVELS if kind == "JPEG" else 0
+
+    assert levels_between(decoded(turned(drawing(), orientation, kind)), drawing()) <= allowed
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_obeyed_when_a_large_photograph_is_decoded_small(orientation: int) -> None:
+    large = drawing().repeat(12, axis=0).repeat(12, axis=1)
+
+    photograph = decode(inspect(turned(large, orientation, "JPEG")))
+
+    assert max(photograph.grey.shape) * 2 == max(photograph.width, photograph.height)
+    small = photograph.grey.reshape(150, 6, 130, 6).mean(axis=(1, 3))
+    assert np.abs(small - drawing()).mean() < 1
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b""], ids=repr)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_unreadable_metadata_costs_no_readable_picture(kind: str, exif: bytes) -> None:
+    data = encoded(drawing(), kind, exif=exif, **EXACT.get(kind, {}))
+
+    assert levels_between(decoded(data), drawing()) == 0
+
+
+def test_a_png_with_metadata_and_one_without_read_alike() -> None:
+    bare = encoded(drawing(), "PNG")
+    described = encoded(drawing(), "PNG", pnginfo=_text("Comment", "a seven"))
+
+    assert inspect(bare).header is None
+    assert inspect(described).header is not None
+    assert (inspect(bare).width, inspect(bare).height) == (inspect(described).width, inspect(described).height)
+    assert np.array_equal(decoded(bare), decoded(described))
+
+
+def _text(key: str, value: str) -> PngInfo:
+    info = PngInfo()
+    info.add_text(key, value)
+    return info
+
+
+def test_every_test_image_survives_every_lossless_format() -> None:
+    images, _ = mnist_test()
+
+    for kind in (kind for kind in FORMATS if kind != "JPEG"):
+        assert all(np.array_equal(decoded(encoded(image, kind, **EXACT.get(kind, {}))), image) for image in images[:40])
+
+
+# What is broken
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_truncated_file_is_undecodable_wherever_it_was_cut(kind: str) -> None:
+    """From the first byte after those that tell the format to the last but two."""
+    whole = encoded(digit_drawn(7), kind)
+    read = []
+    for length in range(12, len(whole) - 1):
+        try:
+            read.append((length, decoded(whole[:length]).shape))
+        except UndecodableImage:
+            continue
+
+    assert read == []
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_garbage_after_the_header_is_undecodable(kind: str) -> None:
+    whole = encoded(drawing(), kind)
+    noise = np.random.default_rng(0).integers(0, 256, 500, np.uint8).tobytes()
+    start = 12 if kind == "WEBP" else 8
+
+    with pytest.raises(UndecodableImage):
+        decoded(whole[:start] + noise)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_flipped_bytes_are_read_or_refused_and_nothing_else(kind: str) -> None:
+    whole = bytearray(encoded(drawing(), kind))
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = whole.copy()
+        for place in random.integers(0, len(whole), 4):
+            damaged[place] ^= 1 << int(random.integers(8))
+        try:
+            grey = decoded(bytes(damaged))
+        except (UndecodableImage, UnsupportedMediaType, TooLarge):
+            continue
+        assert grey.dtype == np.uint8
+        assert grey.ndim == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0",
+        b"a plain text, long enough to be something",
+        b"%PDF-1.7\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"RIFF\x24\0\0\0WAVEfmt ",
+        b"\x89PNG",
+        b"GIF88a\1\0\1\0",
+        b"\0\0\0\x20ftypheic",
+    ],
+    ids=["empty", "one byte", "text", "PDF", "SVG", "WAVE", "cut signature", "no GIF version", "HEIC"],
+)
+def test_content_of_no_known_format_is_unsupported(data: bytes) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        inspect(data)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_opencv_writes_nothing_about_a_broken_file_to_standard_error(
+    kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = encoded(digit_drawn(7), kind)
+    for length in range(12, len(whole) - 1):
+        with pytest.raises(UndecodableImage):
+            decoded(whole[:length])
+
+    written = capfd.readouterr().err.splitlines()
+    assert [line for line in written if not line.startswith("libpng error")] == []  # which libpng writes by itself
+
+
+def test_names_inside_a_png_reach_neither_libpng_nor_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    data = encoded(drawing(), "PNG")
+    profile = png_chunk(b"iCCP", b"level=error FORGED\0\0" + zlib.compress(b"no profile at all" * 20))
+    text = png_chunk(b"zTXt", b"FORGED\0\0no deflate stream")
+
+    assert np.array_equal(decoded(data[:33] + profile + text + data[33:]), drawing())
+
+    assert capfd.readouterr().err == ""
+
+
+# What is too large
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_header_that_claims_too_many_pixels_is_too_large(kind: str) -> None:
+    with pytest.raises(TooLarge, match="50000000 pixels"):
+        inspect(CLAIMING[kind](16_000, 16_000))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_bound_on_pixels_is_the_callers(kind: str) -> None:
+    data = encoded(drawing(), kind)
+
+    assert inspect(data, max_pixels=130 * 150).width == 130
+    with pytest.raises(TooLarge):
+        inspect(data, max_pixels=130 * 150 - 1)
+
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="the system says how large a process is in another way")
+
+# Told to inspect and decode what it is given, prints the KiB by which its high-water mark of memory rises.
+_MEASURING = """
+import sys
+from pathlib import Path
+from app.imaging.decode import decode, inspect
+from app.errors import TooLarge, UndecodableImage
+from tests.drawings import digit_drawn, encoded
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])  # getrusage has its parent's
+
+decode(inspect(encoded(digit_drawn(7))))
+before = peak()
+for text in sys.argv[1:]:
+    try:
+        decode(inspect(bytes.fromhex(text)))
+    except (TooLarge, UndecodableImage):
+        continue
+    raise SystemExit("it was read")
+print(peak() - before)
+"""
+
+
+def memory_to_refuse(files: list[bytes]) -> int:
+    """KiB, measured in a process of its own: the high-water mark of this one may be higher already."""
+    command = [sys.executable, "-c", _MEASURING, *(data.hex() for data in files)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+
+
+@needs_proc
+def test_refusing_a_header_that_claims_too_many_pixels_takes_no_memory() -> None:
+    bombs = [CLAIMING[kind](16_000, 16_000) for kind in FORMATS]
+
+    assert memory_to_refuse(bombs) < 20_000  # one picture of that size decoded is 250,000
+
+
+@needs_proc
+def test_refusing_a_png_whose_chunk_claims_gigabytes_takes_no_memory() -> None:
+    whole = encoded(digit_drawn(7))
+    length = whole.index(b"IDAT") - 4
+    claims = [whole[:length] + struct.pack(">I", claim) + whole[length + 4 :] for claim in (2**28, 2**31, 2**32 - 1)]
+
+    assert memory_to_refuse(claims) < 20_000
+
+
+# Decodes a CMYK TIFF of 20 million pixels, prints the KiB by which that left the process larger.
+_KEEPING = """
+from pathlib import Path
+from PIL import Image
+from app.imaging.decode import decode, inspect
+from tests.drawings import encoded
+
+def resident():
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
+
+data = encoded(Image.new("CMYK", (5000, 4000), (9, 9, 9, 9)), "TIFF", compression="tiff_deflate")
+decode(inspect(encoded(Image.new("CMYK", (50, 40)), "TIFF")))
+before = resident()
+decode(inspect(data))
+print(resident() - before)
+"""
+
+
+@needs_proc
+def test_the_memory_of_a_large_picture_is_given_back() -> None:
+    ran = subprocess.run([sys.executable, "-c", _KEEPING], check=True, capture_output=True, text=True, cwd=ROOT)
+
+    assert int(ran.stdout) < 40_000  # with Pillow's own pieces, 78,000
+
+
+# Decodes a file, prints by how many KiB its high-water mark of memory rises, and what was foretold.
+_DECODING = """
+import sys
+from pathlib import Path
+from app.imaging.decode import decode, inspect, memory_needed
+from tests.drawings import digit_drawn, encoded
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+decode(inspect(encoded(digit_drawn(7))))
+image = inspect(Path(sys.argv[1]).read_bytes())
+before = peak()
+decode(image)
+print(peak() - before, memory_needed(image) // 1024)
+"""
+
+
+def large(kind: str) -> bytes:
+    """A drawing on 12 million pixels, with its paper transparent where ``kind`` says so."""
+    grey = drawing().repeat(24, axis=0).repeat(26, axis=1)
+    colour = Image.fromarray(grey).convert("RGB")
+    if "transparent" in kind:
+        colour.putalpha(Image.fromarray(255 - grey))
+    if "16-bit" in kind:
+        deep = np.array(colour)[:, :, ::-1].astype(np.uint16) * 257
+        return cv2.imencode("." + kind.split()[-1].lower(), deep)[1].tobytes()
+    options: dict[str, Any] = {"compression": "tiff_adobe_deflate"} if "TIFF" in kind else {"method": 0}
+    if "strip" in kind:
+        options |= {"tiffinfo": {278: len(grey)}, "strip_size": 2**31}
+    if "progressive" in kind:
+        options = {"progressive": True, "subsampling": 0}
+    return encoded(colour.convert("CMYK") if "CMYK" in kind else colour, kind.split()[-1], **options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system says how large a process is in another way")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "PNG",
+        "16-bit transparent PNG",
+        "progressive JPEG",
+        "transparent TIFF",
+        "one strip TIFF",
+        "transparent WEBP",
+    ],
+)
+def test_a_large_picture_takes_no_more_memory_than_foretold(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(large(kind))
+    command = [sys.executable, "-c", _DECODING, str(tmp_path / "large")]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+
+    taken, foretold = map(int, ran.stdout.split())
+    assert taken <= foretold < 5 * taken
+
+
+@pytest.mark.parametrize("rows", [math.inf, -math.inf, math.nan, -1e300, 1e300])
+def test_a_tiff_cannot_foretell_any_memory_it_likes(rows: float) -> None:
+    image = inspect(encoded(np.zeros((1100, 1100), np.uint8), "TIFF"))
+    tags = {258: (rows,), 278: rows}
+
+    needed = memory_needed(image._replace(header=cast("Image.Image", SimpleNamespace(tag_v2=tags))))
+
+    assert 5 * 1100**2 < needed < 50 * 1100**2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_a_large_picture_is_halved_and_upright(kind: str, orientation: int) -> None:
+    whole = drawing().repeat(18, axis=0).repeat(18, axis=1)
+
+    picture = decode(inspect(turned(whole, orientation, kind)))
+
+    assert (picture.height, picture.width) == whole.shape
+    if kind == "TIFF" and orientation > 4:  # which OpenCV would squash
+        assert levels_between(picture.grey, whole) == 0
+    else:
+        assert levels_between(picture.grey, whole[::2, ::2]) == 0
+
+
+@pytest.mark.parametrize("hidden", [0, 255])
+@pytest.mark.parametrize("pen", [20, 255])
+def test_a_large_transparent_drawing_is_composited_before_it_is_halved(pen: int, hidden: int) -> None:
+    ink = (drawing() > 100).astype(np.uint8).repeat(19, axis=0).repeat(19, axis=1) * 255
+    small, halved = (decoded(encoded(on_nothing(each, pen, hidden))) for each in (ink[::19, ::19], ink))
+
+    middle = halved.repeat(2, axis=0).repeat(2, axis=1)[9::19, 9::19]
+    assert levels_between(middle[: len(small), : small.shape[1]], small) <= 1

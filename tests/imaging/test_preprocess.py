@@ -1,0 +1,294 @@
+"""Grey -> ink: what MNIST's makers did to theirs, wherever and however a digit was drawn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from app.errors import NoInk, TooLarge, UndecodableImage, UnsupportedMediaType
+from app.imaging.preprocess import SIDE_PX, VERSION, Mode, find_ink, ink_from_grey, other_readings, preprocess
+from tests.drawings import Grey, coloured, difference, digit_drawn, encoded, enlarged, mnist_test, placed
+from tests.golden import sheets
+
+MODES: tuple[Mode, ...] = ("auto", "plain")
+
+
+# The golden sheets
+
+
+def test_the_golden_sheets_are_of_this_version() -> None:
+    assert sheets.pinned_version() == VERSION, "write them again: python -m tests.golden"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_pixel_of_the_golden_inputs_has_changed(mode: Mode) -> None:
+    now, pinned = sheets.tiles(mode), sheets.pinned(mode)
+    changed = [name for name in now if np.abs(now[name].astype(int) - pinned[name]).max() > 1]  # 1: another processor
+
+    assert changed == [], (
+        "weights trained before see other pixels now: bump app.imaging.preprocess.VERSION, train and export again, "
+        "and write the sheets again: python -m tests.golden"
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_golden_sheets_hold_every_input(mode: Mode) -> None:
+    assert all(tile.shape == (SIDE_PX, SIDE_PX) for tile in sheets.pinned(mode).values())
+
+
+# plain
+
+
+def test_plain_leaves_an_mnist_image_as_it_is() -> None:
+    image = digit_drawn(7)
+
+    assert np.array_equal(ink_from_grey(image, "plain")[:, :, 0], image.astype(np.float32) / np.float32(255))
+
+
+def test_plain_averages_over_areas() -> None:
+    grey = np.zeros((56, 56), np.uint8)
+    grey[0, 0] = 200
+
+    ink = ink_from_grey(grey, "plain")
+
+    assert ink[0, 0, 0] == pytest.approx(50 / 255)
+    assert np.count_nonzero(ink) == 1
+
+
+def test_plain_takes_polarity_and_place_as_given() -> None:
+    drawing = 255 - placed(digit_drawn(4), (56, 56), 0, 0)
+
+    found = find_ink(drawing, "plain")
+
+    assert not found.inverted
+    assert found.ink_box == (0, 0, 56, 56)
+    assert found.ink[-1, -1, 0] == 1
+
+
+# auto
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_auto_gives_an_mnist_image_back_recognisably_itself(digit: int) -> None:
+    image = digit_drawn(digit)
+
+    assert difference(ink_from_grey(image), ink_from_grey(image, "plain")) < 0.15
+
+
+def test_auto_fits_into_twenty_pixels_and_centres_the_mass() -> None:
+    for image in mnist_test()[0]:
+        ink = ink_from_grey(image)[:, :, 0]
+        rows, columns = np.nonzero(ink.sum(axis=1))[0], np.nonzero(ink.sum(axis=0))[0]
+        centre = (np.arange(SIDE_PX) @ ink.sum(axis=1), np.arange(SIDE_PX) @ ink.sum(axis=0)) / ink.sum()
+
+        assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
+        assert np.all(np.abs(centre - (SIDE_PX - 1) / 2) <= 1.01)
+
+
+@pytest.mark.parametrize("digit", range(10))
+@pytest.mark.parametrize("side_px", [140, 500, 1400])
+def test_auto_sees_the_same_in_a_large_drawing(digit: int, side_px: int) -> None:
+    image = digit_drawn(digit)
+
+    assert difference(ink_from_grey(enlarged(image, side_px)), ink_from_grey(image)) < 0.35
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_auto_sees_the_same_in_either_polarity(digit: int) -> None:
+    drawing = enlarged(digit_drawn(digit))
+    light, dark = find_ink(drawing), find_ink(255 - drawing)
+
+    assert (light.inverted, dark.inverted) == (False, True)
+    assert light.ink_box == dark.ink_box
+    assert difference(light.ink, dark.ink) < 0.01
+
+
+@pytest.mark.parametrize(("top", "left"), [(2, 3), (300, 5), (4, 290), (290, 280), (150, 30)])
+def test_auto_sees_the_same_anywhere_on_the_sheet(top: int, left: int) -> None:
+    drawing = enlarged(digit_drawn(3), 100)
+
+    moved = find_ink(placed(drawing, (400, 400), top, left))
+
+    assert difference(moved.ink, ink_from_grey(placed(drawing, (400, 400), 140, 140))) < 0.01
+    x, y, width, height = moved.ink_box
+    assert left <= x < x + width <= left + 100
+    assert top <= y < y + height <= top + 100
+
+
+@pytest.mark.parametrize(
+    ("pen", "paper"),
+    [((20, 30, 160), (250, 250, 245)), ((255, 255, 255), (20, 90, 40)), ((200, 20, 20), (240, 230, 140))],
+    ids=["blue on white", "chalk on a board", "red on yellow"],
+)
+def test_auto_sees_the_same_in_any_colours(pen: tuple[int, int, int], paper: tuple[int, int, int]) -> None:
+    drawing = enlarged(digit_drawn(9))
+
+    ink = preprocess(encoded(coloured(drawing, pen, paper))).ink
+
+    assert difference(ink, ink_from_grey(drawing)) < 0.1
+
+
+def test_auto_sees_the_same_under_uneven_light() -> None:
+    inputs = sheets.inputs()
+
+    assert difference(ink_from_grey(inputs["under uneven light"]), ink_from_grey(inputs["large"])) < 0.35
+
+
+def test_auto_leaves_dirt_out() -> None:
+    inputs = sheets.inputs()
+
+    assert difference(ink_from_grey(inputs["with dirt"]), ink_from_grey(inputs["large"])) < 0.01
+
+
+def test_auto_keeps_a_stroke_that_does_not_touch() -> None:
+    whole = sheets.inputs()["two strokes"]
+    x, y, width, height = find_ink(whole).ink_box
+
+    assert x <= 120
+    assert y <= 52
+    assert x + width >= 200
+    assert height > 150
+
+
+def test_another_reading_is_the_same_turned_to_either_side() -> None:
+    upright, turned = find_ink(enlarged(digit_drawn(2))), find_ink(enlarged(np.rot90(digit_drawn(2))))
+
+    back, further = (difference(reading.ink, upright.ink) for reading in other_readings(turned)[:2])
+
+    assert min(back, further) < 0.05
+    assert max(back, further) > 0.5
+
+
+@pytest.mark.parametrize("grey", [digit_drawn(3), 255 - enlarged(digit_drawn(3))], ids=["small", "large and dark"])
+def test_another_reading_has_the_other_polarity(grey: Grey) -> None:
+    found = find_ink(grey)
+
+    mistaken = other_readings(found._replace(inverted=not found.inverted))
+
+    assert [reading.inverted for reading in mistaken[2:5]] == [found.inverted] * 3
+    assert difference(mistaken[2].ink, found.ink) < 0.05
+
+
+def test_another_reading_of_a_larger_picture_is_of_thin_dark_strokes_in_any_light() -> None:
+    """A hard shadow runs through the digit, and stands out more than its pale, thin strokes."""
+    drawing = placed(enlarged(digit_drawn(3), 120), (300, 300), 90, 90)
+    light = np.where(np.arange(300) < 150, 90, 230)
+    picture = np.rint(light - light * (drawing > 128) * 0.2).astype(np.uint8)
+    found = find_ink(picture)
+    truth = find_ink(drawing)
+
+    readings = other_readings(found)
+
+    assert len(readings) == 8
+    assert difference(found.ink, truth.ink) > 0.5  # else there is nothing to be read otherwise
+    assert difference(readings[5].ink, truth.ink) < 0.5
+    assert readings[5].ink_box == pytest.approx(truth.ink_box, abs=12)
+
+
+def test_there_is_no_other_reading_by_plain() -> None:
+    assert other_readings(find_ink(digit_drawn(3), "plain")) == []
+
+
+def test_auto_widens_hairlines_to_a_pens_width() -> None:
+    ink = ink_from_grey(sheets.inputs()["hairline"])
+
+    assert ink.max() > 0.9
+    assert ink.sum() > 40
+
+
+@pytest.mark.parametrize(
+    "grey",
+    [np.full((1, 1), 0), np.full((28, 28), 255), np.full((300, 200), 128), np.tile(np.arange(120, 126), (50, 9))],
+    ids=["one pixel", "white", "grey", "faint grain"],
+)
+def test_auto_finds_no_ink_on_a_blank_image(grey: Grey) -> None:
+    with pytest.raises(NoInk):
+        ink_from_grey(grey.astype(np.uint8))
+
+
+def test_plain_finds_no_ink_on_a_black_image() -> None:
+    with pytest.raises(NoInk):
+        ink_from_grey(np.zeros((40, 40), np.uint8), "plain")
+
+
+def test_plain_finds_no_ink_in_what_an_average_wipes_out() -> None:
+    speck = np.zeros((2000, 2000), np.uint8)
+    speck[5, 5] = 255
+
+    with pytest.raises(NoInk):
+        ink_from_grey(speck, "plain")
+
+
+# Whatever comes
+
+
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=150, deadline=None)
+@given(grey=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)))
+def test_any_picture_gives_ink_or_none(grey: Grey, mode: Mode) -> None:
+    _gives_ink_within_the_picture_or_none(grey, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.sampled_from([(1, 5000), (5000, 1), (2, 900), (399, 401), (1201, 30), (3, 3)]),
+    seed=st.integers(0, 1000),
+    density=st.sampled_from([0.001, 0.1, 0.9]),
+)
+def test_a_picture_of_any_shape_gives_ink_or_none(
+    mode: Mode, shape: tuple[int, int], seed: int, density: float
+) -> None:
+    grey = np.where(np.random.default_rng(seed).random(shape) < density, 255, 0).astype(np.uint8)
+    _gives_ink_within_the_picture_or_none(grey, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_picture_of_any_few_pixels_gives_ink_or_none(mode: Mode) -> None:
+    """Some libraries take four numbers for a colour."""
+    for shape in np.ndindex(12, 12):
+        grey = np.random.default_rng(0).integers(256, size=np.add(shape, 1)).astype(np.uint8)
+        _gives_ink_within_the_picture_or_none(grey, mode)
+
+
+def _gives_ink_within_the_picture_or_none(grey: Grey, mode: Mode) -> None:
+    before = grey.copy()
+    try:
+        found = find_ink(grey, mode)
+    except NoInk:
+        return
+    finally:
+        assert np.array_equal(grey, before)
+    assert found.ink.shape == (SIDE_PX, SIDE_PX, 1)
+    assert found.ink.dtype == np.float32
+    assert np.isfinite(found.ink).all()
+    assert found.ink.min() >= 0
+    assert found.ink.max() <= 1 + 1e-6  # an average of ones, rounded
+    x, y, width, height = found.ink_box
+    assert 0 <= x < x + width <= grey.shape[1]
+    assert 0 <= y < y + height <= grey.shape[0]
+
+
+def test_the_ink_box_is_in_pixels_of_the_original() -> None:
+    """The JPEG is decoded at a half."""
+    large = placed(enlarged(digit_drawn(1), 900), (1600, 1200), 500, 200)
+
+    box = preprocess(encoded(large, "JPEG", quality=95)).ink_box
+
+    assert np.allclose(box, find_ink(large).ink_box, atol=12)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"no image", UnsupportedMediaType),
+        (encoded(digit_drawn(0))[:60], UndecodableImage),
+        (encoded(np.full((30, 30), 200, np.uint8)), NoInk),
+        (encoded(np.zeros((101, 100), np.uint8)), TooLarge),
+    ],
+    ids=["foreign", "broken", "blank", "too large"],
+)
+def test_what_cannot_be_preprocessed_is_named(data: bytes, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        preprocess(data, max_pixels=10_000)

@@ -1,0 +1,434 @@
+"""Where the digit is: on framed, ruled, shaded, dirty, pale and crowded sheets, what is found is the pen's."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from app.errors import NoInk
+from app.imaging import strokes as segmentation
+from app.imaging.preprocess import Preprocessed, find_ink, ink_from_grey, preprocess
+from app.imaging.strokes import find_strokes
+from tests.drawings import Grey, difference, digit_drawn, encoded, enlarged, mnist_test, placed
+from tests.pictures import (
+    PAPER,
+    PEN,
+    box_of,
+    cut_out,
+    framed,
+    grainy,
+    lit,
+    on_nothing,
+    on_paper,
+    ruled,
+    shadowed,
+    side_by_side,
+    sloping_light,
+    speckled,
+    traced,
+    vignetted,
+)
+
+ALIKE = 0.4  # of the ink may differ: a stroke's edge, after scaling
+NEAR_PX = 10  # that a box may be off: faint ends of strokes
+BOTH = ["dark on light", "light on dark"]
+
+Picture = Callable[[Grey], Grey]
+
+
+def drawing(digit: int, number: int = 0) -> Grey:
+    return placed(enlarged(digit_drawn(digit, number), 160), (260, 220), 50, 30)
+
+
+def small(digit: int) -> Grey:
+    """A digit whose box is a twentieth of the sheet, off its middle."""
+    return placed(enlarged(digit_drawn(digit), 100), (320, 320), 170, 120)
+
+
+def on(picture: Grey, polarity: str) -> Grey:
+    return picture if polarity == "dark on light" else 255 - picture
+
+
+def assert_found(found: Preprocessed, drawn: Grey, polarity: str, *, alike: float = ALIKE) -> None:
+    """The ink is that of the drawing, the box is around it, the polarity is told."""
+    assert found.inverted == (polarity == "dark on light")
+    assert np.abs(np.subtract(found.ink_box, box_of(drawn))).max() <= NEAR_PX
+    assert difference(found.ink, ink_from_grey(drawn)) < alike
+
+
+SHEETS: dict[str, Picture] = {
+    "plain paper": on_paper,
+    "a black line along the edge": lambda drawn: framed(drawn, 0, 1),
+    "a thick black frame": lambda drawn: framed(drawn, 0, 4),
+    "a black margin": lambda drawn: framed(drawn, 0, 12),
+    "a white margin": lambda drawn: framed(drawn, 0, 6, level=255),
+    "a box around the digit": lambda drawn: framed(drawn, 10, 2),
+    "a thick box around the digit": lambda drawn: framed(drawn, 10, 5),
+    "a box near the digit": lambda drawn: framed(drawn, 20, 3),
+    "a soft shadow": lambda drawn: shadowed(drawn, 0.5, 40),
+    "a hard shadow": lambda drawn: shadowed(drawn, 0.5, 3),
+    "a slight shadow": lambda drawn: shadowed(drawn, 0.3),
+    "light from one corner": lambda drawn: sloping_light(drawn, 0.6),
+    "a vignette": lambda drawn: vignetted(drawn, 0.5),
+    "a deep vignette": lambda drawn: vignetted(drawn, 0.8),
+    "specks": lambda drawn: speckled(drawn, 20, 3),
+    "crumbs": lambda drawn: speckled(drawn, 8, 5),
+    "grain": lambda drawn: grainy(on_paper(drawn), 8),
+    "a pale pencil": lambda drawn: on_paper(drawn, 220, 190),
+    "a pale pencil in a shadow": lambda drawn: shadowed(drawn // 2, 0.3),
+}
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("sheet", SHEETS)
+def test_the_digit_is_found_whatever_it_is_drawn_on(sheet: str, polarity: str) -> None:
+    for digit in range(10):
+        drawn = drawing(digit)
+
+        assert_found(find_ink(on(SHEETS[sheet](drawn), polarity)), drawn, polarity)
+
+
+RULED: dict[str, Picture] = {
+    "ruled": lambda drawn: ruled(drawn, 40, 2, 150),
+    "ruled darkly": lambda drawn: ruled(drawn, 40, 2, 70),
+    "ruled, photographed askew": lambda drawn: ruled(drawn, 40, 2, 150, slope=0.02),
+    "squared": lambda drawn: ruled(drawn, 36, 2, 150, squared=True),
+    "squared, photographed askew": lambda drawn: ruled(drawn, 36, 2, 150, slope=0.015, squared=True),
+}
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("paper", RULED)
+def test_lines_of_the_paper_are_no_ink(paper: str, polarity: str) -> None:
+    """For all but three of twenty: where a stroke runs along a line, one is taken for the other."""
+    drawn = [drawing(digit, number) for digit in range(10) for number in (0, 1)]
+    found = [find_ink(on(RULED[paper](each), polarity)) for each in drawn]
+
+    assert {each.inverted for each in found} == {polarity == "dark on light"}
+    alike = [difference(ink.ink, ink_from_grey(each)) < ALIKE for ink, each in zip(found, drawn, strict=True)]
+    assert alike.count(True) >= 17
+
+
+@pytest.mark.parametrize("light", ["even", "shadow", "vignette", "boxed"])
+@pytest.mark.parametrize("polarity", BOTH)
+def test_a_digit_that_fills_a_twentieth_of_the_sheet_is_found(light: str, polarity: str) -> None:
+    sheets: dict[str, Picture] = {
+        "even": on_paper,
+        "shadow": lambda drawn: shadowed(drawn, 0.4),
+        "vignette": lambda drawn: vignetted(drawn, 0.6),
+        "boxed": lambda drawn: framed(drawn, 4, 3),
+    }
+    for digit in range(10):
+        drawn = small(digit)
+        _, _, width, height = box_of(drawn)
+        assert width * height <= 0.055 * drawn.size
+
+        assert_found(find_ink(on(sheets[light](drawn), polarity)), drawn, polarity)
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("side", ["top", "bottom", "left", "right", "top and left"])
+def test_a_digit_that_touches_the_border_is_whole_and_of_the_right_polarity(side: str, polarity: str) -> None:
+    for digit in range(10):
+        cut = cut_out(enlarged(digit_drawn(digit), 160))
+        room = [(0 if before in side else 50, 0 if after in side else 50) for before, after in _SIDES]
+        drawn = np.pad(cut, room)
+
+        assert_found(find_ink(on(on_paper(drawn), polarity)), drawn, polarity)
+
+
+_SIDES = (("top", "bottom"), ("left", "right"))
+
+
+def test_a_digit_cut_out_to_its_last_pixel_is_still_ink_on_paper() -> None:
+    for digit in range(10):
+        cut = cut_out(enlarged(digit_drawn(digit), 160))
+        found = find_ink(on_paper(cut))
+
+        assert found.inverted
+        assert difference(found.ink, ink_from_grey(np.pad(cut, 50))) < ALIKE
+
+
+@pytest.mark.parametrize("level", [180, 195])
+def test_pale_thin_strokes_on_a_sheet_of_three_megapixels_are_found(level: int) -> None:
+    """A pencil of six pixels, of little more contrast than the camera's grain."""
+    for digit in (0, 1, 2, 3, 4, 6, 9):
+        line = placed(traced(digit_drawn(digit), 560, 6), (2000, 1500), 600, 400)
+        found = find_ink(grainy(on_paper(line, 220, level), 3))
+
+        assert_found(found, line, "dark on light", alike=0.5)
+        assert found.ink.max() > 0.9
+
+
+@pytest.mark.parametrize("pen", [0, 200, 255])
+@pytest.mark.parametrize("hidden", [0, 128, 255])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_ink_on_a_transparent_ground_is_found_whatever_is_hidden_beneath(pen: int, hidden: int, kind: str) -> None:
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    for digit in (1, 4, 8):
+        drawn = drawing(digit)
+        found = preprocess(encoded(on_nothing(drawn, pen, hidden), kind, **options))
+
+        assert_found(found, drawn, "light on dark" if pen == 255 else "dark on light")
+
+
+def test_dirt_of_the_size_of_a_dot_is_left_out_wherever_it_lies() -> None:
+    drawn = drawing(4)
+    clean = find_ink(on_paper(drawn))
+
+    for seed in range(10):
+        assert find_ink(speckled(drawn, 6, 3, seed)).ink_box == clean.ink_box
+
+
+def test_strokes_that_do_not_touch_are_one_digit() -> None:
+    """A five whose bar stands apart, a four of two strokes."""
+    five = placed(enlarged(digit_drawn(5, 1), 160), (260, 220), 60, 30)
+    x, y, width, _ = box_of(five)
+    five[y - 22 : y - 12, x + width // 2 : x + width + 20] = 255
+
+    found = find_ink(on_paper(five))
+
+    assert found.digits == 1
+    assert np.abs(np.subtract(found.ink_box, box_of(five))).max() <= NEAR_PX
+
+
+# Bands of another level
+
+
+BAND_PX = 40  # of 160: MNIST's strokes reach into it
+
+Part = Callable[[Grey], Grey]
+
+BANDS: dict[str, Part] = {
+    "inverted": lambda band: 255 - band,
+    "lighter": lambda band: band + 70,
+    "darker": lambda band: band - 70,
+}
+
+
+def banded(picture: Grey, sides: str, band: Part) -> Grey:
+    """With bands at the sides named, in which ``band`` was done to the picture."""
+    changed = picture.copy()
+    for side, part in (
+        ("top", np.s_[:BAND_PX]),
+        ("bottom", np.s_[-BAND_PX:]),
+        ("left", np.s_[:, :BAND_PX]),
+        ("right", np.s_[:, -BAND_PX:]),
+    ):
+        if side in sides:
+            changed[part] = band(picture[part])
+    return changed
+
+
+def differences_banded(sides: str, band: str, polarity: str) -> list[float]:
+    """Of each digit's ink, from that of the same picture without bands."""
+    differences = []
+    for digit in range(10):
+        picture = on(on_paper(enlarged(digit_drawn(digit), 160), 170, 90), polarity)
+        plain, found = find_ink(picture), find_ink(banded(picture, sides, BANDS[band]))
+        assert found.inverted == plain.inverted
+        differences.append(difference(found.ink, plain.ink))
+    return differences
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("sides", ["left and right", "left", "right"])
+def test_strokes_that_run_into_a_band_of_another_level_or_polarity_come_out_whole(
+    sides: str, band: str, polarity: str
+) -> None:
+    assert max(differences_banded(sides, band, polarity)) < 0.1
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("sides", ["top and bottom", "top", "bottom"])
+def test_so_do_strokes_that_run_into_bands_above_and_below(sides: str, band: str, polarity: str) -> None:
+    """For all but two of ten: the foot of a two or a three may run along the edge of a band and hide it."""
+    assert sum(apart < 0.1 for apart in differences_banded(sides, band, polarity)) >= 8
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("level", [0, 120])
+@pytest.mark.parametrize(
+    "bars",
+    [((0, 0), (56, 56)), ((0, 0), (56, 0)), ((0, 0), (0, 56)), ((56, 56), (0, 0)), ((0, 56), (0, 0))],
+    ids=["left and right", "left", "right", "above and below", "below"],
+)
+def test_bars_beside_a_picture_are_no_ink(
+    bars: tuple[tuple[int, int], tuple[int, int]], level: int, polarity: str
+) -> None:
+    """As a player of films puts them beside a picture of another shape: a quarter of its width or height."""
+    for digit in range(10):
+        picture = on_paper(enlarged(digit_drawn(digit), 160))
+        plain = find_ink(on(picture, polarity))
+        found = find_ink(on(np.pad(picture, bars, constant_values=level), polarity))
+
+        assert found.inverted == plain.inverted
+        assert np.array_equal(found.ink, plain.ink)
+        x, y, width, height = plain.ink_box
+        assert found.ink_box == (x + bars[1][0], y + bars[0][0], width, height)
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize(("side_px", "pen"), [(28, "sharp"), (160, "sharp"), (160, "soft")])
+def test_a_one_from_edge_to_edge_is_no_band(side_px: int, pen: str, polarity: str) -> None:
+    """MNIST's stroke, upright, cut off above and below, in the middle or where a band would be."""
+    stem = digit_drawn(1) if side_px == 28 else enlarged(digit_drawn(1), side_px)
+    across = cut_out(stem[side_px // 2 : side_px // 2 + 1])
+    if pen == "sharp":
+        across = np.full_like(across, 255)
+    upright = np.tile(across, (side_px, 1))
+    whole = ink_from_grey(np.pad(upright, side_px))
+    for left, right in ((4, 4), (2, 12), (12, 2), (1, 16), (16, 0)):  # quarters of its width
+        room = [(0, 0), (left * across.size // 4, right * across.size // 4)]
+
+        found = find_ink(on(on_paper(np.pad(upright, room)), polarity))
+
+        assert found.inverted == (polarity == "dark on light")
+        assert difference(found.ink, whole) < 0.1
+
+
+@pytest.mark.parametrize("sigma", [5, 20, 60])
+def test_noise_makes_no_band(sigma: int) -> None:
+    for digit in range(10):
+        for picture in (on_paper(enlarged(digit_drawn(digit), 160), 170, 90), np.full((90, 60), 128, np.uint8)):
+            noisy = grainy(picture, sigma, digit)
+
+            assert np.array_equal(segmentation._level_bands(noisy), noisy)
+
+
+def test_frames_shadows_and_ruled_lines_make_no_band() -> None:
+    """What is levelled at most is a difference that nobody sees."""
+    for sheet in (SHEETS | RULED).values():
+        picture = sheet(drawing(3))
+        for turned in (picture, picture.T):
+            assert np.array_equal(segmentation._level_bands(turned), turned)
+
+
+# Drawings with nothing near the border
+
+
+def _everything(grey: Grey) -> tuple[object, ...] | None:
+    """All that is found, to be compared; None for no ink."""
+    try:
+        found = find_strokes(grey)
+    except NoInk:
+        return None
+    arrays = (found.contrast, found.strokes)
+    return (*((part.shape, part.tobytes()) for part in arrays), found.sure, found.inverted, found.box, found.digits)
+
+
+def _slowly(grey: Grey, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...] | None:
+    """The same, as if something lay near the border."""
+    with monkeypatch.context() as patched:
+        patched.setattr(segmentation, "_blank_border", lambda _: None)
+        return _everything(grey)
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("kind", ["MNIST's", "enlarged", "on a large sheet", "near the border"])
+def test_a_blank_border_spares_most_pictures_work_and_changes_none(
+    kind: str, polarity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets: dict[str, Picture] = {
+        "MNIST's": lambda image: image,
+        "enlarged": enlarged,
+        "on a large sheet": lambda image: placed(enlarged(image, 300), (900, 700), 80, 350),
+        "near the border": lambda image: np.pad(cut_out(enlarged(image, 100)), 9),
+    }
+    quick = 0
+    for image in mnist_test()[0][::4]:
+        picture = on(255 - sheets[kind](image), polarity)
+        quick += segmentation._blank_border(picture) is not None
+
+        assert _everything(picture) == _slowly(picture, monkeypatch)
+    assert quick > 25
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+def test_frames_and_crumbs_near_a_blank_border_are_treated_alike(
+    polarity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every depth, whole or with gaps: some frames are margins, some are too faint to be."""
+    quick = 0
+    for digit in range(10):
+        for depth, thickness in ((1, 1), (1, 6), (3, 2), (8, 5), (15, 2), (20, 12), (26, 3)):
+            whole = framed(drawing(digit), depth, thickness)
+            dashed = np.where(np.add.outer(*map(np.arange, whole.shape)) % 8 < 3, whole, on_paper(drawing(digit)))
+            for picture in (on(whole, polarity), on(dashed, polarity)):
+                quick += segmentation._blank_border(picture) is not None
+                assert _everything(picture) == _slowly(picture, monkeypatch)
+    assert 10 < quick < 130
+
+
+def test_whatever_lies_within_a_blank_border_is_found_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small random pictures: blots and lines of any level at any place, two to fifty pixels a side."""
+    quick = 0
+    for seed in range(600):
+        random = np.random.default_rng(seed)
+        picture = np.full(random.integers(2, 50, 2), random.integers(256), np.uint8)
+        for _ in range(random.integers(1, 6)):
+            top, left = random.integers(0, picture.shape)
+            height, width = random.integers(1, 12, 2) if random.random() < 0.5 else random.permutation([1, 40])
+            picture[max(1, top) : top + height, max(1, left) : left + width][:-1, :-1] = random.integers(256)
+        quick += segmentation._blank_border(picture) is not None
+
+        assert _everything(picture) == _slowly(picture, monkeypatch)
+    assert quick > 100
+
+
+# Several digits
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("first", range(10))
+def test_two_digits_side_by_side_are_two(first: int, polarity: str) -> None:
+    pairs = [on_paper(side_by_side([digit_drawn(first), digit_drawn(second)])) for second in range(10)]
+
+    assert {find_ink(on(pair, polarity)).digits for pair in pairs} == {2}
+
+
+@pytest.mark.parametrize("digits", [(1, 2, 3), (4, 5, 6), (7, 8, 9), (0, 0, 7)], ids=str)
+def test_three_digits_side_by_side_are_three(digits: tuple[int, ...]) -> None:
+    assert find_ink(on_paper(side_by_side([digit_drawn(digit) for digit in digits]))).digits == 3
+
+
+def test_one_digit_is_one() -> None:
+    for image in mnist_test()[0]:
+        assert find_ink(image).digits == 1
+        assert find_ink(on_paper(placed(enlarged(image, 160), (260, 220), 50, 30))).digits == 1
+
+
+def test_one_digit_among_specks_lines_or_shadows_is_one() -> None:
+    for sheet in (SHEETS | RULED).values():
+        assert find_ink(sheet(drawing(3))).digits == 1
+
+
+# What is no ink
+
+
+@pytest.mark.parametrize(
+    "paper",
+    [
+        lambda blank: lit(blank, np.full(blank.shape, PAPER, np.float64)),
+        lambda blank: framed(blank, 0, 4),
+        lambda blank: ruled(blank, 40, 2, 150),
+    ],
+    ids=["blank", "framed", "ruled"],
+)
+def test_paper_without_a_digit_has_no_ink(paper: Picture) -> None:
+    with pytest.raises(NoInk):
+        find_ink(paper(np.zeros((260, 220), np.uint8)))
+
+
+def test_what_is_found_is_a_part_of_the_picture_with_its_contrast() -> None:
+    found = find_strokes(on_paper(drawing(2)))
+
+    assert found.contrast.shape == found.strokes.shape
+    assert found.contrast.dtype == found.strokes.dtype == np.dtype(np.uint8)
+    assert set(np.unique(found.strokes)) == {0, 1}
+    assert found.contrast.max() == PAPER - PEN
+    assert 0 < found.sure < PAPER - PEN
+    for edge in (found.strokes[0], found.strokes[-1], found.strokes[:, 0], found.strokes[:, -1]):
+        assert edge.any()  # no row or column to spare

@@ -1,0 +1,130 @@
+"""Logits -> probabilities, and whether to act on them."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from app.model.decision import Rejection, best_reading, outlier_scores, probabilities, rejection
+from app.model.manifest import Manifest, Thresholds
+
+
+def test_equal_logits_are_equally_probable() -> None:
+    assert np.allclose(probabilities(np.zeros((2, 10), np.float32), 1.0), 0.1)
+
+
+def test_temperature_divides_the_logits() -> None:
+    logits = np.array([[0, 2] + [-99] * 8], np.float32)
+
+    assert probabilities(logits, 2.0)[0, 1] == pytest.approx(np.e / (1 + np.e))
+
+
+def test_the_eleventh_logit_takes_nothing_from_the_digits() -> None:
+    logits = np.arange(22, dtype=np.float32).reshape(2, 11)
+
+    assert np.array_equal(probabilities(logits, 1.3), probabilities(logits[:, :10], 1.3))
+
+
+@given(
+    logits=arrays(np.float32, (3, 10), elements=st.floats(-(2.0**100), 2.0**100, width=32)),
+    temperature=st.floats(0.1, 10),
+)
+def test_any_finite_logits_give_probabilities_that_sum_to_one(logits: NDArray[np.float32], temperature: float) -> None:
+    rows = probabilities(logits, temperature)
+
+    assert rows.dtype == np.float64
+    assert np.allclose(rows.sum(axis=1), 1, atol=1e-12)
+    assert rows.min() >= 0
+
+
+@given(logits=arrays(np.float32, (1, 10), elements=st.floats(-50, 50, width=32)), temperature=st.floats(0.5, 3))
+def test_temperature_never_changes_which_digit_wins(logits: NDArray[np.float32], temperature: float) -> None:
+    rows = probabilities(logits, temperature)
+
+    assert rows[0, logits[0].argmax()] == rows.max()
+
+
+# No digit
+
+
+def test_outlier_scores_are_the_log_odds_worked_out_by_hand() -> None:
+    """Of eleven equal logits, one against ten: -ln 10. With ln 30 more for none, three to one: ln 3."""
+    equal = [0.0] * 11
+    none = [0.0] * 10 + [math.log(30)]
+    seven = [0.0] * 7 + [math.log(91)] + [0.0] * 3  # 1 against 91 + 9
+
+    scores = outlier_scores(np.array([equal, none, seven], np.float32))
+
+    assert scores == pytest.approx([-math.log(10), math.log(3), -math.log(100)], abs=1e-6)
+    assert scores.dtype == np.float64
+
+
+def test_a_network_without_an_eleventh_logit_takes_everything_for_a_digit() -> None:
+    assert outlier_scores(np.zeros((3, 10), np.float32)).tolist() == [-math.inf] * 3
+
+
+@given(logits=arrays(np.float32, (2, 11), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
+def test_any_finite_logits_have_finite_outlier_scores(logits: NDArray[np.float32]) -> None:
+    assert np.isfinite(outlier_scores(logits)).all()
+
+
+@given(logits=arrays(np.float32, (1, 11), elements=st.floats(-30, 30, width=32)), more=st.floats(-30, 30))
+def test_outlier_scores_depend_on_differences_of_logits_alone(logits: NDArray[np.float32], more: float) -> None:
+    moved = (logits.astype(np.float64) + more).astype(np.float32)
+
+    assert outlier_scores(moved) == pytest.approx(outlier_scores(logits), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("scores", "taken"),
+    [
+        ([2.0], 0),
+        ([2.0, -8.0, -9.0], 2),
+        ([0.0, -5.9], 0),  # surer, but not far surer
+        ([9.0, -4.0], 0),  # far surer, but not sure
+        ([-1.0, -7.0], 1),
+    ],
+)
+def test_another_reading_is_taken_when_it_is_far_more_surely_a_digit(scores: list[float], taken: int) -> None:
+    assert best_reading(scores) == taken
+
+
+# Acting on it
+
+
+@pytest.fixture(scope="module")
+def strict(manifest: Manifest) -> Manifest:
+    return manifest.model_copy(update={"thresholds": Thresholds(not_a_digit=1.5, low_confidence=0.6)})
+
+
+@pytest.mark.parametrize(
+    ("score", "confidence", "digits", "expected"),
+    [
+        (-9.0, 0.99, 1, None),
+        (1.5, 0.6, 1, None),
+        (1.51, 0.99, 1, Rejection("not_a_digit", 1.51, 1.5)),
+        (-9.0, 0.59, 1, Rejection("low_confidence", 0.59, 0.6)),
+        (-9.0, 0.99, 2, Rejection("several_digits", 2.0, 1.0)),
+        (9.0, 0.2, 1, Rejection("not_a_digit", 9.0, 1.5)),
+        (9.0, 0.2, 3, Rejection("several_digits", 3.0, 1.0)),
+        (-math.inf, 0.7, 1, None),
+    ],
+    ids=[
+        "a clear digit",
+        "just at both thresholds",
+        "no digit",
+        "a doubtful one",
+        "two digits",
+        "no digit before a doubtful one",
+        "several digits before everything",
+        "a network that knows digits alone",
+    ],
+)
+def test_the_first_reason_not_to_act_is_given(
+    strict: Manifest, score: float, confidence: float, digits: int, expected: Rejection | None
+) -> None:
+    assert rejection(strict, score, confidence, digits) == expected

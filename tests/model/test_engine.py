@@ -1,0 +1,373 @@
+"""The engines: the shipped model on real images, padding, and what they refuse to load."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.errors import ModelError
+from app.imaging.preprocess import Mode, ink_from_grey
+from app.model.decision import probabilities
+from app.model.engine import ENGINES, Engine, KerasEngine, LiteRTEngine
+from app.model.manifest import MANIFEST, WEIGHTS, Manifest, read_manifest, sha256_of, write_manifest
+from tests.drawings import mnist_test
+
+ROOT = Path(__file__).parents[2]
+
+Rows = NDArray[np.float32]
+
+each_engine = pytest.mark.parametrize("kind", ENGINES.values(), ids=ENGINES)
+
+# Run in a fresh interpreter: loads a model, has it answer, and prints what of this was imported for it.
+_ANSWERING = """
+import sys
+from pathlib import Path
+import numpy as np
+from app.model.engine import LiteRTEngine
+assert LiteRTEngine.load(Path(sys.argv[1])).logits(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, 11)
+print(*sorted({name.partition(".")[0] for name in sys.modules} & {"tensorflow", "keras", "ai_edge_litert"}))
+"""
+
+
+@pytest.fixture(scope="module")
+def engines(model_dir: Path) -> dict[str, Engine]:
+    """The shipped model in each."""
+    return {name: kind.load(model_dir) for name, kind in ENGINES.items()}
+
+
+@pytest.fixture(params=ENGINES)
+def shipped(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine:
+    return engines[request.param]
+
+
+@pytest.fixture
+def copied(model_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the shipped model that a test may spoil."""
+    for name in (MANIFEST, *(kind.file_name for kind in ENGINES.values())):
+        shutil.copy(model_dir / name, tmp_path)
+    return tmp_path
+
+
+def sealed(manifest: Manifest, folder: Path, file_name: str) -> None:
+    """The manifest names the weights that lie there now."""
+    write_manifest(manifest.model_copy(update={"sha256": {file_name: sha256_of(folder / file_name)}}), folder)
+
+
+def written(layers: list[keras.Layer], kind: type[Engine], manifest: Manifest, folder: Path) -> None:
+    """A network of ``layers`` where the engine looks for its model, with a manifest that fits."""
+    network = keras.Sequential(layers)
+    if kind is KerasEngine:
+        network.save(folder / kind.file_name)
+    else:
+        network.export(folder / kind.file_name, format="litert", verbose=False)
+    sealed(manifest, folder, kind.file_name)
+
+
+@pytest.mark.parametrize("mode", ["auto", "plain"])
+def test_the_shipped_model_reads_mnist(shipped: Engine, mode: Mode) -> None:
+    images, labels = mnist_test()
+
+    digits = shipped.logits(np.stack([ink_from_grey(image, mode) for image in images]))[:, :10].argmax(axis=1)
+
+    assert np.count_nonzero(digits != labels) <= 3  # of 200: some of MNIST is hard for people, too
+
+
+def test_the_engines_agree_on_mnist(engines: dict[str, Engine]) -> None:
+    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0]])
+
+    by_keras, by_litert = (
+        probabilities(engines[name].logits(inks), engines[name].manifest.temperature) for name in ("keras", "litert")
+    )
+
+    assert np.abs(by_keras - by_litert).max() <= 1e-4
+
+
+def test_8_bit_weights_read_mnist_as_the_others_do(engines: dict[str, Engine]) -> None:
+    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0]])
+
+    by_litert, by_int8 = (
+        probabilities(engines[name].logits(inks), engines[name].manifest.temperature)
+        for name in ("litert", "litert-int8")
+    )
+
+    assert np.array_equal(by_litert.argmax(axis=1), by_int8.argmax(axis=1))
+    assert 1e-4 < np.abs(by_litert - by_int8).max() < 0.05
+
+
+def test_an_ink_gets_the_same_logits_alone_and_in_company(shipped: Engine) -> None:
+    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0][:67]])
+
+    together = shipped.logits(inks)
+
+    assert together.shape == (67, 11)  # ten digits, and none
+    assert together.dtype == np.float32
+    alone = np.concatenate([shipped.logits(each[None]) for each in inks[[0, 30, 66]]])
+    assert np.allclose(together[[0, 30, 66]], alone, atol=1e-4)
+
+
+def test_logits_stay_as_they_are_when_others_are_asked_for(shipped: Engine) -> None:
+    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0][:2]])
+
+    first = shipped.logits(inks[:1])
+    before = first.copy()
+    shipped.logits(inks[1:])
+
+    assert np.array_equal(first, before)
+
+
+def test_the_manifest_of_the_shipped_model_tells_its_files_and_its_parameters(shipped: Engine) -> None:
+    assert shipped.manifest.classes == tuple(range(10))
+    assert 0 < shipped.manifest.parameters <= 500_000
+    assert shipped.manifest.temperature > 0
+
+
+@each_engine
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 64, 65, 130])
+def test_any_number_of_inks_is_run_in_the_sizes_that_are_warm(
+    manifest: Manifest, kind: type[Engine], count: int
+) -> None:
+    sizes = []
+
+    def run(ink: Rows) -> Rows:
+        sizes.append(len(ink))
+        return ink[:, :10, 0, 0]
+
+    ink = np.random.default_rng(0).random((count, 28, 28, 1), np.float32)
+
+    assert np.array_equal(kind(manifest, run).logits(ink), ink[:, :10, 0, 0])
+    assert set(sizes) <= set(kind.batch_sizes)
+    assert sum(sizes) < 2 * max(1, count)
+
+
+def test_litert_loads_and_answers_without_tensorflow(model_dir: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _ANSWERING, str(model_dir)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.split() == ["ai_edge_litert"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "library", "advice"),
+    [
+        (KerasEngine, "tensorflow", r"needs TensorFlow: pip install '\.\[keras\]'"),
+        (LiteRTEngine, "ai_edge_litert.interpreter", r"needs ai-edge-litert: pip install '\.\[litert\]'"),
+    ],
+    ids=["keras", "litert"],
+)
+def test_an_engine_without_its_library_says_what_to_install(
+    kind: type[Engine], library: str, advice: str, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+
+    with pytest.raises(ModelError, match=advice):
+        kind.load(model_dir)
+
+
+@each_engine
+def test_a_folder_without_a_model_is_refused(kind: type[Engine], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^no model: "):
+        kind.load(tmp_path)
+
+
+@each_engine
+def test_a_folder_with_a_manifest_alone_is_refused(kind: type[Engine], copied: Path) -> None:
+    (copied / kind.file_name).unlink()
+
+    with pytest.raises(ModelError, match=rf"^no model: .*{kind.file_name}"):
+        kind.load(copied)
+
+
+@each_engine
+def test_a_model_with_one_byte_changed_is_refused(kind: type[Engine], copied: Path) -> None:
+    data = bytearray((copied / kind.file_name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / kind.file_name).write_bytes(data)
+
+    with pytest.raises(ModelError, match=rf"^damaged model: .*{kind.file_name}"):
+        kind.load(copied)
+
+
+@each_engine
+def test_a_model_of_another_preprocessing_is_refused(kind: type[Engine], copied: Path) -> None:
+    write_manifest(read_manifest(copied).model_copy(update={"preprocessing": "another"}), copied)
+
+    with pytest.raises(ModelError, match=r"^foreign model: "):
+        kind.load(copied)
+
+
+@each_engine
+@pytest.mark.parametrize("content", [b"", b"no model at all"], ids=["empty", "text"])
+def test_a_file_that_is_no_model_is_refused(
+    manifest: Manifest, kind: type[Engine], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / kind.file_name).write_bytes(content)
+    sealed(manifest, tmp_path, kind.file_name)
+
+    with pytest.raises(ModelError, match=r"^foreign model: "):
+        kind.load(tmp_path)
+
+
+@each_engine
+@pytest.mark.parametrize(
+    ("side_px", "classes", "scale"),
+    [(28, 9, 1.0), (28, 12, 1.0), (28, 10, float("nan")), (30, 10, 1.0)],
+    ids=["nine classes", "twelve classes", "not finite", "pictures of another size"],
+)
+def test_a_model_that_is_not_of_ours_is_refused(
+    manifest: Manifest, kind: type[Engine], tmp_path: Path, side_px: int, classes: int, scale: float
+) -> None:
+    layers = [
+        keras.Input((side_px, side_px, 1)),
+        keras.layers.Flatten(),
+        keras.layers.Dense(classes),
+        keras.layers.Rescaling(scale),
+    ]
+    written(layers, kind, manifest, tmp_path)
+
+    with pytest.raises(ModelError, match=r"^foreign model: "):
+        kind.load(tmp_path)
+
+
+@each_engine
+@pytest.mark.parametrize("outputs", [10, 11], ids=["the digits alone", "the digits and none"])
+def test_a_model_of_ten_or_eleven_logits_is_taken(
+    manifest: Manifest, kind: type[Engine], tmp_path: Path, outputs: int
+) -> None:
+    layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(outputs)]
+    written(layers, kind, manifest, tmp_path)
+
+    assert kind.load(tmp_path).logits(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, outputs)
+
+
+@keras.saving.register_keras_serializable("harmful")
+class _Foreign(keras.layers.Layer):  # type: ignore[misc]
+    """Known to this process alone, for as long as a test saves it."""
+
+    def call(self, ink: Rows) -> Rows:
+        return ink
+
+
+def _replaced(folder: Path, name: str, layer: dict[str, object]) -> None:
+    """In the model of ``folder``, the layer of that class as ``layer`` describes it."""
+    with zipfile.ZipFile(folder / WEIGHTS) as archive:
+        files = {each: archive.read(each) for each in archive.namelist()}
+    config = json.loads(files["config.json"])
+    place = next(at for at, each in enumerate(config["config"]["layers"]) if each["class_name"] == name)
+    config["config"]["layers"][place] |= layer
+    files["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(folder / WEIGHTS, "w") as archive:
+        for each, data in files.items():
+            archive.writestr(each, data)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"module": "os", "class_name": "system", "registered_name": None, "config": "touch {ran}"},
+        {
+            "module": "subprocess",
+            "class_name": "Popen",
+            "registered_name": None,
+            "config": {"args": ["touch", "{ran}"]},
+        },
+        {"module": "builtins", "class_name": "exec", "registered_name": None, "config": "open('{ran}', 'w')"},
+        {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "{ran}"}},
+        {
+            "module": "keras.layers",
+            "class_name": "Lambda",
+            "config": {
+                "function": {"class_name": "function", "config": "system", "module": "os", "registered_name": "system"}
+            },
+        },
+    ],
+    ids=["a command", "a process", "a script", "a SavedModel", "a lambda by name"],
+)
+def test_a_keras_model_that_names_code_is_refused_and_runs_none(
+    manifest: Manifest, tmp_path: Path, layer: dict[str, object]
+) -> None:
+    """Though its manifest fits."""
+    ran = tmp_path / "ran"
+    layers = [keras.Input((28, 28, 1)), keras.layers.ReLU(), keras.layers.Flatten(), keras.layers.Dense(10)]
+    written(layers, KerasEngine, manifest, tmp_path)
+    KerasEngine.load(tmp_path)
+    _replaced(tmp_path, "ReLU", json.loads(json.dumps(layer).replace("{ran}", str(ran))))
+    sealed(manifest, tmp_path, WEIGHTS)
+
+    with pytest.raises(ModelError, match=r"^foreign model: "):
+        KerasEngine.load(tmp_path)
+    assert not ran.exists()
+
+
+def test_a_lambda_is_refused_and_not_run(manifest: Manifest, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    path = str(ran)
+    harmful = keras.layers.Lambda(
+        lambda ink: (__import__("pathlib").Path(path).touch(), ink)[1], output_shape=(28, 28, 1)
+    )
+    layers = [keras.Input((28, 28, 1)), harmful, keras.layers.Flatten(), keras.layers.Dense(10)]
+    written(layers, KerasEngine, manifest, tmp_path)
+    harmed = keras.saving.load_model(tmp_path / WEIGHTS, compile=False, safe_mode=False)
+    harmed(np.zeros((1, 28, 28, 1), np.float32))
+    ran.unlink()  # so it would
+
+    with pytest.raises(ModelError, match=r"^foreign model: "):
+        KerasEngine.load(tmp_path)
+    assert not ran.exists()
+
+
+def test_a_keras_model_with_a_foreign_layer_is_refused(manifest: Manifest, tmp_path: Path) -> None:
+    layers = [keras.Input((28, 28, 1)), _Foreign(), keras.layers.Flatten(), keras.layers.Dense(10)]
+    written(layers, KerasEngine, manifest, tmp_path)
+    registered = keras.saving.get_custom_objects()
+    known = registered.pop("harmful>_Foreign")
+    try:
+        with pytest.raises(ModelError, match=r"^foreign model: "):
+            KerasEngine.load(tmp_path)
+    finally:
+        registered["harmful>_Foreign"] = known
+
+
+class _Payload:
+    def __init__(self, ran: Path) -> None:
+        self.ran = ran
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.ran,)
+
+
+@each_engine
+@pytest.mark.parametrize("kept_as", ["HDF5", "pickle"])
+def test_other_formats_are_refused_whatever_they_are_called(
+    manifest: Manifest, kind: type[Engine], tmp_path: Path, kept_as: str
+) -> None:
+    if kept_as == "HDF5":
+        network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+        keras.src.legacy.saving.legacy_h5_format.save_model_to_hdf5(network, str(tmp_path / "model.h5"))
+        (tmp_path / "model.h5").rename(tmp_path / kind.file_name)
+    else:
+        (tmp_path / kind.file_name).write_bytes(pickle.dumps(_Payload(tmp_path / "ran")))
+    sealed(manifest, tmp_path, kind.file_name)
+
+    with pytest.raises(ModelError, match=r"^foreign model: "):
+        kind.load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+@each_engine
+def test_a_model_is_hashed_before_anything_reads_it(
+    kind: type[Engine], copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copied / kind.file_name).write_bytes(b"changed")
+    monkeypatch.setattr(kind, "_function", lambda path: pytest.fail(f"{path} was read"))
+
+    with pytest.raises(ModelError, match=r"^damaged model: "):
+        kind.load(copied)

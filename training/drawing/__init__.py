@@ -1,0 +1,1 @@
+"""Pictures that code draws or distorts."""

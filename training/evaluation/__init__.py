@@ -1,0 +1,1 @@
+"""How well a model reads, and how it is measured."""

@@ -1,0 +1,195 @@
+"""The model card: manifest and figures -> Markdown. Source of its order: Mitchell et al. 2019, Model Cards.
+
+The sentences are in card.md beside this module; every number comes from what is given.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from app.model.manifest import Manifest
+from training.evaluation.figures import Figures
+from training.evaluation.rejection import RejectionScores
+from training.evaluation.scoring import Interval, Scores
+
+TEMPLATE = Path(__file__).with_name("card.md")
+LIBRARIES = ("python", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "opencv")
+
+_SETS = {
+    "test": "MNIST test",
+    "validation": "MNIST validation",
+    "images": "images of other people",
+    "semeion": "Semeion (Italian writers)",
+}
+_TO_REJECT = {"outliers": "pictures of no digit", "several": "several digits in one picture"}
+
+
+def card(manifest: Manifest, figures: Figures) -> str:
+    """The card as it stands in models/card.md; its pictures are in figures/ beside it."""
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        name=manifest.name,
+        version=manifest.version,
+        temperature=f"{manifest.temperature:g}",
+        facts=_facts(manifest),
+        recipe=", ".join(f"{name} {_short(value)}" for name, value in manifest.recipe.items() if value is not None),
+        measured=_measured(figures),
+        digits=_digits(figures.test),
+        rejection=_rejection(figures),
+        corruptions=_corruptions(figures),
+        failures=_failures(figures),
+    )
+
+
+def _facts(manifest: Manifest) -> str:
+    trained = manifest.trained
+    libraries = [f"{name} {trained[name]}" for name in LIBRARIES if name in trained]
+    facts = {
+        "architecture": f"`{manifest.architecture}`",
+        "parameters": f"{manifest.parameters:,}",
+        "multiply-adds an image": f"{manifest.multiply_adds:,}",
+        "preprocessing": f"`auto`, version {manifest.preprocessing}",
+        "temperature": f"{manifest.temperature:g}",
+        "thresholds": f"no digit above {manifest.thresholds.not_a_digit:g} (log odds), "
+        f"not sure below {manifest.thresholds.low_confidence:g} (probability)",
+        "trained": f"{trained['date']}, {', '.join(libraries)}, {trained['cpu']}",
+        "sha256": "<br>".join(f"`{digest}` {file}" for file, digest in manifest.sha256.items()),
+    }
+    return _table(("", ""), list(facts.items()))
+
+
+def _measured(figures: Figures) -> str:
+    rows = [_row(_SETS[name], scores) for name, scores in figures.sets.items()]
+    header = ("measured on", "images", "right %", "loss (nats)", "ECE %", "accepted %", "right of the accepted %")
+    text = _table(header, rows)
+    if figures.images:
+        tags = figures.images.tags.items()
+        text += "\n" + _table(
+            ("images of other people", "images", "right %"),
+            [(tag, f"{of_tag.images:,}", _share(of_tag.accuracy, of_tag.interval)) for tag, of_tag in tags],
+        )
+        if groups := figures.images.groups:
+            text += (
+                f"\nBy hand and camera, each counting the same: {_share(groups.accuracy, groups.interval)} % "
+                f"over {groups.groups} (bootstrap).\n"
+            )
+    if missing := _not_measured(figures):
+        text += f"\nNot measured, because no data was given: {', '.join(missing)}.\n"
+    return text
+
+
+def _not_measured(figures: Figures) -> list[str]:
+    measured = figures.sets | figures.to_reject
+    missing = [title for name, title in (_SETS | _TO_REJECT).items() if name not in measured]
+    return missing if figures.corruptions else [*missing, "MNIST-C"]
+
+
+def _row(title: str, scores: Scores) -> tuple[str, ...]:
+    accepted = scores.acceptance
+    return (
+        title,
+        f"{scores.images:,}",
+        f"{_share(scores.accuracy, scores.interval)}, {scores.wrong} wrong",
+        f"{scores.nll:.4f}",
+        _percent(scores.ece),
+        _percent(accepted.share if accepted else None),
+        f"{_percent(accepted.accuracy)}, {accepted.wrong} wrong" if accepted else "-",
+    )
+
+
+def _digits(test: Scores) -> str:
+    rows = [
+        (str(digit), f"{sum(row):,}", _percent(precision), _percent(recall))
+        for digit, (row, precision, recall) in enumerate(zip(test.confusion, test.precision, test.recall, strict=True))
+    ]
+    return _table(("digit", "test images", "precision %", "recall %"), rows)
+
+
+def _rejection(figures: Figures) -> str:
+    if not figures.to_reject:
+        return ""
+    beside = _SETS["images" if figures.images else "test"]
+    rows = [_rejection_row(_TO_REJECT[name], scores) for name, scores in figures.to_reject.items()]
+    return (
+        "### What should be rejected\n\n"
+        + _table(("", "images", "accepted %", "AUROC", "accepted % at the other threshold", "reasons"), rows)
+        + f"\nAUROC is that of the score that tells no digit, against the {beside}; the other threshold is the one "
+        "that accepts 98 % of these by the score alone.\n\n"
+    )
+
+
+def _rejection_row(title: str, scores: RejectionScores) -> tuple[str, ...]:
+    return (
+        title,
+        str(scores.images),
+        "-" if scores.accepted is None else _share(scores.accepted, scores.interval),
+        "-" if scores.auroc is None else f"{scores.auroc:.4f}",
+        _percent(scores.accepted_beside),
+        ", ".join(f"`{reason}` {count}" for reason, count in sorted(scores.reasons.items())),
+    )
+
+
+def _corruptions(figures: Figures) -> str:
+    if figures.corruptions is None:
+        return ""
+    rows = [(name.replace("_", " "), _percent(accuracy)) for name, accuracy in figures.corruptions.items()]
+    return (
+        "### Corrupted\n\nThe test images in the fifteen ways of MNIST-C (Mu and Gilmer 2019), made anew by "
+        f"`training/corruptions.py`, the first {figures.corrupted:,} each. Not all are of unseen kinds: it learnt "
+        "from lines struck across, hollow strokes and strong noise, though none was made as these are:\n\n"
+        + _table(("corruption", "right %"), [*rows, ("**mean**", f"**{_percent(figures.corrupted_accuracy)}**")])
+        + "\n"
+    )
+
+
+def _failures(figures: Figures) -> str:
+    """The weakest places of each set, as a list."""
+    lines = []
+    for name, scores in figures.sets.items():
+        if name == "validation" or not scores.wrong:
+            continue
+        line = f"- {_SETS[name]}: {_weakest_digit(scores)}; most often {', '.join(_confusions(scores)) or 'not read'}"
+        if len(scores.tags) > 1:
+            tag, of_tag = min(scores.tags.items(), key=lambda each: each[1].accuracy)
+            line += f"; weakest kind `{tag}`, {_share(of_tag.accuracy, of_tag.interval)} % of {of_tag.images}"
+        if scores.groups:
+            line += f"; of the weakest hand {_percent(scores.groups.lowest)} %"
+        lines.append(line)
+    if figures.corruptions:
+        weakest = sorted(figures.corruptions.items(), key=lambda each: each[1])[:3]
+        told = ", ".join(f"{name.replace('_', ' ')} {_percent(accuracy)} %" for name, accuracy in weakest)
+        lines.append(f"- corrupted: {told}")
+    return "\n".join(lines) + "\n"
+
+
+def _weakest_digit(scores: Scores) -> str:
+    recall, digit = min((recall, digit) for digit, recall in enumerate(scores.recall) if recall is not None)
+    return f"weakest digit {digit}, {_percent(recall)} % found"
+
+
+def _confusions(scores: Scores, most: int = 3) -> list[str]:
+    counts = [
+        (count, label, digit)
+        for label, row in enumerate(scores.confusion)
+        for digit, count in enumerate(row)
+        if count and label != digit
+    ]
+    counts.sort(key=lambda each: (-each[0], each[1:]))
+    return [f"{label} read as {digit} ({count})" for count, label, digit in counts[:most]]
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _short(value: JsonValue) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value}"
+
+
+def _share(share: float, interval: Interval) -> str:
+    return f"{_percent(share)} ({_percent(interval[0])} to {_percent(interval[1])})"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
