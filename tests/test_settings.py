@@ -141,9 +141,9 @@ def test_settings_are_frozen() -> None:
         settings.port = 1  # type: ignore[misc]
 
 
-def test_the_table_of_the_readme_names_each_setting_with_its_default() -> None:
+def test_the_documented_table_names_each_setting_with_its_default() -> None:
     rows = re.findall(
-        r"^\| `DIGITS_(\w+)` \| (?:`(.*?)`)?", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+        r"^\| `DIGITS_(\w+)` \| (?:`(.*?)`)?", (ROOT / "docs" / "settings.md").read_text(encoding="utf-8"), re.MULTILINE
     )
     settings = Settings().model_dump()
 
