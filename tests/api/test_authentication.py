@@ -153,8 +153,8 @@ async def test_every_configured_key_fits_and_its_name_is_in_the_log(
 
 
 def test_the_documented_command_makes_a_key() -> None:
-    """As docs/reliability.md has it."""
-    text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    """As docs/deployment.md has it."""
+    text = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text(encoding="utf-8")
     [command] = [line for line in text.splitlines() if line.startswith("key=$(")]
 
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
