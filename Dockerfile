@@ -5,7 +5,7 @@ RUN python -m venv --without-pip /opt/venv
 
 FROM tools AS keras-environment
 COPY requirements/runtime.txt /tmp/runtime.txt
-# TensorFlow's C++ headers and libclang, 330 MB, serve those who compile kernels of their own.
+# TensorFlow's C++ headers and libclang, 330 MB, are only needed to compile custom kernels.
 RUN pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes --only-binary :all: -r /tmp/runtime.txt \
  && rm -r /opt/venv/lib/python3.13/site-packages/tensorflow/include /opt/venv/lib/python3.13/site-packages/clang
 
@@ -13,8 +13,8 @@ RUN pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes
 FROM tools AS litert-environment
 COPY requirements/litert.txt /tmp/litert.txt
 RUN pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes --only-binary :all: -r /tmp/litert.txt
-# A sixth of it serves those who convert or compile models, drive graphics cards, test NumPy or check types.
-# Not every platform's wheel has all of this, hence -f.
+# A sixth of it is only needed to convert or compile models, use GPUs, test NumPy or check types.
+# Not every platform's wheel has all of these files, so -f.
 RUN cd /opt/venv/lib/python3.13/site-packages \
  && rm -rf ai_edge_litert/aot ai_edge_litert/tools ai_edge_litert/vendors ai_edge_litert/libLiteRtWebGpuAccelerator.so \
            google ml_dtypes tqdm \
@@ -24,7 +24,7 @@ RUN cd /opt/venv/lib/python3.13/site-packages \
 
 FROM tools AS application
 COPY app /srv/app
-# The root filesystem may be read-only, so the bytecode is made now; unchecked: nobody edits a source in an image.
+# Compile bytecode now, since the root filesystem may be read-only; unchecked, since sources in an image do not change.
 RUN python -m compileall -q --invalidation-mode unchecked-hash /srv/app
 
 
@@ -61,9 +61,9 @@ COPY --from=application /srv/app app
 COPY models/digits.json models/digits.tflite models/digits-int8.tflite models/
 
 
-# The last, and so the one that is built unless another is named.
+# The last target is the default.
 FROM service AS keras
-# TensorFlow does not even import without a directory for temporary files: this one a read-only container has too.
+# TensorFlow needs a temporary directory even to be imported; a read-only container still has /dev/shm.
 ENV TMPDIR=/dev/shm
 COPY --from=keras-environment /opt/venv /opt/venv
 COPY --from=application /srv/app app

@@ -1,4 +1,4 @@
-# The commands that people and CI type. They need make and Python 3.11 to 3.13; everything else is installed into .venv.
+# Commands for people and CI. They need make and Python 3.11 to 3.13; everything else is installed into .venv.
 
 BIN := .venv/bin
 # The locks name every package, so pip has nothing to resolve: --no-deps keeps it from looking for newer versions of what
@@ -8,7 +8,7 @@ PYTHON_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 RECIPE ?= compact
 DATA ?= $(wildcard ../shared/data/mnist.npz)
-# What a report measures beside MNIST; without them it says that they were not measured.
+# Further data for a report, which names what is missing.
 IMAGES ?= $(wildcard ../shared/data/wild-dev)
 TAGS ?= $(if $(IMAGES),photo$(comma)paint$(comma)canvas$(comma)crop)
 OUTLIERS ?= $(wildcard ../shared/data/notdigit-dev)
@@ -30,48 +30,48 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 NEEDED := $(if $(filter litert%,$(DIGITS_ENGINE)),litert,runtime)
-serve: .venv/.$(NEEDED) ## answer on http://localhost:8000 (DIGITS_PORT and the other settings are obeyed)
+serve: .venv/.$(NEEDED) ## start the service on http://localhost:8000 (takes all DIGITS_* settings)
 	@exec $(BIN)/python -m app
 
 test: .venv/.dev .venv-kserve/.kserve ## run the tests (PYTEST_FLAGS=--cov measures their coverage)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-check: .venv/.dev ## lint, check the formatting, the types and who imports whom
+check: .venv/.dev ## lint; check formatting, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/.dev ## mend what the linter and the formatter can
+format: .venv/.dev ## fix what the linter and the formatter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-install: .venv/.dev ## set up .venv with everything, for the commands of python -m training
+install: .venv/.dev ## install everything into .venv, for python -m training and benchmarks
 
 train: .venv/.dev ## train RECIPE=compact on MNIST, downloaded or read from DATA=mnist.npz
 	$(BIN)/python -m training fit --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
 	@echo "To serve this model: $(BIN)/python -m training export RUN --version X.Y.Z, where RUN is the run directory named above."
 
-report: .venv/.dev ## measure models/ on DATA and on IMAGES, OUTLIERS, SEVERAL, SEMEION if given; write its card again
+report: .venv/.dev ## evaluate models/ on DATA and, if given, IMAGES, OUTLIERS, SEVERAL, SEMEION; write its card
 	$(BIN)/python -m training report $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) \
 	  $(if $(TAGS),--only-tags $(TAGS)) $(if $(OUTLIERS),--outliers $(OUTLIERS)) \
 	  $(if $(SEVERAL),--several $(SEVERAL)) $(if $(SEMEION),--semeion $(SEMEION))
 
-bench: .venv/.dev ## measure start, load, photographs and memory (eight minutes; BENCH_FLAGS=--help lists options)
+bench: .venv/.dev ## measure throughput, latency, start and memory (eight minutes; BENCH_FLAGS=--help lists options)
 	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
 
-bench-peers: .venv/.dev ## measure it beside LitServe, BentoML, Ray Serve and mosec, each installed into .venv-peers/
+bench-peers: .venv/.dev ## compare with LitServe, BentoML, Ray Serve and mosec, installed into .venv-peers/
 	$(BIN)/python -m benchmarks.peers $(BENCH_FLAGS)
 
-soak: .venv/.dev ## ten minutes of mixed traffic, broken files, callers who leave and reloads (MINUTES=10)
+soak: .venv/.dev ## ten minutes of mixed traffic, broken files, disconnects and reloads (MINUTES=10)
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10) $(if $(HOSTILE),--hostile $(HOSTILE)) \
 	  $(if $(DIGITS_ENGINE),--engine $(DIGITS_ENGINE))
 
-storm: .venv/.dev ## HOSTILE=folder: every file through every endpoint and dialect, beside usual requests
+storm: .venv/.dev ## send every file of HOSTILE=folder through every endpoint and dialect
 	$(BIN)/python -m tests.storm $(or $(HOSTILE),$(error Name a folder: make storm HOSTILE=files)) \
 	  $(if $(DIGITS_ENGINE),engine=$(DIGITS_ENGINE))
 
-fuzz: .venv-fuzz/.fuzz ## FUZZ=decoder, forms or tensors: RUNS=1000000 mutated inputs; what is found goes to fuzz/
+fuzz: .venv-fuzz/.fuzz ## mutate inputs: FUZZ=decoder, forms or tensors, RUNS=1000000; findings go to fuzz/
 	@mkdir -p fuzz
 	.venv-fuzz/bin/python -m tests.fuzz $(FUZZ) fuzz/$(FUZZ) -runs=$(RUNS) -artifact_prefix=fuzz/$(FUZZ)- -print_final_stats=1
 
@@ -80,10 +80,10 @@ image: ## build the container image with DOCKER=docker (TARGET=slim: without Ten
 	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" --build-arg CREATED="$$(git log -1 --format=%cI 2>/dev/null)" .
 
-test-image: .venv/.dev ## build both images, run them read-only and ask them for a prediction
+test-image: .venv/.dev ## build both images, run them read-only and send each a picture
 	$(BIN)/python -m pytest -m container
 
-lock: .venv/.dev ## pin what pyproject.toml asks for (LOCK_FLAGS=--upgrade: at the newest versions)
+lock: .venv/.dev ## pin the dependencies of pyproject.toml (LOCK_FLAGS=--upgrade for the newest versions)
 	$(LOCK) --extra dev --output-file requirements/dev.txt
 	$(LOCK) --extra keras --constraint requirements/dev.txt --output-file requirements/runtime.txt
 	$(LOCK) --extra litert --constraint requirements/dev.txt --output-file requirements/litert.txt
@@ -93,14 +93,14 @@ PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate
   $(LOCK_FLAGS)
 LOCK = $(PIN) pyproject.toml
 
-# One environment, three stamps: the service needs runtime.txt alone, or litert.txt alone without TensorFlow, and dev.txt
-# holds all of both at the same versions.
+# One environment, three stamps: the service needs only runtime.txt, or litert.txt without TensorFlow; dev.txt includes both
+# at the same versions.
 .venv/.%: requirements/%.txt | $(BIN)/pip
 	@echo "Installing $< into .venv (the first time takes a minute or two)"
 	@$(PIP_INSTALL) -r $<
 	@touch $@
 
-# Environments of their own, for what does not go with the service's pins.
+# Separate environments for what conflicts with the service's pins.
 .venv-fuzz/.fuzz: requirements/fuzz.txt
 .venv-kserve/.kserve: requirements/kserve.txt
 .venv-fuzz/.fuzz .venv-kserve/.kserve: | $(BIN)/pip
