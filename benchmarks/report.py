@@ -18,7 +18,7 @@ _WAYS = {
 def service_report(results: Results) -> str:
     """Everything that `make bench` found."""
     sections = [
-        ["# The service, measured", "", results.conditions],
+        ["# Throughput, latency, memory and start", "", results.conditions],
         ["## Targets", "", *table(results)],
         *_loads(results),
         ["![Throughput by connections](throughput.png)", "", "![Latency by connections](latency.png)"],
@@ -107,7 +107,7 @@ def _photos(results: Results) -> list[str]:
     head = ["", "ms", "÷ `imdecode` in colour", "÷ `imdecode` in grey"]
     inside = [[picture, spread(decoding), spread(auto)] for picture, (decoding, auto) in results.reading_ms.items()]
     return [
-        "## A photograph of 12 megapixels (JPEG, one after the other)",
+        "## A photo of 12 megapixels (JPEG, one at a time)",
         "",
         *rows(head, body),
         "",

@@ -28,9 +28,9 @@ TARGETS = (  # of images a second at 16 connections
     ("raw", TWO, "mosec, 2 processes", Bound("≥", 1)),
 )
 _ALIKE = """\
-All serve `models/digits.tflite` on LiteRT, with the same decoding, preprocessing and calibration
-([reader.py](../peers/reader.py)); what Digits does beside that (rejection, request ids, log, timing, limits) is on. One
-server is up at a time. Ratios are of requests a second at 16 connections."""
+All servers run `models/digits.tflite` on LiteRT with the same decoding, preprocessing and calibration
+([reader.py](../peers/reader.py)). Digits also rejects, logs, times and limits requests. One server runs at a time.
+Ratios are of requests/s at 16 connections."""
 WAYS = {"multipart": "Multipart", "raw": "Raw body"}
 
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -99,7 +99,7 @@ def _first_answer(server: Running, way: str, upload: Upload, until: float) -> No
 
 def _report(results: Results, ours_and_others: list[Peer], absent: dict[str, str]) -> str:
     sections = [
-        ["# The service beside other servers of models", "", results.conditions],
+        ["# Compared with other model servers", "", results.conditions],
         [_ALIKE],
         ["## Targets", "", *rows(["", "Digits ÷ it"], _targets(results))],
         *(
