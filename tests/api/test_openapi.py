@@ -14,7 +14,7 @@ from app.settings import Settings
 from tests.server import Process, running
 
 ROOT = Path(__file__).parents[2]
-CASES = 5  # of each operation, beside those that its schemas' bounds give; docs/reliability.md has a longer run
+CASES = 5  # of each operation, beside those that its schemas' bounds give; benchmarks/results/load.md has a longer run
 CHECK_S = 600  # it takes 5 on a quiet machine
 
 
