@@ -38,16 +38,14 @@ from app.inference.watchdog import Watchdog
 from app.model.engine import ENGINES, Engine
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import Tracing, tracer_provider
+from app.telemetry.tracing import start_tracing, stop_tracing
 
 log = logging.getLogger("digits")
 
 
-def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
-    """The service as an ASGI app. A model that cannot be served is put into ``app.state.failure``, and stops it.
-
-    ``counts``: the file of `app.telemetry.shared_memory` that this worker and its fellows count in.
-    """
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI app. A model that cannot be served is put into ``app.state.failure``, and stops it."""
+    tracer_provider = start_tracing(VERSION)
     app = _App(
         title="Digits",
         version=VERSION,
@@ -63,15 +61,23 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
             *(docs.routes() if settings.docs else ()),
         ],
         openapi_url=None,  # `docs` has it, and shows it without a page of others
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # asked about on each request; see `tracing`
+        telemetry={
+            "tracing": tracer_provider is not None,
+            "tracer_provider": tracer_provider,
+            "operation_spans": False,
+            "metrics": False,
+            "logs": False,
+            "auto_configure": False,
+        },
         redirect_slashes=False,  # an address with one more slash is another: 404, not a redirect that loses the body
     )
     app.state.settings = settings
     routes = [route for route in app.routes if isinstance(route, Route)]
-    app.state.metrics = Metrics([route.path for route in routes], counts)
+    app.state.metrics = Metrics([route.path for route in routes])
     app.state.service = Service(settings, app.state.metrics)
     app.state.body_bytes = 0  # held for all requests, as app.api.bodies counts them
     app.state.most_body_bytes = most_body_bytes(settings)
+    app.state.tracer_provider = tracer_provider
     app.state.failure = None
     app.state.reload = asyncio.Event()
     app.state.started = time.monotonic()
@@ -79,8 +85,6 @@ def create_app(settings: Settings, counts: int | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_error)
     guard(app, settings)
-    if provider := tracer_provider(VERSION):
-        app.add_middleware(Tracing, provider=provider)
     app.add_middleware(  # the last is the outermost
         RequestLog,
         paths={route.endpoint: route.path for route in routes},
@@ -120,6 +124,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading.cancel()
     reloading.cancel()
     service.close()
+    stop_tracing(app.state.tracer_provider)
 
 
 async def _load(app: FastAPI) -> None:

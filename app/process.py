@@ -25,16 +25,6 @@ _CLOSING_S = 6  # what the server waits for beside them, and its engine's last b
 _BACKLOG = 2048  # connections that may wait to be accepted, as uvicorn has it; the system may allow fewer
 
 
-class PlainFormatter(logging.Formatter):
-    """The line that a person at a terminal reads: time, message, and the fields that the JSON line would have."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields = ", ".join(f"{name} {value}" for name, value in getattr(record, "fields", {}).items())
-        line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
-        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return f"{line}: {fields}{trace}" if fields else f"{line}{trace}"
-
-
 def main() -> None:
     """Serve until told to stop. Exit status 1, after one clear line, for a wrong setting, address or model."""
     started = time.monotonic() - _age_s()
@@ -46,8 +36,6 @@ def main() -> None:
     if settings.workers > 1:
         share_standard_output()
     listener = start_logging(settings.log_level)
-    if sys.stdout.isatty():
-        listener.handlers[0].setFormatter(PlainFormatter())
     if not assignment:
         _log_loading(settings)
     try:
@@ -57,7 +45,7 @@ def main() -> None:
             from app.server import serve
 
             failure = (
-                serve(settings, listening, started, assignment.say_ready, assignment.counts)
+                serve(settings, listening, started, assignment.say_ready)
                 if assignment
                 else serve(settings, listening, started)
             )

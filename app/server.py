@@ -52,18 +52,17 @@ def serve(
     listening: socket.socket,
     started: float,
     on_ready: Callable[[], None] | None = None,
-    counts: int | None = None,
 ) -> str | None:
     """Answer until told to stop -> None, or what is wrong with the model.
 
     ``started``: when the process was, in monotonic seconds. ``on_ready`` is called on the event loop, once callers are
-    answered. ``counts``: where the workers count.
+    answered.
     """
     give_back_at_once()
     logging.captureWarnings(True)  # of libraries, about a caller's picture: nothing that an operator could mend
     for name in ("PIL", "py.warnings", "python_multipart"):
         logging.getLogger(name).addHandler(logging.NullHandler())
-    app = create_app(settings, counts)
+    app = create_app(settings)
     app.state.started = started
     gate = Gate(settings.max_delay_ms / 1000, _LEAST_A_CORE * cores(), settings.max_queue)
     metrics: Metrics = app.state.metrics

@@ -17,17 +17,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
-
-from app.telemetry import shared_memory
 
 log = logging.getLogger("digits")
 
-_ARGUMENT = "worker"  # makes a process one; the numbers of its two sockets follow, and that of its counts
+_ARGUMENT = "worker"  # makes a process one; the numbers of its two sockets follow
 _READY = "ready"
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _HEARD = (*_STOPS, signal.SIGHUP, signal.SIGCHLD)
@@ -53,9 +53,11 @@ def supervise(count: int, listening: socket.socket, stop_s: float) -> str | None
     workers: list[_Worker] = []
     lost = 0
     told: int = signal.SIGINT
-    counts = shared_memory.create()
+    memory = Path("/dev/shm")  # noqa: S108 - in which the directory is made for this user alone
+    counts = tempfile.TemporaryDirectory(prefix="digits-", dir=memory if memory.is_dir() else None)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = counts.name  # where workers count, for `app.telemetry.metrics`
     try:
-        workers.extend(_Worker(listening, counts) for _ in range(count))
+        workers.extend(_Worker(listening) for _ in range(count))
         while (told := signal.sigwait(_HEARD)) not in _STOPS:
             if told == signal.SIGHUP:
                 if sys.stdout.isatty():  # the terminal was closed
@@ -81,22 +83,23 @@ def supervise(count: int, listening: socket.socket, stop_s: float) -> str | None
                         why = f"the last with status {status}: is there enough memory?"
                         return f"workers end before they are ready, {why}"
                     log.warning("worker ended", extra={"fields": fields})
-                workers[place] = _Worker(listening, counts)
+                workers[place] = _Worker(listening)
         return None
     finally:
         listening.close()
         _end(workers, told, stop_s)
+        counts.cleanup()
 
 
 class _Worker:
     """This same command once more, with a line to it. The line's other end closes with the process, and tells it."""
 
-    def __init__(self, listening: socket.socket, counts: int) -> None:
+    def __init__(self, listening: socket.socket) -> None:
         self._line, theirs = socket.socketpair()
         self._line.setblocking(False)
         self._said = b""
         with theirs:
-            given = (listening.fileno(), theirs.fileno(), counts)
+            given = (listening.fileno(), theirs.fileno())
             self.process = subprocess.Popen(
                 [sys.executable, *sys.orig_argv[1:], _ARGUMENT, *map(str, given)], pass_fds=given
             )
@@ -133,11 +136,10 @@ def _end(workers: Collection[_Worker], how: int, stop_s: float) -> None:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is given: the socket to accept from, the line to its supervisor, the file that all count in."""
+    """What a worker is given: the socket to accept from, and the line to its supervisor."""
 
     listening: socket.socket
     _line: socket.socket
-    counts: int
 
     @classmethod
     def of(cls, arguments: list[str]) -> Self | None:
@@ -145,7 +147,7 @@ class Assignment:
         if arguments[:1] != [_ARGUMENT]:
             return None
         listening, line = (socket.socket(fileno=int(number)) for number in arguments[1:3])
-        return cls(listening, line, int(arguments[3]))
+        return cls(listening, line)
 
     def say(self, what: str) -> None:
         """Tell the supervisor, if there still is one."""

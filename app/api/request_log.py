@@ -1,6 +1,6 @@
-"""Around every request: its id, its one line in the log, and an answer whatever is raised. Pure ASGI.
+"""Around every request: its id, its one log line, and an answer even to an unhandled error.
 
-Logs hold nothing that a caller sent but what is validated: never a body, a path that matched no route, or a query.
+The log holds nothing of a caller's that was not validated: no body, no query, no path that matched no route.
 """
 
 import logging
@@ -14,19 +14,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
 from app.errors import DigitsError
+from app.telemetry.tracing import tag_request
 
 log = logging.getLogger("digits")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ids = random.Random()  # noqa: S311 - to find a line in a log; a secret costs a call of the system
+_random = random.Random()  # noqa: S311 - an id only finds a log line, and `secrets` costs a system call
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 
 
-class RequestLog:
-    """ASGI middleware. Handlers put what is to be logged into ``scope["state"]["log"]``.
+def new_request_id() -> str:
+    return f"{_random.getrandbits(64):016x}"
 
-    ``paths``: endpoint -> path, of the routes that do not put themselves into the scope. ``count`` is told of every
-    request: its route or None, method, status and seconds.
+
+class RequestLog:
+    """ASGI middleware. Sets ``scope["state"]``: ``request_id``, and ``log``, to which handlers add fields of the line.
+
+    ``paths``: endpoint -> path, for routes that do not set ``scope["route"]``. ``count`` is called for every request
+    with route or None, method, status and seconds; status 0 is a caller who left without an answer.
     """
 
     def __init__(
@@ -44,16 +49,11 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        given = traceparent = ""
-        for name, value in scope["headers"]:
-            if name == b"x-request-id":
-                given = value.decode("latin-1")
-            elif name == b"traceparent":
-                traceparent = value.decode("latin-1")
-        request_id = given if _REQUEST_ID.fullmatch(given) else f"{_ids.getrandbits(64):016x}"
-        fields: dict[str, Any] = {}
-        state = scope.setdefault("state", {})
-        state["request_id"], state["log"] = request_id, fields
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
+        fields: dict[str, Any] = tag_request(request_id)
+        scope.setdefault("state", {}).update(request_id=request_id, log=fields)
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -68,7 +68,7 @@ class RequestLog:
         except Exception:
             log.exception("unhandled error", extra={"fields": {"request_id": request_id}})
             if status:
-                raise  # the answer has begun: all that is left is to cut the connection
+                raise  # the answer has begun: only cutting the connection is left
             error = DigitsError("The service failed to answer: report it with the request id.")
             await problem_response(error, scope)(scope, receive, send_with_id)
         finally:
@@ -85,6 +85,7 @@ class RequestLog:
                     "duration_ms": round(duration_s * 1000, 3),
                     **fields,
                 }
+                traceparent = headers.get(b"traceparent", b"").decode("latin-1")
                 if _TRACEPARENT.fullmatch(traceparent):
                     line["traceparent"] = traceparent
                 log.info("request", extra={"fields": line})

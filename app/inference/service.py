@@ -85,14 +85,15 @@ class _Reading(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """An engine whose logits are looked at and counted: what the batcher runs."""
+    """An engine whose logits are checked and counted: what the batcher runs. ``metrics``: None while it warms up."""
 
     engine: Engine
-    metrics: Metrics
+    metrics: Metrics | None
 
     def __call__(self, ink: Ink) -> Logits:
         """Of n at once, float32 (n, 10 or 11)."""
-        self.metrics.count_batch(len(ink))
+        if self.metrics:
+            self.metrics.count_batch(len(ink))
         logits = self.engine.logits(ink)
         if logits.ndim != 2 or len(logits) != len(ink) or logits.shape[1] not in {DIGITS, DIGITS + 1}:
             raise RuntimeError(f"the engine gave logits of shape {logits.shape} for {len(ink)} inks")
@@ -191,14 +192,14 @@ class Service:
         """One picture by this engine, all the way from its bytes, before any caller's."""
         bar = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
         bar[4:24, 12:16] = 255
-        await self._read(_Model(engine, Metrics()), encode_png(bar), "auto")
+        await self._read(_Model(engine, None), encode_png(bar), "auto")
 
     def start(self, engine: Engine) -> None:
         """Answer with an engine that is warm: what was asked before is answered by the one before."""
         self._model = _Model(engine, self._metrics)
         self._memory.rest()
         weights = engine.manifest.sha256.get(engine.file_name, "")
-        self._metrics.serve(engine.manifest.version, weights, engine.manifest.reference)
+        self._metrics.set_model(engine.manifest.version, weights, engine.manifest.reference)
 
     def drain(self) -> bool:
         """Tell balancers that the end is near, and go on answering. Whether there is a model that does."""
@@ -341,9 +342,9 @@ class Service:
         record_stages(**stages._asdict())
         manifest = model.engine.manifest
         rejected = rejection(manifest, outlier_score, max(probable), found.digits)
-        model.metrics.count_answer(
-            found.ink, probable, rejected.reason if rejected else None, stages, inverted=found.inverted
-        )
+        if model.metrics:
+            reason = rejected.reason if rejected else None
+            model.metrics.count_answer(found.ink, probable, reason, stages, inverted=found.inverted)
         return Result(probable, rejected, None, stages, manifest)
 
     async def _read_ink(self, model: _Model, ink: Ink) -> tuple[float, ...]:
@@ -351,7 +352,8 @@ class Service:
         answer = await self._submit(model, ink, admitted=True)
         record_stages(queue=answer.queue_ms, inference=answer.inference_ms)
         probable, _ = model.decide(answer)
-        model.metrics.count_answer(ink, probable, None, (answer.queue_ms, answer.inference_ms), inverted=False)
+        if model.metrics:
+            model.metrics.count_answer(ink, probable, None, (answer.queue_ms, answer.inference_ms), inverted=False)
         return probable
 
     async def _search(self, data: bytes, mode: Mode, image: Encoded | None, *, admitted: bool) -> "_Search":

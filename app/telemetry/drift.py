@@ -1,33 +1,43 @@
-"""Drift without labels: what is measured of each picture, and how far many of them are from a reference.
+"""Drift without labels: five features of each image, and how far their distribution is from a reference.
 
 The service and training measure with the same functions. Knows no request and no metric.
 """
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from app.imaging.preprocess import SIDE_PX, Ink
-from app.model.manifest import Histogram
+from app.model.manifest import Histogram, Reference
 
-# In this order: the share of the 28x28 that is ink, the mean width of its strokes in pixels, 1 for ink that was darker
-# than the paper, the probability of the best digit, and that digit.
+# Share of the 28x28 that is ink, mean stroke width in pixels, 1 for ink darker than the paper, confidence, digit.
 FEATURES = ("ink_fraction", "stroke_width", "polarity", "confidence", "digit")
 
-# Bins that mean something; the other features are cut at the tenths of the reference.
+MOST_BINS = 10  # of a feature's histogram: deciles, digits
+WINDOW = 1000  # images
+LEAST = 500  # below that the index exceeds 0.02 by chance alone
+EVERY_S = 0.01  # measures one image at most: shape() takes 10 µs, and the window should last some seconds
+_UPDATE = 50  # images between two updates of the indices, each of which takes 0.3 ms
+
+# Fixed bin edges; the other features are cut at the deciles of the reference.
 _EDGES = {
     "polarity": (0.5,),
     "confidence": (0.5, 0.8, 0.9, 0.95, 0.99, 0.999),
     "digit": tuple(digit + 0.5 for digit in range(9)),
 }
-_LEAST_SHARE = 1e-4  # of an empty bin: else one picture in it would be an infinite distance
+_LEAST_SHARE = 1e-4  # stands in for an empty bin, which would make the index infinite
 
 
 def shape(ink: Ink) -> tuple[float, float]:
-    """Ink fraction in [0, 1] and stroke width in pixels of an ink (28, 28, 1): two numbers of the five.
+    """Ink fraction in [0, 1] and stroke width in pixels, at most 28, of an ink (28, 28, 1).
 
-    A stroke's width is four times the mean distance of its pixels to its edge; at most 28. OpenCV's distance is that to
-    the middle of the next pixel outside, half a pixel more.
+    The width is four times the mean distance of ink pixels to the edge of the stroke. OpenCV measures to the centre of
+    the nearest pixel outside, which is half a pixel more.
     """
     distance = cv2.distanceTransform((ink > 0.5).view(np.uint8), cv2.DIST_L2, 5)
     inside = cv2.countNonZero(distance)
@@ -36,16 +46,16 @@ def shape(ink: Ink) -> tuple[float, float]:
 
 
 def histogram(feature: str, values: NDArray[np.float64]) -> Histogram:
-    """How a feature is distributed among pictures, by its ``values``, (n,)."""
+    """The histogram of a feature's ``values``, (n,)."""
     edges = _EDGES.get(feature) or tuple(np.unique(np.quantile(values, np.arange(1, 10) / 10).round(4)).tolist())
     return Histogram(edges=edges, shares=tuple(_shares(values, edges).round(6).tolist()))
 
 
 def stability_index(reference: Histogram, values: NDArray[np.float64]) -> float:
-    """The population stability index of ``values``, (n,): 0 for the distribution of the reference, and no upper end.
+    """The population stability index of ``values``, (n,): at least 0, which means the reference's own distribution.
 
-    The sum over all bins of (share - reference) * ln(share / reference). Source: Siddiqi 2006, Credit Risk Scorecards,
-    where less than 0.1 is no change, and more than 0.25 a shift to look into.
+    The sum over all bins of (share - reference) * ln(share / reference). Source: Siddiqi 2006, Credit Risk Scorecards:
+    below 0.1 is no change, above 0.25 a shift that needs a look.
     """
     expected = np.maximum(reference.shares, _LEAST_SHARE)
     shares = np.maximum(_shares(values, reference.edges), _LEAST_SHARE)
@@ -55,3 +65,40 @@ def stability_index(reference: Histogram, values: NDArray[np.float64]) -> float:
 def _shares(values: NDArray[np.float64], edges: tuple[float, ...]) -> NDArray[np.float64]:
     counts = np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1)
     return np.asarray(counts / len(values), np.float64)
+
+
+class DriftWindow:
+    """The features of the last `WINDOW` images, at most one each `EVERY_S`, against a reference."""
+
+    def __init__(self, reference: Reference, now: Callable[[], float] = time.monotonic) -> None:
+        self._reference = reference
+        self._now = now
+        self._next_s = now()
+        self._images: deque[tuple[float, ...]] = deque(maxlen=WINDOW)
+        self._added = 0
+
+    def is_due(self) -> bool:
+        """Whether to add the current image."""
+        return self._now() >= self._next_s
+
+    def add(self, ink: Ink, *, inverted: bool, confidence: float, digit: int) -> dict[str, int]:
+        """The bin of the reference's histogram that the image falls in, by feature."""
+        self._next_s = self._now() + EVERY_S
+        self._added += 1
+        values = (*shape(ink), float(inverted), confidence, float(digit))
+        self._images.append(values)
+        return {
+            feature: bisect_left(self._of_reference(feature).edges, value)
+            for feature, value in zip(FEATURES, values, strict=True)
+        }
+
+    def indices(self) -> dict[str, float]:
+        """The stability index by feature, once the window holds `LEAST` images and then every 50; else nothing."""
+        if len(self._images) < LEAST or self._added % _UPDATE:
+            return {}
+        columns = zip(FEATURES, np.array(self._images).T, strict=True)
+        return {feature: stability_index(self._of_reference(feature), values) for feature, values in columns}
+
+    def _of_reference(self, feature: str) -> Histogram:
+        found: Histogram = getattr(self._reference, feature)
+        return found

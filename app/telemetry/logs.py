@@ -1,22 +1,17 @@
-"""Log lines: JSON on standard output, written by a thread of their own."""
+"""Log lines on standard output, written by a thread of their own: JSON, or plain text on a terminal."""
 
 import json
 import logging
-import logging.handlers
 import queue
 import sys
 import time
 from functools import lru_cache
-from typing import Any, TextIO
-
-Lines = queue.SimpleQueue[Any]
-
-
-_LINES_GATHER_S = 0.05
+from logging.handlers import QueueHandler, QueueListener
+from typing import TextIO
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, message, and what the call gave as ``extra={"fields": {...}}``."""
+    """One JSON object per line: time, level, message, and the call's ``extra={"fields": {...}}``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -30,67 +25,45 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class PlainFormatter(logging.Formatter):
+    """For a person at a terminal: time, message, and the fields of the JSON line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = ", ".join(f"{name} {value}" for name, value in getattr(record, "fields", {}).items())
+        line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()}"
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return f"{line}: {fields}{trace}" if fields else f"{line}{trace}"
+
+
 @lru_cache(1)
 def _second(unix_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_s))
 
 
-def start_logging(level: str) -> logging.handlers.QueueListener:
-    """JSON lines on standard output, written by a thread of their own. Stop the listener to flush."""
-    # what no line tells costs each of them time: see "Optimization" in Python's logging HOWTO
-    for told in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks", "_srcfile"):
-        setattr(logging, told, None)
-    lines: Lines = queue.SimpleQueue()
-    stream = _Stream(lines)
-    stream.setFormatter(JsonFormatter())
-    listener = _Listener(lines, stream)
-    handler = _UnpreparedQueueHandler(lines)
+def start_logging(level: str) -> QueueListener:
+    """Log to standard output from now on. Stop the listener to flush."""
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler = QueueHandler(lines)
+    handler.setFormatter(PlainFormatter() if sys.stdout.isatty() else JsonFormatter())  # before a line is queued
     for name in ("digits", "uvicorn", "opentelemetry"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
-    # of a body that is malformed it writes the byte that is wrong, on standard error where nobody takes its lines
+    # it logs bytes of malformed bodies, which without a handler would go to standard error
     logging.getLogger("python_multipart").addHandler(logging.NullHandler())
+    listener = QueueListener(lines, _Output(sys.stdout))
     listener.start()
     return listener
 
 
-class _Listener(logging.handlers.QueueListener):
-    """Sleeps while lines gather: a thread that each line woke would take the interpreter from the request's."""
-
-    def __init__(self, lines: Lines, handler: logging.Handler) -> None:
-        super().__init__(lines, handler)
-        self._lines = lines
-
-    def dequeue(self, block: bool) -> logging.LogRecord:
-        while self._lines.empty():
-            time.sleep(_LINES_GATHER_S)
-        record: logging.LogRecord = self._lines.get_nowait()
-        return record
-
-
-class _Stream(logging.StreamHandler[TextIO]):
-    """Standard output, flushed once all the lines are written that have gathered."""
-
-    def __init__(self, lines: Lines) -> None:
-        super().__init__(sys.stdout)
-        self._lines = lines
-        self._failed = False
-
-    def flush(self) -> None:
-        if self._lines.empty():
-            super().flush()
+class _Output(logging.StreamHandler[TextIO]):
+    _failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
-        """A full disk, or a reader who has gone, costs the log and nothing else. Said once."""
-        error = sys.exc_info()[1]
+        """A full disk or a closed pipe loses lines and stops nothing. Reported once."""
         if not self._failed:
             self._failed = True
+            error = sys.exc_info()[1]
             reason = error.strerror if isinstance(error, OSError) else repr(error)
             sys.stderr.write(f"digits: the log cannot be written: {reason}\n")
-
-
-class _UnpreparedQueueHandler(logging.handlers.QueueHandler):
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record  # same process: nothing to pickle, so leave formatting to the listener's thread

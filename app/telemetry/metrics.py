@@ -1,124 +1,128 @@
-"""The metrics: Prometheus instruments on a registry that one app owns. Knows no request and no engine.
+"""Prometheus metrics of one app, made with prometheus_client. Every label value is from a fixed set, never a caller's.
 
-Every label is known beforehand: no caller makes one up.
+With several workers it is prometheus_client's multiprocess mode: PROMETHEUS_MULTIPROC_DIR names a directory for their
+files, and must be set before this module is imported. A process then makes no more than one `Metrics`.
 """
 
-import math
 import os
-import struct
-import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from http import HTTPStatus
-from itertools import accumulate
+from itertools import product
 from typing import get_args
 
-import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
 
 from app.imaging.preprocess import Ink
 from app.model.decision import DIGITS, Reason
-from app.model.manifest import Reference
-from app.telemetry.drift import FEATURES, shape, stability_index
-from app.telemetry.instruments import Counter, Histogram, Values
-from app.telemetry.shared_memory import Rows
+from app.model.manifest import Reference, Source
+from app.telemetry.drift import FEATURES, MOST_BINS, DriftWindow
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
-DRIFT_WINDOW = 1000  # pictures of each worker
-DRIFT_EVERY_S = 0.01  # one picture at most: measuring it takes 10 µs, and a window shall last some seconds
-DRIFT_LEAST = 500  # the index of fewer is more than 0.02 by chance alone
-
 _NO_ROUTE, _OTHER_METHOD = "none", "other"
-_METHODS = ("GET", "HEAD", "OPTIONS", "POST", _OTHER_METHOD)
-_STATUSES = (0, *map(int, HTTPStatus))  # 0: no answer, for the caller had gone, or no status of HTTP
+_METHODS = {"GET", "HEAD", "OPTIONS", "POST"}
+_STATUSES = {*map(int, HTTPStatus)}
 _STAGES = ("decode", "preprocess", "queue", "inference")
 _REASONS: tuple[Reason, ...] = get_args(Reason)
 
 _REQUEST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _STAGE_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
-_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _CONFIDENCES = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99, 0.999, 1)
 
-_PICTURE = struct.Struct(f"{len(FEATURES)}d")  # one of the window
+_WORKER_START = "process_start_time_seconds"
 
 
-class Metrics(Collector):
-    """``routes``: the paths of the app. ``file``: where the other workers count too; alone without one."""
+class Metrics:
+    """What the service counts. ``routes``: the paths of the app."""
 
-    def __init__(self, routes: Iterable[str] = (), file: int | None = None) -> None:
-        self._reference: Reference | None = None
-        self._model: tuple[str, str] | None = None
-        self._measured = -math.inf  # when a picture was, for drift
-        self._batch_counting = threading.Lock()
-        self._routes = (*dict.fromkeys(routes), _NO_ROUTE)
-        asked = {"route": self._routes, "method": _METHODS}
-        requests = Counter("digits_http_requests", "Requests answered.", asked | {"status": _STATUSES}, sparse=True)
-        durations = Histogram(
-            "digits_http_request_duration_seconds",
-            "From a request's head to the end of its answer.",
-            _REQUEST_S,
-            asked,
-            sparse=True,
-        )
-        stages = Histogram(
-            "digits_stage_duration_seconds", "What a picture spent in a stage.", _STAGE_S, {"stage": _STAGES}
-        )
-        batches = Histogram("digits_batch_size", "Pictures that the model read at once.", _BATCHES)
-        predictions = Counter("digits_predictions", "Pictures that were read, by answer.", {"digit": range(DIGITS)})
-        confidences = Histogram("digits_confidence", "The probability of the digit that was answered.", _CONFIDENCES)
-        rejections = Counter("digits_rejections", "Answers that were not accepted.", {"reason": _REASONS})
-        self._instruments = [requests, durations, stages, batches, predictions, confidences, rejections]
-
-        sizes = {instrument.name: instrument.size for instrument in self._instruments}
-        sizes |= {"pid": 1, "queue_depth": 1, "pictures": 1, "window": DRIFT_WINDOW * len(FEATURES)}
-        ends = accumulate(sizes.values())
-        self._places = {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
-        self._rows = Rows(sum(sizes.values()), file)
-        mine = {name: self._rows.mine[place] for name, place in self._places.items()}
-        mine["pid"][0], mine["queue_depth"][0] = os.getpid(), 0  # not a predecessor's
-
-        # Bound once: a request looks up its route and its status, and nothing else.
-        self._requests, self._durations = mine[requests.name], durations.observers(mine[durations.name])
-        self._stages = stages.observers(mine[stages.name])
-        [self._batches] = batches.observers(mine[batches.name])
-        self._predictions, [self._confidences] = mine[predictions.name], confidences.observers(mine[confidences.name])
-        self._rejections = mine[rejections.name]
-        self._queue_depth, self._pictures, self._window = mine["queue_depth"], mine["pictures"], mine["window"]
-        self._asked = {asked: place for place, asked in enumerate(durations.children)}
-        self._statuses = {status: place for place, status in enumerate(_STATUSES)}
+    def __init__(self, routes: Iterable[str] = ()) -> None:
+        disable_created_metrics()
+        self._routes = frozenset(routes)
         self._registry = CollectorRegistry()
-        self._registry.register(self)
+        self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        own = None if self._shared else self._registry
+        asked = ("route", "method")
+        self._requests = Counter("digits_http_requests", "Requests answered.", (*asked, "status"), registry=own)
+        self._durations = Histogram(
+            "digits_http_request_duration_seconds",
+            "From a request's headers to the end of its answer.",
+            asked,
+            buckets=_REQUEST_S,
+            registry=own,
+        )
+        self._of_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        stages = Histogram(
+            "digits_stage_duration_seconds", "Time in one stage, by image.", ("stage",), buckets=_STAGE_S, registry=own
+        )
+        self._stages = [stages.labels(stage) for stage in _STAGES]
+        self._batches = Histogram("digits_batch_size", "Images per model call.", buckets=_BATCH_SIZES, registry=own)
+        predictions = Counter("digits_predictions", "Images answered, by digit.", ("digit",), registry=own)
+        self._predictions = [predictions.labels(digit) for digit in range(DIGITS)]
+        self._confidences = Histogram(
+            "digits_confidence", "Probability of the predicted digit.", buckets=_CONFIDENCES, registry=own
+        )
+        rejections = Counter("digits_rejections", "Answers that were not accepted.", ("reason",), registry=own)
+        self._rejections = {reason: rejections.labels(reason) for reason in _REASONS}
+        self._queue_depth = Gauge(
+            "digits_queue_depth", "Images in the queue of the model.", registry=own, multiprocess_mode="livesum"
+        )
+        self._model_info = Gauge(
+            "digits_model_info",
+            "1 for the model in use.",
+            ("version", "sha256"),
+            registry=own,
+            multiprocess_mode="livemax",
+        )
+        self._model: tuple[str, str] | None = None
+        self._drift = _DriftMetrics(own)
         PlatformCollector(self._registry)
+        if self._shared:
+            multiprocess.MultiProcessCollector(self._registry)
+            started = Gauge(_WORKER_START, "Start of each worker.", registry=None, multiprocess_mode="liveall")
+            started.set_to_current_time()
+        else:
+            ProcessCollector(registry=self._registry)
 
-    def serve(self, version: str, sha256: str, reference: Reference | None) -> None:
-        """What answers from here on: the model's version, the sha256 of its weights, what drift is measured from."""
-        self._model, self._reference = (version, sha256), reference
+    def set_model(self, version: str, sha256: str, reference: Reference | None) -> None:
+        """From now on this model answers, and drift is measured against its reference."""
+        if self._model is not None:
+            self._model_info.labels(*self._model).set(0)  # in multiprocess mode a series cannot be removed
+        self._model = version, sha256
+        self._model_info.labels(version, sha256).set(1)
+        self._drift.set_reference(reference)
 
     def count_request(self, route: str | None, method: str, status: int, duration_s: float | None = None) -> None:
-        """``route``: a path as the app has it, None or any other where none matched. ``status``: 0 without an answer.
-
-        ``duration_s``: None of what was refused before it was looked at.
-        """
-        place = self._asked.get((route or _NO_ROUTE, method))
-        if place is None:
-            known_route = route if route in self._routes else _NO_ROUTE
-            place = self._asked[known_route, method if method in _METHODS else _OTHER_METHOD]
-        self._requests[place * len(_STATUSES) + self._statuses.get(status, 0)] += 1
+        """``route``: None where none matched. ``status``: 0 without an answer. ``duration_s``: None if not measured."""
+        asked = (
+            route if route in self._routes else _NO_ROUTE,
+            method if method in _METHODS else _OTHER_METHOD,
+            status if status in _STATUSES else 0,
+        )
+        bound = self._of_request.get(asked)
+        if bound is None:
+            bound = self._of_request[asked] = self._requests.labels(*asked), self._durations.labels(*asked[:2])
+        bound[0].inc()
         if duration_s is not None:
-            self._durations[place].observe(duration_s)
+            bound[1].observe(duration_s)
 
     def count_batch(self, size: int) -> None:
-        """Called on the engine's thread, and on the event loop's where the engine is quick: hence the lock."""
-        with self._batch_counting:
-            self._batches.observe(size)
+        self._batches.observe(size)
 
     def set_queue_depth(self, depth: int) -> None:
-        self._queue_depth[0] = depth
+        self._queue_depth.set(depth)
 
     def count_answer(
         self,
@@ -129,73 +133,66 @@ class Metrics(Collector):
         *,
         inverted: bool,
     ) -> None:
-        """A picture that was read, through all four stages or the last ones.
+        """Count one image by its answer.
 
-        ``reason``: why its answer was not accepted, None where it was or where nobody asked.
+        ``stages_ms``: of all four stages or the last ones. ``reason``: why the answer was not accepted, if so.
         """
         for stage, duration_ms in zip(self._stages[-len(stages_ms) :], stages_ms, strict=True):
             stage.observe(duration_ms / 1000)
         confidence = max(probabilities)
         digit = probabilities.index(confidence)
-        self._predictions[digit] += 1
+        self._predictions[digit].inc()
         self._confidences.observe(confidence)
         if reason is not None:
-            self._rejections[_REASONS.index(reason)] += 1
-        if self._reference is not None and (now := time.monotonic()) >= self._measured + DRIFT_EVERY_S:
-            self._measured = now
-            place = int(self._pictures[0]) % DRIFT_WINDOW
-            _PICTURE.pack_into(self._window, place * _PICTURE.size, *shape(ink), inverted, confidence, digit)
-            self._pictures[0] += 1
+            self._rejections[reason].inc()
+        self._drift.count(ink, inverted=inverted, confidence=confidence, digit=digit)
 
     def text(self) -> bytes:
-        """All of it as `CONTENT_TYPE` says."""
+        """All metrics in Prometheus's text format, `CONTENT_TYPE`; those of all workers together."""
+        if self._shared:
+            self._forget_dead_workers()
         return generate_latest(self._registry)
 
-    def collect(self) -> Iterator[Metric]:
-        """All but python_info, added up over the workers."""
-        rows = np.array([np.frombuffer(row, np.float64) for row in self._rows.every()])
-        cells = {name: rows[:, place] for name, place in self._places.items()}
-        for instrument in self._instruments:
-            yield instrument.family(cells[instrument.name].sum(axis=0))
-        yield GaugeMetricFamily(
-            "digits_queue_depth", "Pictures that wait for the model.", float(cells["queue_depth"].sum())
-        )
-        if self._model is not None:
-            model = GaugeMetricFamily("digits_model_info", "The model that answers.", labels=("version", "sha256"))
-            model.add_metric(self._model, 1)
-            yield model
-        if self._reference is not None:
-            seen = [
-                window.reshape(DRIFT_WINDOW, len(FEATURES))[: int(pictures)]
-                for window, [pictures] in zip(cells["window"], cells["pictures"], strict=True)
-            ]
-            yield from _drift(self._reference, np.concatenate(seen))
-        yield from _of_processes(map(int, cells["pid"].ravel()))
+    def _forget_dead_workers(self) -> None:
+        """Drop their gauges; their counts stay."""
+        for family in self._registry.collect():
+            for sample in family.samples if family.name == _WORKER_START else ():
+                try:
+                    os.kill(int(sample.labels["pid"]), 0)
+                except ProcessLookupError:
+                    multiprocess.mark_process_dead(sample.labels["pid"])
 
 
-def _drift(reference: Reference, pictures: Values) -> Iterator[Metric]:
-    """``pictures``: (n, 5), a column for each of `FEATURES`."""
-    family = GaugeMetricFamily(
-        "digits_drift_psi",
-        f"Population stability index against the model's reference, of the last {DRIFT_WINDOW} pictures of a worker, "
-        f"one in {DRIFT_EVERY_S:g} s at most, once there are {DRIFT_LEAST}.",
-        labels=("feature",),
-    )
-    if len(pictures) >= DRIFT_LEAST:
-        for feature, values in zip(FEATURES, pictures.T, strict=True):
-            family.add_metric((feature,), stability_index(getattr(reference, feature), values))
-    yield family
-    described = "What the pictures are compared with, and how many of it."
-    compared = GaugeMetricFamily("digits_drift_reference_pictures", described, labels=("source",))
-    compared.add_metric((reference.source,), reference.pictures)
-    yield compared
+class _DriftMetrics:
+    """The features of recent images against the model's reference.
 
+    By bin, so that Prometheus can add up workers and replicas, and as the stability index of this process's window.
+    """
 
-def _of_processes(pids: Iterable[int]) -> Iterator[Metric]:
-    """Memory, processor time and the like of each worker that lives, by its row."""
-    families: dict[str, Metric] = {}
-    for worker, pid in enumerate(pids):
-        for family in ProcessCollector(pid=partial(int, pid), registry=None).collect():
-            whole = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
-            whole.samples += [sample._replace(labels={"worker": str(worker)}) for sample in family.samples]
-    yield from families.values()
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livemax")
+        described = "Population stability index of recent images against the reference: the largest of the workers."
+        self._psi = gauge("digits_drift_psi", described, ("feature",))
+        self._reference_images = gauge("digits_drift_reference_pictures", "Images in the reference.", ("source",))
+        bins = ("feature", "bin")
+        self._reference_shares = gauge("digits_drift_reference_share", "The reference's images, by bin, of 1.", bins)
+        self._images = Counter("digits_drift_pictures", "Images measured for drift, by bin.", bins, registry=registry)
+        self._window: DriftWindow | None = None
+
+    def set_reference(self, reference: Reference | None) -> None:
+        self._window = DriftWindow(reference) if reference else None
+        for source in get_args(Source):
+            images = reference.pictures if reference and reference.source == source else 0
+            self._reference_images.labels(source).set(images)
+        for feature, place in product(FEATURES, range(MOST_BINS)):
+            shares: tuple[float, ...] = getattr(reference, feature).shares if reference else ()
+            self._reference_shares.labels(feature, place).set(shares[place] if place < len(shares) else 0)
+            self._images.labels(feature, place)
+
+    def count(self, ink: Ink, *, inverted: bool, confidence: float, digit: int) -> None:
+        if self._window is None or not self._window.is_due():
+            return
+        for feature, place in self._window.add(ink, inverted=inverted, confidence=confidence, digit=digit).items():
+            self._images.labels(feature, place).inc()
+        for feature, index in self._window.indices().items():
+            self._psi.labels(feature).set(index)

@@ -1,11 +1,11 @@
-"""What is measured of a picture, and how far pictures are from a reference."""
+"""The features of an image, and how far their distribution is from a reference."""
 
 import numpy as np
 import pytest
 
 from app.imaging.preprocess import Ink
-from app.model.manifest import Histogram
-from app.telemetry.drift import FEATURES, histogram, shape, stability_index
+from app.model.manifest import Histogram, Reference
+from app.telemetry.drift import FEATURES, LEAST, WINDOW, DriftWindow, histogram, shape, stability_index
 
 
 def stroke(width_px: int) -> Ink:
@@ -16,11 +16,11 @@ def stroke(width_px: int) -> Ink:
 
 
 @pytest.mark.parametrize("width_px", [2, 3, 4, 6])
-def test_a_stroke_is_as_wide_as_it_was_drawn(width_px: int) -> None:
+def test_the_stroke_width_is_the_width_of_the_pen(width_px: int) -> None:
     ink_fraction, stroke_width = shape(stroke(width_px))
 
     assert ink_fraction == pytest.approx(20 * width_px / 784)
-    assert stroke_width == pytest.approx(width_px, abs=0.6)  # its ends are near, too
+    assert stroke_width == pytest.approx(width_px, abs=0.6)  # pixels near its ends count, too
 
 
 def test_a_curved_stroke_is_as_wide_as_a_straight_one() -> None:
@@ -30,32 +30,32 @@ def test_a_curved_stroke_is_as_wide_as_a_straight_one() -> None:
     assert shape(ring[:, :, None])[1] == pytest.approx(3, abs=0.35)
 
 
-@pytest.mark.parametrize("level", [0.0, 0.4, 1.0], ids=["blank", "nowhere surely ink", "all ink"])
-def test_any_ink_that_can_be_sent_has_finite_features(level: float) -> None:
+@pytest.mark.parametrize("level", [0.0, 0.4, 1.0], ids=["blank", "grey", "all ink"])
+def test_extreme_ink_has_finite_features(level: float) -> None:
     ink_fraction, stroke_width = shape(np.full((28, 28, 1), level, np.float32))
 
     assert ink_fraction == pytest.approx(level)
     assert 0 <= stroke_width <= 28
 
 
-def test_the_distribution_of_the_reference_itself_is_no_drift() -> None:
+def test_the_reference_itself_has_an_index_of_zero() -> None:
     values = np.random.default_rng(0).normal(3, 0.5, 5000)
 
     assert stability_index(histogram("stroke_width", values), values) < 1e-6
 
 
-def test_the_index_is_that_of_its_formula() -> None:
+def test_the_index_follows_its_formula() -> None:
     reference = Histogram(edges=(0.5,), shares=(0.5, 0.5))
 
     drifted = stability_index(reference, np.array([0.0, 0, 0, 1]))
     assert drifted == pytest.approx(0.25 * np.log(1.5) + 0.25 * np.log(2))
 
 
-def test_a_value_on_an_edge_belongs_below_it() -> None:
+def test_a_value_on_an_edge_falls_in_the_bin_below() -> None:
     assert stability_index(Histogram(edges=(0.5,), shares=(1, 0)), np.array([0.5])) == 0
 
 
-def test_pictures_drawn_alike_are_no_drift_and_pictures_of_a_wider_pen_are() -> None:
+def test_a_wider_pen_is_drift_and_the_same_pen_is_not() -> None:
     random = np.random.default_rng(0)
     reference = histogram("stroke_width", random.normal(3, 0.5, 5000))
 
@@ -63,15 +63,72 @@ def test_pictures_drawn_alike_are_no_drift_and_pictures_of_a_wider_pen_are() -> 
     assert stability_index(reference, random.normal(3.5, 0.5, 1000)) > 0.25
 
 
-def test_a_bin_that_the_reference_has_not_seen_is_a_large_but_finite_distance() -> None:
+def test_a_bin_that_is_empty_in_the_reference_makes_the_index_large_but_finite() -> None:
     dark_on_light = histogram("polarity", np.ones(1000))
 
     assert 5 < stability_index(dark_on_light, np.zeros(1000)) < 50
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_a_feature_that_is_always_the_same_has_a_reference(feature: str) -> None:
+def test_a_constant_feature_has_a_histogram(feature: str) -> None:
     made = histogram(feature, np.ones(300))
 
     assert sum(made.shares) == pytest.approx(1)
     assert stability_index(made, np.ones(10)) < 1e-6
+
+
+class Clock:
+    """Monotonic seconds, moved by hand."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def window(clock: Clock) -> DriftWindow:
+    """Against a reference with ones and sevens in equal parts."""
+    any_value = Histogram(edges=(), shares=(1,))
+    features = dict.fromkeys(FEATURES, any_value) | {"digit": Histogram(edges=(1.5,), shares=(0.5, 0.5))}
+    return DriftWindow(Reference.model_validate({"source": "mnist", "pictures": 9, **features}), clock)
+
+
+def add(window: DriftWindow, digit: int, times: int) -> None:
+    for _ in range(times):
+        window.add(stroke(2), inverted=False, confidence=1, digit=digit)
+
+
+def test_at_most_one_image_in_ten_milliseconds_is_due(window: DriftWindow, clock: Clock) -> None:
+    due = []
+    for _ in range(30):
+        due.append(window.is_due())
+        if due[-1]:
+            add(window, 7, 1)
+        clock.now_s += 0.004
+
+    assert due == [True, False, False] * 10
+
+
+def test_the_indices_need_enough_images(window: DriftWindow) -> None:
+    add(window, 7, LEAST - 1)
+    before = window.indices()
+    add(window, 7, 1)
+
+    assert before == {}
+    assert set(window.indices()) == set(FEATURES)
+    assert window.indices()["digit"] > 1
+
+
+def test_the_window_forgets_old_images(window: DriftWindow) -> None:
+    add(window, 1, WINDOW)
+    drifted = window.indices()["digit"]
+    add(window, 7, WINDOW // 2)
+
+    assert drifted > 1
+    assert window.indices()["digit"] == 0

@@ -33,8 +33,8 @@ def engine(model_dir: Path) -> LiteRTEngine:
 async def test_the_service_measures_pictures_as_the_reference_does(
     engine: LiteRTEngine, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.telemetry.metrics.DRIFT_EVERY_S", 0)
-    monkeypatch.setattr("app.telemetry.metrics.DRIFT_LEAST", len(pictures))
+    monkeypatch.setattr("app.telemetry.drift.EVERY_S", 0)
+    monkeypatch.setattr("app.telemetry.drift.LEAST", len(pictures))
     reference = make_reference(engine, engine.manifest, pictures, "pictures")
     served = LiteRTEngine(engine.manifest.model_copy(update={"reference": reference}), engine.logits)
 

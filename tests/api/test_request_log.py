@@ -1,0 +1,138 @@
+"""Around every request: its id, its line in the log, and an answer to unhandled errors."""
+
+import asyncio
+import re
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.request_log import RequestLog, new_request_id
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def every_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "digits")
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
+    return [(record.message, record.__dict__["fields"]) for record in caplog.records if record.name == "digits"]
+
+
+async def answering(scope: Scope, _receive: Receive, send: Send) -> None:
+    scope["state"]["log"] |= {"digit": 7, "confidence": 0.9}
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"seven"})
+
+
+async def raising(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise RuntimeError("secret of ours")
+
+
+async def breaking_off(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    raise RuntimeError("secret of ours")
+
+
+async def ask(app: ASGIApp, headers: dict[str, str] | None = None) -> httpx2.Response:
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://digits") as client:
+        return await client.get("/somewhere?secret=1", headers=headers)
+
+
+@pytest.mark.parametrize("given", ["a", "A-z_0.9", "x" * 128])
+async def test_a_valid_request_id_is_echoed(given: str) -> None:
+    assert (await ask(RequestLog(answering), {"X-Request-ID": given})).headers["x-request-id"] == given
+
+
+@pytest.mark.parametrize("given", [None, "", "x" * 129, "a b", "a/b", "a;b", "{}"])
+async def test_any_other_request_id_is_replaced(given: str | None) -> None:
+    answer = await ask(RequestLog(answering), None if given is None else {"X-Request-ID": given})
+
+    assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
+
+
+async def test_new_request_ids_differ() -> None:
+    assert len({new_request_id() for _ in range(100)}) == 100
+
+
+async def test_a_request_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    await ask(RequestLog(answering), {"X-Request-ID": "mine", "traceparent": TRACEPARENT})
+
+    [(message, fields)] = lines(caplog)
+    assert message == "request"
+    assert 0 < fields.pop("duration_ms") < 10_000
+    assert fields == {
+        "request_id": "mine",
+        "method": "GET",
+        "route": None,
+        "status": 200,
+        "digit": 7,
+        "confidence": 0.9,
+        "traceparent": TRACEPARENT,
+    }
+
+
+@pytest.mark.parametrize("given", ["nonsense", TRACEPARENT + "-more", TRACEPARENT.upper()])
+async def test_a_malformed_traceparent_is_not_logged(caplog: pytest.LogCaptureFixture, given: str) -> None:
+    await ask(RequestLog(answering), {"traceparent": given})
+
+    assert "traceparent" not in lines(caplog)[0][1]
+
+
+async def test_every_request_is_counted_with_its_route_method_and_status() -> None:
+    counted: list[tuple[str | None, str, int]] = []
+
+    def count(route: str | None, method: str, status: int, duration_s: float) -> None:
+        assert 0 <= duration_s < 10
+        counted.append((route, method, status))
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["endpoint"] = answering
+        await answering(scope, receive, send)
+
+    async def leaving(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise asyncio.CancelledError
+
+    for app in (answering, routed, raising):
+        await ask(RequestLog(app, {answering: "/{place}"}, count))
+    with pytest.raises(asyncio.CancelledError):
+        await ask(RequestLog(leaving, None, count))
+
+    assert counted == [(None, "GET", 200), ("/{place}", "GET", 200), (None, "GET", 500), (None, "GET", 0)]
+
+
+async def test_an_unhandled_error_is_answered_without_details(caplog: pytest.LogCaptureFixture) -> None:
+    answer = await ask(RequestLog(raising), {"X-Request-ID": "mine"})
+
+    assert answer.status_code == httpx2.codes.INTERNAL_SERVER_ERROR
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "internal_error"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"] == "mine"
+    assert "secret" not in answer.text
+    assert [message for message, _ in lines(caplog)] == ["unhandled error", "request"]
+    assert "RuntimeError: secret of ours" in caplog.text
+
+
+async def test_an_error_in_the_middle_of_an_answer_cuts_it(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(RuntimeError):
+        await ask(RequestLog(breaking_off))
+
+    assert [message for message, _ in lines(caplog)] == ["unhandled error", "request"]
+
+
+async def test_other_protocols_pass_through() -> None:
+    seen: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend((scope, receive, send))
+
+    given: Any = ({"type": "lifespan"}, object(), object())
+    await RequestLog(app)(*given)
+
+    assert seen == list(given)
