@@ -1,4 +1,4 @@
-"""What a request held is gone with it: nothing waits for the garbage collector, which passes over all that stays."""
+"""A request leaves no garbage for the collector, and what is loaded once is frozen out of collections."""
 
 import asyncio
 import base64
@@ -16,21 +16,19 @@ import pytest
 from app.main import create_app
 from app.model.engine import LiteRTEngine
 from app.settings import Settings
-from benchmarks.load import multipart
 from tests.asking import WAIT_S, service
 from tests.drawings import Grey, digit_drawn, encoded, enlarged
 from tests.pictures import on_paper
 
 SMALL = encoded(digit_drawn(7))
 DRAWN = encoded(enlarged(on_paper(digit_drawn(7)), 20))
-NOISE = encoded(np.random.default_rng(0).integers(0, 256, (300, 300)).astype(np.uint8))  # more than the loop decodes
+NOISE = encoded(np.random.default_rng(0).integers(0, 256, (300, 300)).astype(np.uint8))  # too large to decode on the event loop
 BROKEN = NOISE[:9000]
 BLANK: Grey = np.full((300, 300), 255, np.uint8)
 
 
 def form(field: str, *images: bytes) -> dict[str, Any]:
-    upload = multipart(field, list(images))
-    return {"content": upload.body, "headers": {"Content-Type": upload.content_type}}
+    return {"files": [(field, ("image.png", image)) for image in images]}
 
 
 def as_tensors(*images: bytes) -> dict[str, Any]:
@@ -63,7 +61,7 @@ async def client(model_dir: Path) -> AsyncIterator[httpx2.AsyncClient]:
 
 @contextmanager
 def collected() -> Iterator[list[object]]:
-    """What the garbage collector alone could free of all that came meanwhile."""
+    """Objects made in the context that only the garbage collector can free."""
     found: list[object] = []
     gc.collect()
     gc.disable()
@@ -86,16 +84,16 @@ async def test_a_request_leaves_no_garbage(client: httpx2.AsyncClient, what: str
     async def ask() -> int:
         return (await client.post(path, **request)).status_code
 
-    await ask()  # what is made once may leave some
+    await ask()  # the first request may leave some
     with collected() as garbage:
         assert [await ask() for _ in range(3)] == [status] * 3
-        await asyncio.sleep(0.05)  # threads are done with them, too
+        await asyncio.sleep(0.05)  # until threads have let go, too
 
     assert not {type(one).__qualname__ for one in garbage}
 
 
 @pytest.mark.anyio
-async def test_a_collection_does_not_go_through_what_is_loaded_for_good(model_dir: Path) -> None:
+async def test_what_is_loaded_once_is_frozen_out_of_collections(model_dir: Path) -> None:
     app = create_app(Settings(engine="litert", model_dir=model_dir))
     transport = httpx2.ASGITransport(app)
     gc.unfreeze()

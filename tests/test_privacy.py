@@ -1,4 +1,4 @@
-"""What callers send stays in memory: under load it goes into no file, and into no line of the log."""
+"""What callers send stays in memory: it reaches no file and no log line, under load either."""
 
 import base64
 import os
@@ -17,16 +17,16 @@ from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import on_paper
 from tests.server import Process
 
-# The service, to which the system grants no byte of any file: whatever writes one, native code too, fails and is told.
+# The service with a file size limit of 0: whatever writes a file, native code too, fails and shows up on stderr.
 _WITHOUT_FILES = """
 import resource, runpy, sys
-def tell(event, given):
+def report(event, given):
     if event == "open" and isinstance(given[2], int) and given[2] & 3:  # O_WRONLY, O_RDWR
         if given[0] != "/dev/null":
             print("opened for writing:", given[0], file=sys.stderr)
     elif event.startswith("tempfile."):
         print("temporary file:", event, file=sys.stderr)
-sys.addaudithook(tell)
+sys.addaudithook(report)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 sys.argv = ["app"]
 runpy.run_module("app", run_name="__main__")
@@ -34,17 +34,17 @@ runpy.run_module("app", run_name="__main__")
 MARKER = "marker-4b1c6e9f"
 SMALL = encoded(digit_drawn(7))
 NOISE = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3)).astype(np.uint8)
-LARGE = encoded(NOISE)  # 5.6 MiB, in which digits may be found, or not: either will do
+LARGE = encoded(NOISE)  # 5.6 MiB; whether it is read as a digit does not matter
 DRAWN = encoded(enlarged(on_paper(digit_drawn(7)), 20))
 
 
 def regular_files(pid: int) -> set[str]:
-    """Those that a process has open for writing, deleted ones included."""
+    """Files that a process has open for writing, deleted ones included."""
     found = set()
     for file in Path(f"/proc/{pid}/fd").iterdir():
         try:
             path, info = str(file.readlink()), Path(f"/proc/{pid}/fdinfo/{file.name}").read_text(encoding="ascii")
-        except OSError:  # closed meanwhile
+        except OSError:  # closed in between
             continue
         flags = int(re.findall(r"flags:\s+(\d+)", info)[0], 8)
         if flags & (os.O_WRONLY | os.O_RDWR) and path.startswith("/") and not path.startswith("/dev/"):
@@ -53,11 +53,11 @@ def regular_files(pid: int) -> set[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
-def test_nothing_that_is_sent_reaches_a_file_or_the_log(
+def test_nothing_that_callers_send_reaches_a_file_or_the_log(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # what is measured there is written to a file
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # coverage writes files
     process = Process(
         "-B", "-c", _WITHOUT_FILES, port=0, engine="litert", model_dir=model_dir, log_level="debug", max_images=3
     )
@@ -100,7 +100,7 @@ def test_nothing_that_is_sent_reaches_a_file_or_the_log(
             list(callers.map(ask, [url] * 8))
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=WAIT_S) as caller:
-            caller.sendall(f"{MARKER}\x00 no HTTP at all\r\n\r\n".encode())
+            caller.sendall(f"{MARKER}\x00 not HTTP\r\n\r\n".encode())
             caller.recv(4096)
         process.tell(signal.SIGTERM)
         lines = process.rest()
@@ -115,7 +115,7 @@ def test_nothing_that_is_sent_reaches_a_file_or_the_log(
     assert list(tmp_path.iterdir()) == []
     assert [line for line in errors.splitlines() if not line.startswith("INFO: Created TensorFlow Lite")] == []
     log = "".join(lines)
-    assert log.count('"message": "request"') == 15 * 8 + 1  # the last is no HTTP at all
+    assert log.count('"message": "request"') == 15 * 8 + 1  # the last one is not HTTP
     sent = (SMALL, LARGE, DRAWN)
     for secret in (MARKER, *(base64.b64encode(data).decode()[:60] for data in sent)):
         assert secret not in log

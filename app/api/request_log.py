@@ -28,7 +28,8 @@ def new_request_id() -> str:
 
 
 class RequestLog:
-    """ASGI middleware. Sets ``scope["state"]``: ``request_id``, and ``log``, to which handlers add fields of the line.
+    """ASGI middleware. Sets ``scope["state"]``: ``request_id``, and ``log``, the fields of the line that handlers add.
+    Without ``log``, which a handler may delete, there is no line.
 
     ``paths``: endpoint -> path, for routes that do not set ``scope["route"]``. ``count`` is called for every request
     with route or None, method, status and seconds; status 0 is a caller who left without an answer.
@@ -52,8 +53,8 @@ class RequestLog:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
-        fields: dict[str, Any] = tag_request(request_id)
-        scope.setdefault("state", {}).update(request_id=request_id, log=fields)
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state.update(request_id=request_id, log=tag_request(request_id))
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -76,14 +77,14 @@ class RequestLog:
             duration_s = time.perf_counter() - started
             if self._count is not None:
                 self._count(route, scope["method"], status, duration_s)
-            if log.isEnabledFor(logging.INFO):
+            if "log" in state and log.isEnabledFor(logging.INFO):
                 line = {
                     "request_id": request_id,
                     "method": scope["method"],
                     "route": route,
                     "status": status,
                     "duration_ms": round(duration_s * 1000, 3),
-                    **fields,
+                    **state["log"],
                 }
                 traceparent = headers.get(b"traceparent", b"").decode("latin-1")
                 if _TRACEPARENT.fullmatch(traceparent):
