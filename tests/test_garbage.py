@@ -4,7 +4,7 @@ import asyncio
 import base64
 import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from tests.pictures import on_paper
 
 SMALL = encoded(digit_drawn(7))
 DRAWN = encoded(enlarged(on_paper(digit_drawn(7)), 20))
-NOISE = encoded(np.random.default_rng(0).integers(0, 256, (300, 300)).astype(np.uint8))  # too large to decode on the event loop
+NOISE = encoded(
+    np.random.default_rng(0).integers(0, 256, (300, 300)).astype(np.uint8)
+)  # too large to decode on the event loop
 BROKEN = NOISE[:9000]
 BLANK: Grey = np.full((300, 300), 255, np.uint8)
 
@@ -40,23 +42,15 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "drawn": ("/predict", {"content": DRAWN}, 200),
     "as a form": ("/predict", form("file", DRAWN), 200),
     "explained": ("/predict?explain=true", {"content": DRAWN}, 200),
-    "small and cut short": ("/predict", {"content": SMALL[:150]}, 422),
-    "cut short": ("/predict", {"content": BROKEN}, 422),
+    "cut short": ("/predict", {"content": SMALL[:150]}, 422),
     "cut short and explained": ("/predict?explain=true", {"content": BROKEN}, 422),
     "blank": ("/predict", {"content": encoded(BLANK)}, 422),
-    "no image": ("/predict", {"content": b"GIF87a"}, 422),
     "too large": ("/predict", {"content": bytes(11 * 2**20)}, 413),
     "a batch": ("/predict/batch", form("files", SMALL, DRAWN), 200),
     "a batch, some cut short": ("/predict/batch", form("files", DRAWN, BROKEN, SMALL[:150]), 200),
     "in another dialect": ("/v1/models/digits:predict", as_tensors(SMALL, DRAWN), 200),
     "in another dialect, cut short": ("/v1/models/digits:predict", as_tensors(BROKEN, SMALL, BROKEN), 400),
 }
-
-
-@pytest.fixture
-async def client(model_dir: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    async with service(LiteRTEngine.load(model_dir)) as client:
-        yield client
 
 
 @contextmanager
@@ -77,17 +71,13 @@ def collected() -> Iterator[list[object]]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("what", REQUESTS)
-async def test_a_request_leaves_no_garbage(client: httpx2.AsyncClient, what: str) -> None:
-    path, request, status = REQUESTS[what]
-
-    async def ask() -> int:
-        return (await client.post(path, **request)).status_code
-
-    await ask()  # the first request may leave some
-    with collected() as garbage:
-        assert [await ask() for _ in range(3)] == [status] * 3
-        await asyncio.sleep(0.05)  # until threads have let go, too
+@pytest.mark.parametrize(("path", "request_", "status"), REQUESTS.values(), ids=REQUESTS)
+async def test_a_request_leaves_no_garbage(model_dir: Path, path: str, request_: dict[str, Any], status: int) -> None:
+    async with service(LiteRTEngine.load(model_dir)) as client:
+        await client.post(path, **request_)  # the first may leave some
+        with collected() as garbage:
+            assert [(await client.post(path, **request_)).status_code for _ in range(3)] == [status] * 3
+            await asyncio.sleep(0.05)  # until threads have let go, too
 
     assert not {type(one).__qualname__ for one in garbage}
 

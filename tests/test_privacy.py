@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,12 +62,12 @@ def test_nothing_that_callers_send_reaches_a_file_or_the_log(
     process = Process(
         "-B", "-c", _WITHOUT_FILES, port=0, engine="litert", model_dir=model_dir, log_level="debug", max_images=3
     )
-    statuses: dict[int, int] = {}
+    statuses: Counter[int] = Counter()
     written: set[str] = set()
 
     def ask(url: str) -> None:
         head = {"X-API-Key": MARKER, "User-Agent": MARKER, "X-Request-ID": f"{MARKER}!", "traceparent": MARKER}
-        name = f"{MARKER}.png"
+        name, form = f"{MARKER}.png", {"Content-Type": "multipart/form-data; boundary=b"}
         with httpx2.Client(base_url=url, headers=head, timeout=WAIT_S) as client:
             answers = [
                 client.post("/predict", files={"file": (name, SMALL)}),
@@ -78,11 +79,7 @@ def test_nothing_that_callers_send_reaches_a_file_or_the_log(
                 client.post(f"/predict?top_k={MARKER}", content=SMALL),
                 client.post("/predict", content=SMALL[:80] + MARKER.encode()),
                 client.post("/predict/batch", files=[("files", (name, data)) for data in (SMALL, LARGE, b"x")]),
-                client.post(
-                    "/predict",
-                    content=f"--b\r\n{MARKER}\x01: x".encode(),
-                    headers={"Content-Type": "multipart/form-data; boundary=b"},
-                ),
+                client.post("/predict", content=f"--b\r\n{MARKER}\x01: x".encode(), headers=form),
                 client.post("/v1/models/digits:predict", json={"instances": [{"b64": MARKER}]}),
                 client.post(f"/v1/models/{MARKER}:predict", content=MARKER),
                 client.post("/v2/models/digits/infer", content=b"\xff" + MARKER.encode()),
@@ -90,8 +87,7 @@ def test_nothing_that_callers_send_reaches_a_file_or_the_log(
                 client.request(MARKER, "/predict"),
             ]
             written.update(regular_files(process.pid))
-        for answer in answers:
-            statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
+        statuses.update(answer.status_code for answer in answers)
 
     try:
         url = process.url()

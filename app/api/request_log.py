@@ -28,9 +28,9 @@ def new_request_id() -> str:
 
 
 class RequestLog:
-    """ASGI middleware. Sets ``scope["state"]``: ``request_id``, and ``log``, the fields of the line that handlers add.
-    Without ``log``, which a handler may delete, there is no line.
+    """ASGI middleware. Sets ``request_id`` and ``log`` in ``scope["state"]``.
 
+    Handlers add fields of the log line to ``log``, or delete it for no line.
     ``paths``: endpoint -> path, for routes that do not set ``scope["route"]``. ``count`` is called for every request
     with route or None, method, status and seconds; status 0 is a caller who left without an answer.
     """

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -22,7 +23,7 @@ _FLUSH_S = 2  # a supervisor kills a worker that takes five to stop
 
 def start_tracing(version: str) -> "TracerProvider | None":
     """The provider that the environment asks for. None where it asks for none, or the package is not installed."""
-    exporters = wanted_exporters()
+    exporters = wanted_exporters(os.environ)
     if not exporters:
         return None
     try:
@@ -68,9 +69,9 @@ def record_stages(**stages_ms: float) -> None:
         span.end(at_ns)
 
 
-def wanted_exporters() -> list[str]:
-    """The names under which the exporters are registered as entry points."""
-    given = os.environ.get
+def wanted_exporters(environment: Mapping[str, str]) -> list[str]:
+    """The exporters that `OTEL_*` ask for, by the names of their entry points."""
+    given = environment.get
     if given("OTEL_SDK_DISABLED", "").lower() == "true":
         return []
     endpoint = given("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or given("OTEL_EXPORTER_OTLP_ENDPOINT")

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.request_log import RequestLog, new_request_id
+from app.api.request_log import RequestLog
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -55,10 +55,6 @@ async def test_any_other_request_id_is_replaced(given: str | None) -> None:
     answer = await ask(RequestLog(answering), None if given is None else {"X-Request-ID": given})
 
     assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
-
-
-async def test_new_request_ids_differ() -> None:
-    assert len({new_request_id() for _ in range(100)}) == 100
 
 
 async def test_a_request_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -124,15 +120,3 @@ async def test_an_error_in_the_middle_of_an_answer_cuts_it(caplog: pytest.LogCap
         await ask(RequestLog(breaking_off))
 
     assert [message for message, _ in lines(caplog)] == ["unhandled error", "request"]
-
-
-async def test_other_protocols_pass_through() -> None:
-    seen: list[object] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.extend((scope, receive, send))
-
-    given: Any = ({"type": "lifespan"}, object(), object())
-    await RequestLog(app)(*given)
-
-    assert seen == list(given)

@@ -15,7 +15,7 @@ import pytest
 from app.imaging.preprocess import Ink
 from app.model.engine import KerasEngine
 from app.model.manifest import Histogram, Reference
-from app.telemetry.drift import LEAST
+from app.telemetry.drift import FEATURES, LEAST
 from app.telemetry.metrics import Metrics
 from tests.asking import WAIT_S, Run, service
 from tests.drawings import digit_drawn, encoded
@@ -45,16 +45,10 @@ def answer(metrics: Metrics) -> None:
 @pytest.fixture
 def reference() -> Reference:
     """Blank light images with certain answers, half of them ones and half of them sevens."""
-    always, never = Histogram(edges=(0.5,), shares=(0, 1)), Histogram(edges=(0.5,), shares=(1, 0))
-    return Reference(
-        source="mnist",
-        pictures=5000,
-        ink_fraction=never,
-        stroke_width=never,
-        polarity=never,
-        confidence=always,
-        digit=Histogram(edges=(1.5,), shares=(0.5, 0.5)),
-    )
+    features = dict.fromkeys(FEATURES, Histogram(edges=(0.5,), shares=(1, 0)))
+    features["confidence"] = Histogram(edges=(0.5,), shares=(0, 1))
+    features["digit"] = Histogram(edges=(1.5,), shares=(0.5, 0.5))
+    return Reference.model_validate({"source": "mnist", "pictures": 5000, **features})
 
 
 @anyio
@@ -71,8 +65,7 @@ async def test_requests_are_counted_by_route_method_and_status(seven: KerasEngin
     assert counted == {"200": 2, "415": 1, "500": None}
     assert found.value("digits_http_request_duration_seconds_count", route="/predict", method="POST") == 3
     seconds = found.value("digits_http_request_duration_seconds_sum", route="/predict", method="POST")
-    assert seconds is not None
-    assert 0 < seconds < WAIT_S
+    assert 0 < (seconds or 0) < WAIT_S
 
 
 def test_callers_cannot_create_label_values() -> None:
@@ -159,29 +152,17 @@ async def test_metrics_are_served_before_the_model_is_loaded_and_name_it_afterwa
     assert loaded.value("digits_model_info", version="1.2.3", sha256="0" * 64) == 1
 
 
-def test_a_replaced_model_is_no_longer_in_use() -> None:
-    metrics = Metrics()
-    metrics.set_model("1", "a", None)
-    metrics.set_model("2", "b", None)
-    found = scraped(metrics)
+def test_apps_count_separately_and_show_the_model_in_use() -> None:
+    one, other = Metrics(), Metrics()
+    answer(one)
+    one.set_model("1", "a", None)
+    one.set_model("2", "b", None)
+    found = scraped(one)
 
     assert found.value("digits_model_info", version="1", sha256="a") == 0
     assert found.value("digits_model_info", version="2", sha256="b") == 1
-
-
-def test_two_apps_count_separately() -> None:
-    one, other = Metrics(), Metrics()
-    answer(one)
-
-    assert scraped(one).value("digits_predictions_total", digit="7") == 1
+    assert found.value("digits_predictions_total", digit="7") == 1
     assert scraped(other).value("digits_predictions_total", digit="7") == 0
-
-
-def test_nothing_but_the_metrics_is_shown() -> None:
-    metrics = Metrics()
-    answer(metrics)
-    found = scraped(metrics)
-
     assert "python_info" in found.names
     assert not [name for name in found.names if name.endswith("_created")]
     if Path("/proc/self/stat").exists():
@@ -199,7 +180,6 @@ def test_without_a_reference_there_is_no_drift() -> None:
 
     assert found.series("digits_drift_psi") == {}
     assert set(found.series("digits_drift_reference_pictures").values()) == {0}
-    assert "digits_drift_pictures_total" in found.names
 
 
 def test_drift_is_shown_once_there_are_enough_images(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,18 +197,10 @@ def test_drift_is_shown_once_there_are_enough_images(reference: Reference, monke
     drift = after.series("digits_drift_psi")
     assert drift.pop("digit") > 1  # sevens only, instead of ones and sevens
     assert drift == {"ink_fraction": 0, "stroke_width": 0, "polarity": 0, "confidence": 0}
-
-
-def test_images_are_counted_by_bins_of_the_reference(reference: Reference) -> None:
-    metrics = Metrics()
-    metrics.set_model("1.0.0", "0", reference)
-    answer(metrics)
-    found = scraped(metrics)
-
-    for place, share, images in ((0, 0.5, 0), (1, 0.5, 1), (2, 0, 0)):
+    for place, share, images in ((0, 0.5, 0), (1, 0.5, LEAST), (2, 0, 0)):
         labels = {"feature": "digit", "bin": str(place)}
-        assert found.value("digits_drift_reference_share", **labels) == share
-        assert found.value("digits_drift_pictures_total", **labels) == images
+        assert after.value("digits_drift_reference_share", **labels) == share
+        assert after.value("digits_drift_pictures_total", **labels) == images
 
 
 # Several workers
