@@ -24,7 +24,7 @@ IMAGE ?= digits$(if $(filter slim,$(TARGET)),-slim)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install serve test check format train report bench bench-peers soak storm fuzz image test-image lock
+.PHONY: help install serve test test-slow check format train report bench bench-peers soak storm fuzz image test-image lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -33,8 +33,11 @@ NEEDED := $(if $(filter litert%,$(DIGITS_ENGINE)),litert,runtime)
 serve: .venv/.$(NEEDED) ## start the service on http://localhost:8000 (takes all DIGITS_* settings)
 	@exec $(BIN)/python -m app
 
-test: .venv/.dev .venv-kserve/.kserve ## run the tests (PYTEST_FLAGS=--cov measures their coverage)
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+test: .venv/.dev ## run the tests, two at a time (PYTEST_FLAGS=--cov measures coverage)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
+
+test-slow: .venv/.dev .venv-kserve/.kserve ## run the long tests: soak, reloads, benchmarks, generated clients
+	$(BIN)/python -m pytest -m slow $(PYTEST_FLAGS)
 
 check: .venv/.dev ## lint; check formatting, types and layers
 	$(BIN)/ruff check .

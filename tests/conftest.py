@@ -1,4 +1,4 @@
-"""What the tests of the service share: the shipped model, and stand-ins for it."""
+"""Fixtures that many tests share: the shipped model, stand-ins for it, and one running service."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def model_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def manifest() -> Manifest:
-    """Of no real model: everything valid, nothing measured."""
+    """A valid manifest without a real model."""
     return Manifest(
         name="digits",
         version="1.2.3",
@@ -57,14 +57,14 @@ def engine_of(manifest: Manifest) -> Callable[[Run], KerasEngine]:
 
 @pytest.fixture(scope="session")
 def seven(engine_of: Callable[[Run], KerasEngine]) -> KerasEngine:
-    """Sees a seven in everything, and a one in the second place."""
+    """Reads everything as a seven, with a one in second place."""
     logits = np.array([0, 4, 0, 0, 0, 0, 0, 8, 0, 0], np.float32)
     return engine_of(lambda ink: np.tile(logits, (len(ink), 1)))
 
 
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
-    """Where the service answers, with the shipped model."""
+    """The URL of a service with the shipped model on LiteRT. Tests only send requests to it."""
     with running(engine="litert") as process:
         address = process.url()
         process.line_with('"ready"')

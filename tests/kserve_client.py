@@ -1,4 +1,4 @@
-"""`python tests/kserve_client.py URL IMAGE INK`, where kserve is installed: what its client gets, as one JSON object.
+"""`python tests/kserve_client.py URL IMAGE INK`: prints what kserve's client gets, as one JSON object.
 
 IMAGE: a file. INK: a .npy file, float32 (n, 28, 28, 1).
 """
@@ -17,7 +17,7 @@ MODEL = "digits"
 
 async def main(url: str, image: bytes, array: NDArray[np.float32]) -> None:
     client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=30))
-    said: dict[str, object] = {
+    answers: dict[str, object] = {
         "live": await client.is_server_live(url),
         "ready": await client.is_server_ready(url),
         "model ready": await client.is_model_ready(url, MODEL),
@@ -30,8 +30,8 @@ async def main(url: str, image: bytes, array: NDArray[np.float32]) -> None:
             given = InferInput("images", list(array.shape), "FP32")
             given.set_data_from_numpy(array, binary_data=binary)
         answer = await client.infer(url, InferRequest(MODEL, [given]), model_name=MODEL)
-        said[name] = answer.outputs[0].as_numpy().tolist()
-    sys.stdout.write(json.dumps(said))
+        answers[name] = answer.outputs[0].as_numpy().tolist()
+    sys.stdout.write(json.dumps(answers))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,28 @@
-"""The images themselves: built, run on a read-only root filesystem, asked for a prediction and told to stop.
+"""The container images: built, run on a read-only root filesystem, asked for a prediction and stopped.
 
-`make test-image` runs this with docker if it answers, or with the command that
-DIGITS_CONTAINER names; it needs `build` and `run` alone. It takes minutes, so a plain `pytest` leaves it out.
+`make test-image` runs this with docker, or with the command in DIGITS_CONTAINER, which needs `build` and `run`.
 """
 
 import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx2
 import pytest
 
-ROOT = Path(__file__).parent.parent
-TARGETS = {"keras": (), "slim": ("--target", "slim")}  # what names it to `build`: without a name it is the first
-SLIM_MB = 300  # what `slim` may add to its base
+from tests.server import ROOT, free_port
 
-# Run in a container: the megabytes that our layers hold, and which libraries of this they have.
-_LOOKING = """
+TARGETS = {"keras": (), "slim": ("--target", "slim")}  # the options of `build`; the first target needs none
+SLIM_MB = 300  # that `slim` may add to its base image
+
+# Runs in a container. Prints the megabytes of our layers, and the model libraries in them.
+_INSPECT = """
 from importlib.util import find_spec
-from pathlib import Path
 files = [path for root in ("/opt/venv", "/srv") for path in Path(root).rglob("*") if path.is_file()]
 print(sum(path.lstat().st_size for path in files) // 10**6)
 print(*[name for name in ("tensorflow", "keras", "ai_edge_litert") if find_spec(name)])
@@ -60,13 +57,6 @@ def _engine() -> list[str] | None:
     return None
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def _wait_until_ready(service: Service, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -82,10 +72,10 @@ def _wait_until_ready(service: Service, timeout_s: float) -> None:
 
 @pytest.fixture(scope="module", params=TARGETS)
 def image(request: pytest.FixtureRequest) -> Image:
-    """Built just now."""
+    """Built by this run."""
     engine = _engine()
     if engine is None:
-        pytest.skip("docker does not answer `info`, and DIGITS_CONTAINER names no other engine")
+        pytest.skip("no docker daemon answers, and DIGITS_CONTAINER is not set")
     image = Image(tuple(engine), f"digits-under-test-{request.param}", request.param)
     subprocess.run([*engine, "build", *TARGETS[image.target], "--tag", image.name, str(ROOT)], check=True)
     return image
@@ -93,7 +83,7 @@ def image(request: pytest.FixtureRequest) -> Image:
 
 @pytest.fixture
 def service(image: Image) -> Iterator[Service]:
-    port = _free_port()
+    port = free_port()
     options = ["--rm", "--read-only", "--cap-drop", "ALL", "--publish", f"127.0.0.1:{port}:8000"]
     with subprocess.Popen([*image.engine, "run", *options, image.name]) as process:
         service = Service(process, f"http://127.0.0.1:{port}")
@@ -113,7 +103,7 @@ def test_the_image_runs_as_a_user_without_privileges(image: Image) -> None:
 
 
 def test_the_image_holds_its_own_engine_and_slim_is_small(image: Image) -> None:
-    megabytes, libraries = image.printed(_LOOKING)
+    megabytes, libraries = image.printed(_INSPECT)
 
     assert libraries == {"keras": "tensorflow keras", "slim": "ai_edge_litert"}[image.target]
     assert image.target != "slim" or int(megabytes) <= SLIM_MB

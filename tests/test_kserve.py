@@ -1,4 +1,4 @@
-"""KServe's own client against the real server. Its pins are not ours, so that it has an environment of its own."""
+"""KServe's own client against the real server, in an environment of its own because its pins differ from ours."""
 
 import json
 import subprocess
@@ -14,10 +14,13 @@ from tests.server import ROOT
 
 PYTHON = ROOT / ".venv-kserve/bin/python"
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="kserve is not installed: `make test` does it")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON.exists(), reason="kserve is not installed: `make test-slow` installs it"),
+]
 
 
-def test_kserves_client_is_answered_as_anyone_is(url: str, tmp_path: Path) -> None:
+def test_kserves_client_gets_the_same_answers(url: str, tmp_path: Path) -> None:
     drawing = enlarged(digit_drawn(7))
     (tmp_path / "7.png").write_bytes(encoded(drawing))
     np.save(tmp_path / "ink.npy", np.stack([ink_from_grey(drawing)] * 2))
@@ -27,8 +30,8 @@ def test_kserves_client_is_answered_as_anyone_is(url: str, tmp_path: Path) -> No
     expected = httpx2.post(f"{url}/predict", content=encoded(drawing)).json()["probabilities"]
 
     assert ran.returncode == 0, ran.stderr
-    said = json.loads(ran.stdout)
-    assert (said["live"], said["ready"], said["model ready"]) == (True, True, True)
-    assert said["BYTES, binary"] == [pytest.approx(expected, abs=1e-6)]
+    answers = json.loads(ran.stdout)
+    assert (answers["live"], answers["ready"], answers["model ready"]) == (True, True, True)
+    assert answers["BYTES, binary"] == [pytest.approx(expected, abs=1e-6)]
     for sent in ("FP32", "FP32, binary"):
-        assert said[sent] == [pytest.approx(expected, abs=1e-6)] * 2
+        assert answers[sent] == [pytest.approx(expected, abs=1e-6)] * 2
