@@ -1,1 +1,1 @@
-"""Benchmarks: ratios against a baseline on the same machine, in one run. Never part of the tests."""
+"""Benchmarks: ratios against a baseline on the same machine, in one run."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the service measured on this machine, as tables and pictures. `--help` lists the options."""
+"""`python -m benchmarks`: measures the service on this machine, as tables and a plot. `--help` lists the options."""
 
 import sys
 from contextlib import ExitStack
@@ -18,6 +18,7 @@ from benchmarks.service import (
     measure_photos,
     measure_starts,
 )
+from benchmarks.targets import ENGINES
 
 app = typer.Typer(pretty_exceptions_enable=False)
 RESULTS = Path(__file__).parent / "results"
@@ -26,31 +27,31 @@ RESULTS = Path(__file__).parent / "results"
 @app.command()
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="How often each load is measured, and each start.")] = 4,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of each load; `wrk` takes whole ones.")] = 1,
-    requests: Annotated[int, typer.Option(min=100, help="Over which the growth of memory is measured.")] = 40_000,
-    connections: Annotated[str, typer.Option(help="Numbers of connections, with commas.")] = ",".join(
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each load; `wrk` rounds to whole seconds.")] = 1,
+    requests: Annotated[int, typer.Option(min=100, help="Requests over which memory growth is measured.")] = 40_000,
+    connections: Annotated[str, typer.Option(help="Numbers of connections, separated by commas.")] = ",".join(
         map(str, CONNECTIONS)
     ),
+    engines: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(ENGINES),
     out: Annotated[Path, typer.Option(help="The directory that the results go to.")] = RESULTS,
 ) -> None:
-    """Measure start, throughput, latency, large photos and memory; write service.md and its pictures."""
+    """Measure start, throughput, latency, large photos and memory; write service.md and its plot."""
     results = Results(conditions(rounds, seconds))
-    measure_starts(results, rounds)
+    chosen = engines.split(",")
+    measure_starts(results, chosen, rounds)
     with ExitStack() as stack:
-        up = all_up(stack)
+        up = all_up(stack, chosen)
         measure_loads(results, up, [int(number) for number in connections.split(",")], rounds, seconds)
         measure_photos(results, up, rounds)
-    measure_growth(results, requests, seconds)
+    measure_growth(results, chosen, requests, seconds)
     out.mkdir(parents=True, exist_ok=True)
     (out / "service.md").write_text(service_report(results), encoding="utf-8")
     plots.throughput(results, out / "throughput.png")
-    plots.latency(results, out / "latency.png")
-    plots.memory(results, out / "memory.png")
     typer.echo(out / "service.md")
 
 
 if __name__ == "__main__":
     try:
         app()
-    except OSError as error:  # a server that does not start, or does not answer
+    except OSError as error:  # a server does not start or does not answer
         sys.exit(f"benchmarks: {error}")

@@ -1,4 +1,4 @@
-"""Callers who ask one after the other on connections of their own while something is done to a server, and count."""
+"""Callers on keep-alive connections that send one request after another while something happens to a server."""
 
 import http.client
 import threading
@@ -9,13 +9,14 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
-from benchmarks.load import HOST, Upload
+from benchmarks.client import HOST
+from benchmarks.load import Upload
 
-_WAIT_S = 30
+_TIMEOUT_S = 30
 
 
 class Callers:
-    """``statuses``: of what was answered, and the exception's name of what was not. ``ms``: of each request."""
+    """``statuses``: of the answers, or the name of the exception without one. ``ms``: latency of each request."""
 
     def __init__(self) -> None:
         self.statuses: Counter[int | str] = Counter()
@@ -29,20 +30,22 @@ class Callers:
 
     @property
     def failures(self) -> str:
-        """How many of what, for a table."""
+        """Count by status, for a table."""
         others = (f"{status}: {count}" for status, count in self.statuses.items() if status != http.client.OK)
         return ", ".join(others) or "0"
 
-    def percentile(self, share: float) -> float:
-        return float(np.percentile(self.ms, share))
+    @property
+    def latency(self) -> str:
+        """p50 and p99 in milliseconds, for a table."""
+        return ", ".join(f"{float(np.percentile(self.ms, share)):.1f}" for share in (50, 99)) if self.ms else "–"
 
     def wait_for(self, requests: int, until: float) -> None:
-        """Until so many were answered, but not past ``until``, in monotonic seconds."""
+        """Returns after so many answers, or at ``until`` in monotonic seconds."""
         while self.statuses.total() < requests and time.monotonic() < until:
             time.sleep(0.05)
 
-    def ask(self, port: int, path: str, upload: Upload, pause_s: float) -> None:
-        connection = http.client.HTTPConnection(HOST, port, timeout=_WAIT_S)
+    def call(self, port: int, path: str, upload: Upload, pause_s: float) -> None:
+        connection = http.client.HTTPConnection(HOST, port, timeout=_TIMEOUT_S)
         while not self._stopped.wait(pause_s):
             started = time.perf_counter()
             status: int | str
@@ -65,10 +68,10 @@ class Callers:
 
 
 @contextmanager
-def asking(port: int, path: str, upload: Upload, callers: int, pause_s: float = 0) -> Iterator[Callers]:
-    """So many callers, who stop with the context. ``pause_s``: of each before a request."""
+def calling(port: int, path: str, upload: Upload, callers: int, pause_s: float = 0) -> Iterator[Callers]:
+    """``callers`` threads that stop with the context. ``pause_s``: before each request of a caller."""
     found = Callers()
-    threads = [threading.Thread(target=found.ask, args=(port, path, upload, pause_s)) for _ in range(callers)]
+    threads = [threading.Thread(target=found.call, args=(port, path, upload, pause_s)) for _ in range(callers)]
     for thread in threads:
         thread.start()
     try:

@@ -1,4 +1,4 @@
-"""The ceilings: the same uploads to FastAPI that does no work. `uvicorn benchmarks.ceiling:app`."""
+"""The ceiling: FastAPI that takes the same uploads and does no work. `uvicorn benchmarks.ceiling:app`."""
 
 from fastapi import FastAPI, Request, UploadFile
 

@@ -1,10 +1,8 @@
-"""Load on a server: keep-alive connections to 127.0.0.1, one request at a time each, all the same.
+"""Load on a server at 127.0.0.1: keep-alive connections, one request at a time each, all the same.
 
-It comes from `wrk` where that is installed, else from a client of our own on one event loop, which takes more of the
-machine from the server. Knows no server and no report.
+`wrk` makes the load where it is installed. Otherwise a client of our own does, which takes more CPU from the server.
 """
 
-import asyncio
 import base64
 import json
 import math
@@ -12,36 +10,38 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from benchmarks.client import HOST, closed_loop
 
-HOST = "127.0.0.1"
 BATCH = 64
 TIMEOUT_S = 60
 
 _BOUNDARY = "benchmark"
-_READ = '"error":null'  # stands in an answer of /predict/batch once for each image that was read
+_READ = '"error":null'  # occurs in an answer of /predict/batch once for each image that was read
 _SCRIPT = Path(__file__).with_name("post.lua")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A request's body. ``images``: how many it holds; more than one are counted in the answer."""
+    """The body of a request. ``images``: how many it holds; more than one are counted in the answer."""
 
     content_type: str
     body: bytes
     images: int = 1
 
+    def request(self, path: str) -> bytes:
+        """As it goes over the wire."""
+        head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {self.content_type}\r\n"
+        return f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
+
 
 @dataclass(frozen=True)
 class Load:
-    """What came of it. ``rate``: images read a second. ``refused``: the share of images that were sent and not read.
+    """``rate``: images read per second. ``images``: images read. ``refused``: share of the images sent and not read.
 
-    ``images``: how many were read. ``cpu_ms``: processor time of the server for each, over all its processes; NaN
-    where it is not known.
+    ``cpu_ms``: CPU time of the server per image, over all its processes; NaN where it is not known.
     """
 
     rate: float
@@ -74,17 +74,20 @@ def multipart(field: str, images: list[bytes]) -> Upload:
 def generator() -> str:
     """What makes the load, by name and version."""
     if wrk := shutil.which("wrk"):
-        said = subprocess.run([wrk, "--version"], capture_output=True, text=True, check=False).stdout
-        found = re.search(r"wrk \S+", said)
-        return f"{found[0] if found else 'wrk'}, one thread"
-    return "the project's own asyncio client"
+        printed = subprocess.run([wrk, "--version"], capture_output=True, text=True, check=False).stdout
+        version = re.search(r"wrk \S+", printed)
+        return f"{version[0] if version else 'wrk'}, one thread"
+    return "the project's own client"
 
 
 def measure(port: int, path: str, upload: Upload, connections: int, seconds: float) -> Load:
     """``seconds`` is rounded to whole ones, at least 1, where `wrk` makes the load."""
     if wrk := shutil.which("wrk"):
         return _wrk(wrk, port, path, upload, connections, max(1, round(seconds)))
-    return asyncio.run(_own(port, path, upload, connections, seconds))
+    marker = _READ.encode() if upload.images > 1 else b""
+    found = closed_loop(port, upload.request(path), seconds, connections, marker)
+    requests = found.statuses.total()
+    return _load(upload, found.seconds, requests, found.images, found.percentile(50), found.percentile(99))
 
 
 def _wrk(wrk: str, port: int, path: str, upload: Upload, connections: int, seconds: int) -> Load:
@@ -92,41 +95,18 @@ def _wrk(wrk: str, port: int, path: str, upload: Upload, connections: int, secon
         body.write(upload.body)
         body.flush()
         options = ["-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={TIMEOUT_S}s", "-s", str(_SCRIPT)]
-        given = [body.name, upload.content_type, *([_READ] if upload.images > 1 else [])]
+        arguments = [body.name, upload.content_type, *([_READ] if upload.images > 1 else [])]
         ran = subprocess.run(
-            [wrk, *options, f"http://{HOST}:{port}{path}", "--", *given], capture_output=True, text=True, check=False
+            [wrk, *options, f"http://{HOST}:{port}{path}", "--", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     if ran.returncode:
         raise OSError(f"wrk: {(ran.stdout + ran.stderr).strip()}")
-    said = json.loads(ran.stdout.splitlines()[-1])
-    read = said["images"] if upload.images > 1 else max(0, said["requests"] - said["failed"])
-    return _load(upload, said["seconds"], said["requests"], read, said["p50_ms"], said["p99_ms"])
-
-
-async def _own(port: int, path: str, upload: Upload, connections: int, seconds: float) -> Load:
-    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {upload.content_type}\r\n"
-    request = f"{head}Content-Length: {len(upload.body)}\r\n\r\n".encode() + upload.body
-    times: list[float] = []
-    read = 0
-    started = time.perf_counter()
-
-    async def connection() -> None:
-        nonlocal read
-        reader, writer = await asyncio.open_connection(HOST, port)
-        while (sent := time.perf_counter()) < started + seconds:
-            writer.write(request)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-            body = await reader.readexactly(length)
-            times.append(time.perf_counter() - sent)
-            if b" 200 " in head[:15]:
-                read += body.count(_READ.encode()) if upload.images > 1 else 1
-        writer.close()
-
-    async with asyncio.timeout(seconds + TIMEOUT_S):
-        await asyncio.gather(*(connection() for _ in range(connections)))
-    p50_ms, p99_ms = np.percentile(np.array(times) * 1000, [50, 99])
-    return _load(upload, time.perf_counter() - started, len(times), read, float(p50_ms), float(p99_ms))
+    found = json.loads(ran.stdout.splitlines()[-1])
+    read = found["images"] if upload.images > 1 else max(0, found["requests"] - found["failed"])
+    return _load(upload, found["seconds"], found["requests"], read, found["p50_ms"], found["p99_ms"])
 
 
 def _load(upload: Upload, seconds: float, requests: int, read: int, p50_ms: float, p99_ms: float) -> Load:

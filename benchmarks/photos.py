@@ -1,4 +1,4 @@
-"""A large photograph of a digit, made by code, and what reading it costs in this process, without a server."""
+"""A synthetic 12-megapixel photograph of a digit, and what reading it costs in this process, without a server."""
 
 import time
 from collections.abc import Callable
@@ -13,12 +13,12 @@ WIDTH_PX, HEIGHT_PX = 4000, 3000
 QUALITY = 90
 _PEN_PX = 90
 _SEVEN = np.array([[1400, 780], [1950, 740], [2560, 730], [2330, 1250], [2060, 1800], [1880, 2300]], np.int32)
-_LIGHT, _DIM, _INK = 205.0, 150.0, 60.0  # grey levels of the paper's two corners, and what the pen takes away
-_NOISE = 14.0  # grey levels, before a lens and its software soften it
+_LIGHT, _DIM, _INK = 205.0, 150.0, 60.0  # grey levels of two corners of the paper, and of the ink
+_NOISE = 14.0  # grey levels, before blurring
 
 
 def photo() -> bytes:
-    """A JPEG of 12 megapixels: a pen's 7 on paper, light from one side, a camera's noise; the same bytes every time."""
+    """A JPEG of 12 megapixels: a 7 on paper, light from one side, camera noise; the same bytes every time."""
     rows, columns = np.mgrid[0 : 1 : HEIGHT_PX * 1j, 0 : 1 : WIDTH_PX * 1j].astype(np.float32)
     light = _LIGHT + (_DIM - _LIGHT) * (0.7 * columns + 0.3 * rows)
     pen = np.zeros((HEIGHT_PX, WIDTH_PX), np.uint8)
@@ -32,14 +32,14 @@ def photo() -> bytes:
 
 
 def full_decode_ms(jpeg: bytes, flags: int = cv2.IMREAD_COLOR) -> float:
-    """Milliseconds of `cv2.imdecode` of the whole picture at its whole size, on one thread."""
+    """Milliseconds of `cv2.imdecode` at full size, on one thread."""
     return _ms(lambda: cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags))
 
 
 def reading_ms(image: bytes, times: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of decoding as the service does it, and of finding the ink (`auto`) after that, ``times`` times."""
+    """Milliseconds of decoding, and of finding the ink (`auto`) after that, each measured ``times`` times."""
     decoded = decode(inspect(image))
-    ink_from_decoded(decoded)  # the first one also meets OpenCV's
+    ink_from_decoded(decoded)  # warm-up
     return (
         [_ms(lambda: decode(inspect(image))) for _ in range(times)],
         [_ms(lambda: ink_from_decoded(decoded)) for _ in range(times)],

@@ -1,27 +1,26 @@
-"""`python -m benchmarks.reloads`: the model loaded anew again and again while callers ask, and what that costs."""
+"""`python -m benchmarks.reloads`: the model reloaded again and again under load: failures, latency, memory."""
 
-import signal
 import time
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from benchmarks.callers import Callers, asking
+from benchmarks.callers import Callers, calling
 from benchmarks.load import uploads
-from benchmarks.replica import Replica
+from benchmarks.report import rows
 from benchmarks.results import machine
-from benchmarks.servers import ROOT, free_port, resident_mb
+from benchmarks.servers import SEVEN, digits, running
 
 _CALLERS = 4
 _PAUSE_S = 0.01
-_QUIET_S = 5
-_REST_S = 0.5  # until the old model is gone
+_SETTLE_S = 0.5  # until the old model is freed
+_GROWTH_MB = 30  # more than one reload leaves behind
 
 
 @dataclass(frozen=True)
 class Reloads:
-    """``before``, ``during``: what callers got. ``seconds``: of each. ``mb``: resident memory, first before any."""
+    """``before``, ``during``: what callers got. ``seconds``: of each reload. ``mb``: memory before and after each."""
 
     before: Callers
     during: Callers
@@ -29,51 +28,56 @@ class Reloads:
     mb: list[float]
 
 
-def reload(times: int, engine: str, *, quiet_s: float = _QUIET_S, rest_s: float = _REST_S) -> Reloads:
-    """``quiet_s``: of the load before. ``rest_s``: after each. Raises OSError when a reload fails."""
-    upload = uploads((ROOT / "examples" / "seven.png").read_bytes())["raw"]
-    replica = Replica(free_port(), engine=engine)
-    replica.start()
-    try:
-        replica.wait_for("ready")
-        with asking(replica.port, "/predict", upload, _CALLERS, _PAUSE_S) as before:
+def reload(times: int, engine: str, quiet_s: float) -> Reloads:
+    """``quiet_s``: seconds of load before the first reload. Raises OSError when a reload fails."""
+    upload = uploads(SEVEN.read_bytes())["raw"]
+    with running(digits(engine, engine=engine), logs=True) as server:
+        with calling(server.port, "/predict", upload, _CALLERS, _PAUSE_S) as before:
             time.sleep(quiet_s)
-        mb, seconds = [resident_mb(replica.pid)], []
-        with asking(replica.port, "/predict", upload, _CALLERS, _PAUSE_S) as during:
+        mb, seconds = [server.resident_mb()], []
+        with calling(server.port, "/predict", upload, _CALLERS, _PAUSE_S) as during:
             for _ in range(times):
-                replica.tell(signal.SIGHUP)
-                said = replica.wait_for("reloaded", "reload failed")
-                if said["message"] != "reloaded":
-                    raise OSError(f"a reload failed: {said['reason']}")
-                seconds.append(said["seconds"])
-                time.sleep(rest_s)
-                mb.append(resident_mb(replica.pid))
-    finally:
-        replica.end()
+                seconds.append(server.reload())
+                time.sleep(_SETTLE_S)
+                mb.append(server.resident_mb())
     return Reloads(before, during, seconds, mb)
 
 
 def main(
     times: Annotated[int, typer.Option(min=1, help="Reloads of each engine.")] = 100,
-    engines: Annotated[str, typer.Option(help="With commas.")] = "litert,keras",
+    engines: Annotated[str, typer.Option(help="Separated by commas.")] = "litert,keras",
+    quiet_seconds: Annotated[float, typer.Option(min=0.1, help="Of load before the first reload.")] = 5,
 ) -> None:
-    """Reload under load; count failed requests, weigh the process."""
-    typer.echo(f"{machine()} {_CALLERS} callers, each with {_PAUSE_S * 1000:g} ms between its requests.\n")
-    typer.echo(
-        "| engine | reloads | requests | failed | p50, p99 ms before | during | s each | MB before, after 1, 10, all |"
-    )
-    typer.echo("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    failed = 0
+    """Reload under load. Exit status 1 when a request failed, or memory grew from the first reload to the last."""
+    head = [
+        "engine",
+        "reloads",
+        "requests",
+        "failed",
+        "p50, p99 ms before",
+        "during",
+        "s each",
+        "MB after 0, 1, 10, all",
+    ]
+    body, passed = [], True
     for engine in engines.split(","):
-        found = reload(times, engine)
-        failed += found.during.failed
-        weights = ", ".join(f"{found.mb[min(after, times)]:.0f}" for after in (0, 1, 10, times))
-        quiet, busy = (f"{each.percentile(50):.1f}, {each.percentile(99):.1f}" for each in (found.before, found.during))
-        typer.echo(
-            f"| {engine} | {times} | {found.during.statuses.total():,} | {found.during.failures} | {quiet} | {busy} | "
-            f"{sorted(found.seconds)[times // 2]:.2f} | {weights} |"
+        found = reload(times, engine, quiet_seconds)
+        passed = passed and not found.during.failed and found.mb[-1] < found.mb[1] + _GROWTH_MB
+        body.append(
+            [
+                engine,
+                str(times),
+                f"{found.during.statuses.total():,}",
+                found.during.failures,
+                found.before.latency,
+                found.during.latency,
+                f"{sorted(found.seconds)[times // 2]:.2f}",
+                ", ".join(f"{found.mb[min(after, times)]:.0f}" for after in (0, 1, 10, times)),
+            ]
         )
-    if failed:
+    about = f"{machine()} {_CALLERS} callers, each with {_PAUSE_S * 1000:g} ms between its requests."
+    typer.echo("\n".join([about, "", *rows(head, body)]))
+    if not passed:
         raise typer.Exit(1)
 
 

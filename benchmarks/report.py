@@ -1,4 +1,4 @@
-"""A run as Markdown: targets first, then everything that they are made of. Knows no server and no load."""
+"""A run as Markdown: the targets, then the figures behind them."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -16,12 +16,12 @@ _WAYS = {
 
 
 def service_report(results: Results) -> str:
-    """Everything that `make bench` found."""
+    """Everything that `make bench` measured."""
     sections = [
         ["# Throughput, latency, memory and start", "", results.conditions],
         ["## Targets", "", *table(results)],
         *_loads(results),
-        ["![Throughput by connections](throughput.png)", "", "![Latency by connections](latency.png)"],
+        ["![Throughput by connections](throughput.png)"],
         _processor_time(results),
         _textbook_and_workers(results),
         _photos(results),
@@ -37,7 +37,7 @@ def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
 
 
 def latency(loads: Sequence[Load]) -> str:
-    """p50 and p99 in milliseconds, each the median of its rounds, and the share that was refused."""
+    """p50 and p99 in milliseconds, each the median of its rounds, and the share of refused images."""
     if not loads:
         return "–"
     answered = [each for each in loads if each.requests]
@@ -73,7 +73,6 @@ def _loads(results: Results) -> list[list[str]]:
 
 
 def _processor_time(results: Results) -> list[str]:
-    """It changes least with what else the machine does."""
     names = (NO_WORK, *ENGINES)
     body = [
         [way, *(spread([each.cpu_ms for each in results.loads.get((name, way, 16), [])]) for name in names)]
@@ -129,4 +128,4 @@ def _memory(results: Results) -> list[str]:
         for least in seen:
             requests, mb = next(each for each in series if each[0] >= least)
             body.append([f"{engine}, after {requests:,} requests", f"{mb:.1f}"])
-    return ["## Memory", "", *rows(["process", "resident MB (2^20 bytes)"], body), "", "![Memory](memory.png)"]
+    return ["## Memory", "", *rows(["process", "resident MB (2^20 bytes)"], body)]

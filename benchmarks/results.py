@@ -1,4 +1,4 @@
-"""What a run found, and under which conditions. Every list has one figure a round, in the order of the rounds."""
+"""What a run measured, and under which conditions. Every list has one value per round, in order."""
 
 import os
 import platform
@@ -16,11 +16,11 @@ _MODULES = ("fastapi", "uvicorn", "cv2", "tensorflow", "ai_edge_litert")
 
 @dataclass
 class Results:
-    """Keyed by server, by (server, upload, connections) where there was load, by (requests, MB) where memory grows.
+    """Keyed by server; ``loads`` by server, upload and connections. ``growth``: (requests, MB) of each engine.
 
-    ``photo_ms``: of the large photo by server: decode and preprocess, all stages, and what the client waits;
+    ``photo_ms``: of the large photo: decoding and preprocessing, all stages, latency at the client.
     ``full_decode_ms``: `cv2.imdecode` of it, in colour and in grey. ``reading_ms``: in process, by picture: decoding,
-    and what `auto` takes after that.
+    and finding the ink (`auto`) after that.
     """
 
     conditions: str
@@ -33,7 +33,7 @@ class Results:
     reading_ms: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
 
     def rates(self, server: str, upload: str, connections: int) -> list[float]:
-        """Images a second. Empty where it was not measured."""
+        """Images a second. Empty when it was not measured."""
         return [each.rate for each in self.loads.get((server, upload, connections), [])]
 
 

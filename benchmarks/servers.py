@@ -1,31 +1,37 @@
-"""Servers of their own processes on 127.0.0.1: started, waited for, weighed, stopped. Knows no load."""
+"""Servers in processes of their own on 127.0.0.1: start, wait until ready, signal, measure memory and CPU, stop."""
 
 import http.client
+import json
 import math
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO, Any
 
-from benchmarks.load import HOST, Load, Upload, measure
+from benchmarks.client import HOST
+from benchmarks.load import Load, Upload, measure
 
 ROOT = Path(__file__).parent.parent
+SEVEN = ROOT / "examples" / "seven.png"
 START_S = 120
-_STOP_S = 15
+_STOP_S = 120
 _POLL_S = 0.01
-_REST_S, _LOOK_S = 10, 0.1
+_REST_S, _REST_POLL_S = 10, 0.1
 
 
 @dataclass(frozen=True)
 class Server:
-    """``command``: with ``{port}`` where the port goes. ``paths``: where it takes which upload. ``ready``: 200 then."""
+    """``command``: ``{port}`` stands for the port. ``paths``: of each upload. ``ready``: answers 200 when ready."""
 
     name: str
     command: tuple[str, ...]
@@ -36,36 +42,41 @@ class Server:
 
 @dataclass(frozen=True)
 class Running:
-    """``start_s``: seconds from the start of the process until it was ready."""
+    """``start_s``: seconds from process start to ready. ``log``: its log lines, and None at the end."""
 
     server: Server
-    pid: int
+    process: subprocess.Popen[str]
     port: int
     start_s: float
+    log: queue.SimpleQueue[dict[str, Any] | None]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def load(self, way: str, upload: Upload, connections: int, seconds: float) -> Load:
-        """The upload sent to where the server takes it, with what its processes spent on it. Waits until it rests."""
+        """Load with this upload, and the CPU time that the server spent on it. Returns when the server is idle."""
         before = _cpu_s(self.pid)
         found = measure(self.port, self.server.paths[way], upload, connections, seconds)
         spent = _cpu_s(self.pid) - before
-        self._rest()
+        self._wait_until_idle()
         return replace(found, cpu_ms=1000 * spent / found.images if found.images and spent else math.nan)
 
-    def _rest(self) -> None:
-        """Some servers go on with what was asked, though nobody waits for it: that would burden the next one's load."""
+    def _wait_until_idle(self) -> None:
+        """Some servers keep working after the callers left, which would burden the next server's load."""
         until = time.monotonic() + _REST_S
         while time.monotonic() < until:
             before = _cpu_s(self.pid)
-            time.sleep(_LOOK_S)
-            if _cpu_s(self.pid) - before < _LOOK_S / 2:
+            time.sleep(_REST_POLL_S)
+            if _cpu_s(self.pid) - before < _REST_POLL_S / 2:
                 return
 
     def resident_mb(self) -> float:
-        """MB (2^20 bytes) of the process and its descendants; pages that they share count in each of them."""
+        """MB (2^20 bytes) of the process and its descendants; pages that they share count in each."""
         return resident_mb(self.pid)
 
     def ask(self, way: str, upload: Upload) -> tuple[bytes, str, float]:
-        """The answer to one request, its Server-Timing, and the seconds it took. Raises OSError but for 200."""
+        """The answer to one request, its Server-Timing, and its seconds. Raises OSError unless the status is 200."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=START_S)
         try:
             started = time.perf_counter()
@@ -79,35 +90,54 @@ class Running:
             raise OSError(f"{self.server.name} answers {answer.status}: {body[:200]!r}")
         return body, answer.getheader("Server-Timing", ""), seconds
 
+    def reload(self) -> float:
+        """Reloads the model and returns the seconds it took. Needs ``logs``. Raises OSError when it fails."""
+        self.process.send_signal(signal.SIGHUP)
+        while (line := self.log.get(timeout=START_S)) is not None:
+            if line["message"] == "reloaded":
+                return float(line["seconds"])
+            if line["message"] == "reload failed":
+                raise OSError(f"a reload failed: {line['reason']}")
+        raise OSError("the service ended during a reload")
 
-def digits(name: str, *, python: str = sys.executable, **settings: object) -> Server:
+    def stop(self) -> int:
+        """The exit status after SIGTERM."""
+        self.process.terminate()
+        return self.process.wait(_STOP_S)
+
+
+def digits(name: str, **settings: object) -> Server:
     """The service with some DIGITS_* settings, the others at their defaults."""
     environment = {f"DIGITS_{setting.upper()}": str(value) for setting, value in settings.items()}
     paths = {"multipart": "/predict", "raw": "/predict", "json": "/predict", "batch": "/predict/batch"}
-    return Server(name, (python, "-m", "app"), paths, environment=environment)
+    return Server(name, (sys.executable, "-m", "app"), paths, environment=environment)
 
 
 @contextmanager
-def running(server: Server) -> Iterator[Running]:
-    """The server, once it is ready. Raises OSError, with its last word, when it does not become so."""
-    port = free_port()
+def running(server: Server, port: int | None = None, *, logs: bool = False) -> Iterator[Running]:
+    """The server once it is ready. ``logs``: parse its log. Raises OSError with its error when it does not start."""
+    port = port or free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DIGITS_")}
+    log: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     started = time.monotonic()
-    with tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile(mode="w+", errors="replace") as errors:
         process = subprocess.Popen(
             [word.format(port=port) for word in server.command],
             cwd=ROOT,
             env=inherited | {"DIGITS_PORT": str(port), **server.environment},
-            stdout=subprocess.DEVNULL,
-            stderr=complaints,
-            start_new_session=True,  # so that what it started can be stopped with it
+            stdout=subprocess.PIPE if logs else subprocess.DEVNULL,
+            stderr=errors,
+            text=True,
+            start_new_session=True,  # so that its descendants can be stopped as well
         )
+        if process.stdout:
+            threading.Thread(target=_read_log, args=(process.stdout, log)).start()
         try:
-            if not _ready(process, port, server, started + START_S):
-                complaints.seek(0)
-                said = complaints.read().decode(errors="replace").strip().splitlines() or ["it says nothing"]
-                raise OSError(f"{server.name} does not start: {said[-1]}")
-            yield Running(server, process.pid, port, time.monotonic() - started)
+            if not _wait_until_ready(process, port, server, started + START_S):
+                errors.seek(0)
+                lines = errors.read().strip().splitlines() or ["no error was printed"]
+                raise OSError(f"{server.name} does not start: {lines[-1]}")
+            yield Running(server, process, port, time.monotonic() - started, log)
         finally:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -118,23 +148,23 @@ def running(server: Server) -> Iterator[Running]:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process and its descendants, in MB of 2^20 bytes; NaN where there is no /proc."""
+    """Resident memory of a process and its descendants, in MB of 2^20 bytes; NaN without /proc."""
     return sum(process.resident_mb for process in family(pid)) or math.nan
 
 
 @dataclass(frozen=True)
 class Process:
-    """What Linux accounts to it until now."""
+    """What Linux has accounted to a process until now."""
 
     cpu_s: float
     resident_mb: float
 
 
 def family(pid: int) -> list[Process]:
-    """The process and its descendants. Empty where there is no /proc."""
+    """The process and its descendants. Empty without /proc."""
     found: dict[int, tuple[int, Process]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has just ended
+        with suppress(OSError):  # the process has just ended
             words = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
             cpu_s = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
             mb = int(words[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -157,8 +187,16 @@ def free_port() -> int:
         return port
 
 
-def _ready(process: subprocess.Popen[bytes], port: int, server: Server, until: float) -> bool:
-    """Poll on one bare connection: a client of any comfort would take from a small machine what it measures."""
+def _read_log(lines: IO[str], log: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    with lines:
+        for line in lines:
+            if line.startswith("{") and '"message": "request"' not in line:
+                log.put(json.loads(line))
+    log.put(None)
+
+
+def _wait_until_ready(process: subprocess.Popen[str], port: int, server: Server, until: float) -> bool:
+    """Polls on one bare connection, because an HTTP client library would use CPU time that the start needs."""
     question = f"GET {server.ready} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
     while time.monotonic() < until and process.poll() is None:
         with suppress(OSError), socket.create_connection((HOST, port), timeout=START_S) as connection:

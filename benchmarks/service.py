@@ -1,4 +1,4 @@
-"""The service measured: its start, its answers under load, large photos, its memory. Fills `Results`, in that order."""
+"""Measures the service: start, load, large photos and memory, in that order. Fills `Results`."""
 
 import re
 import subprocess
@@ -9,52 +9,50 @@ from contextlib import ExitStack
 
 import cv2
 
-from app.settings import Settings
 from benchmarks.load import Upload, uploads
 from benchmarks.photos import full_decode_ms, photo, reading_ms
 from benchmarks.results import Results
-from benchmarks.servers import ROOT, Running, Server, digits, resident_mb, running
+from benchmarks.servers import SEVEN, Running, Server, digits, resident_mb, running
 from benchmarks.targets import ENGINES, INT8, NO_WORK, TENSORFLOW, TEXTBOOK
 
 CONNECTIONS = (1, 4, 16, 64, 256)
-SEVEN = ROOT / "examples" / "seven.png"
 
 _PHOTOS = 15
 _SMALL_PICTURES = 300
 _WARM_UPS = 10
-_CLOSED_LOOP_MS = 60_000  # each connection waits for its answer: nobody is refused, however long that takes
+_NEVER_REFUSE_MS = 60_000  # of queueing delay: every connection of a closed loop gets an answer, however late
 _MANY, _LONG = 64, 3
-_TWO_WORKERS = tuple(f"{engine}, 2 workers" for engine in ENGINES if engine != INT8)
+_TWO_WORKERS = ", 2 workers"
 _IMPORT = "import tensorflow; print(flush=True); input()"
 
 
-def servers() -> list[Server]:
-    """All that take load: the ceiling and the textbook way beside the engines, and two workers where there are any."""
+def servers(engines: Sequence[str]) -> list[Server]:
+    """The ceiling, the engines, two workers, and beside Keras the textbook way."""
     uvicorn = (sys.executable, "-m", "uvicorn", "--port", "{port}", "--no-access-log", "--log-level", "warning")
-    several = "workers" in Settings.model_fields
     return [
         Server(NO_WORK, (*uvicorn, "benchmarks.ceiling:app"), {"multipart": "/multipart", "raw": "/raw"}),
-        *(digits(engine, engine=engine, max_delay_ms=_CLOSED_LOOP_MS) for engine in ENGINES),
-        Server(TEXTBOOK, (*uvicorn, "benchmarks.textbook:app"), {"multipart": "/predict"}),
+        *(digits(engine, engine=engine, max_delay_ms=_NEVER_REFUSE_MS) for engine in engines),
+        *[Server(TEXTBOOK, (*uvicorn, "benchmarks.textbook:app"), {"multipart": "/predict"})] * ("keras" in engines),
         *(
-            digits(name, engine=name.partition(",")[0], workers=2, max_delay_ms=_CLOSED_LOOP_MS)
-            for name in _TWO_WORKERS
-            if several
+            digits(engine + _TWO_WORKERS, engine=engine, workers=2, max_delay_ms=_NEVER_REFUSE_MS)
+            for engine in engines
+            if engine != INT8
         ),
     ]
 
 
-def measure_starts(results: Results, rounds: int) -> None:
+def measure_starts(results: Results, engines: Sequence[str], rounds: int) -> None:
     """Process start to ready, and to TensorFlow imported in a process that does nothing else."""
     for round_ in range(rounds):
-        seconds, mb = _import_tensorflow()
-        results.start_s[TENSORFLOW].append(seconds)
-        results.resident_mb[TENSORFLOW].append(mb)
-        for engine in ENGINES:
+        if "keras" in engines:
+            seconds, mb = _import_tensorflow()
+            results.start_s[TENSORFLOW].append(seconds)
+            results.resident_mb[TENSORFLOW].append(mb)
+        for engine in engines:
             with running(digits(engine, engine=engine)) as server:
                 results.start_s[engine].append(server.start_s)
                 results.resident_mb[engine].append(server.resident_mb())
-        _tell(f"start, round {round_ + 1} of {rounds}")
+        _print(f"start, round {round_ + 1} of {rounds}")
 
 
 def measure_loads(results: Results, up: Sequence[Running], chosen: Sequence[int], rounds: int, seconds: float) -> None:
@@ -66,16 +64,16 @@ def measure_loads(results: Results, up: Sequence[Running], chosen: Sequence[int]
         for way, upload in ways.items():
             for connections in chosen:
                 for server in up:
-                    if way in server.server.paths and _wanted(server.server.name, way, connections):
-                        # so slow that a second would hold no answer, or few
+                    if way in server.server.paths and _is_measured(server.server.name, way, connections):
+                        # a second would hold few answers or none
                         slow = server.server.name == TEXTBOOK or (way == "batch" and connections >= _MANY)
                         found = server.load(way, upload, connections, seconds * (_LONG if slow else 1))
                         results.loads[server.server.name, way, connections].append(found)
-        _tell(f"load, round {round_ + 1} of {rounds}")
+        _print(f"load, round {round_ + 1} of {rounds}")
 
 
 def warm_up(server: Running, ways: Mapping[str, Upload]) -> None:
-    """Until each upload is answered without a failure, by all processes of a server. Raises OSError when none is."""
+    """Returns when each upload is answered without failures. Raises OSError when that does not happen."""
     for way in ways.keys() & server.server.paths.keys():
         for _ in range(_WARM_UPS):
             if not server.load(way, ways[way], 4, 0.5).refused:
@@ -85,7 +83,7 @@ def warm_up(server: Running, ways: Mapping[str, Upload]) -> None:
 
 
 def measure_photos(results: Results, up: Sequence[Running], rounds: int) -> None:
-    """A 12-megapixel JPEG, by the server's own account and as its client sees it, beside OpenCV in this process."""
+    """A 12-megapixel JPEG: the server's Server-Timing, the client's latency, and OpenCV in this process."""
     large = photo()
     upload = Upload("image/jpeg", large)
     engines = [server for server in up if server.server.name in ENGINES]
@@ -98,13 +96,13 @@ def measure_photos(results: Results, up: Sequence[Running], rounds: int) -> None
             results.photo_ms[server.server.name].append((own, sum(stages.values()), seconds * 1000))
     results.reading_ms["12-megapixel JPEG"] = reading_ms(large, _PHOTOS)
     results.reading_ms["28x28 PNG"] = reading_ms(SEVEN.read_bytes(), _SMALL_PICTURES)
-    _tell("photos")
+    _print("photos")
 
 
-def measure_growth(results: Results, requests: int, seconds: float) -> None:
+def measure_growth(results: Results, engines: Sequence[str], requests: int, seconds: float) -> None:
     """Resident memory of fresh servers over so many requests: multipart, raw and JSON in turn, 16 connections."""
     singles = [(way, upload) for way, upload in uploads(SEVEN.read_bytes()).items() if upload.images == 1]
-    for engine in ENGINES:
+    for engine in engines:
         with running(digits(engine, engine=engine)) as server:
             answered = 0
             series = [(answered, server.resident_mb())]
@@ -113,23 +111,23 @@ def measure_growth(results: Results, requests: int, seconds: float) -> None:
                 answered += server.load(way, upload, 16, seconds).requests
                 series.append((answered, server.resident_mb()))
         results.growth[engine] = series
-        _tell(f"memory, {engine}")
+        _print(f"memory, {engine}")
 
 
-def all_up(stack: ExitStack) -> list[Running]:
-    """Every server, started one after the other; their starts are not what is measured."""
-    up = [stack.enter_context(running(server)) for server in servers()]
-    _tell(f"{len(up)} servers up")
+def all_up(stack: ExitStack, engines: Sequence[str]) -> list[Running]:
+    """Every server, started one after the other."""
+    up = [stack.enter_context(running(server)) for server in servers(engines)]
+    _print(f"{len(up)} servers up")
     return up
 
 
-def _wanted(server: str, way: str, connections: int) -> bool:
-    """All of it for the engines and the ceiling; of the others what is compared."""
+def _is_measured(server: str, way: str, connections: int) -> bool:
+    """Everything for the engines and the ceiling; only what is compared for the others."""
     if server == TEXTBOOK:
         return connections in {1, 16}
     if server == INT8:
         return connections in {1, 16, 64} and way != "json"
-    return server not in _TWO_WORKERS or (connections == 16 and way in {"multipart", "raw", "batch"})
+    return not server.endswith(_TWO_WORKERS) or (connections == 16 and way in {"multipart", "raw", "batch"})
 
 
 def _import_tensorflow() -> tuple[float, float]:
@@ -146,5 +144,5 @@ def _import_tensorflow() -> tuple[float, float]:
     return seconds, mb
 
 
-def _tell(what: str) -> None:
-    sys.stderr.write(f"{what}\n")
+def _print(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -1,4 +1,4 @@
-"""The ratios that the service has to reach, each beside what was measured."""
+"""The ratios that the service should reach, each beside the measured value."""
 
 import math
 import statistics
@@ -31,7 +31,7 @@ class Bound:
 
 
 def figure(value: float, like: float | None = None) -> str:
-    """Three figures of it, or as many decimal places as three figures of ``like`` have."""
+    """``value`` with three significant digits, or with the decimal places that ``like`` then has."""
     size = abs(value if like is None else like)
     if not size:
         return f"{value:g}"
@@ -39,7 +39,7 @@ def figure(value: float, like: float | None = None) -> str:
 
 
 def spread(values: Iterable[float]) -> str:
-    """Median (lowest to highest). A dash where there is none."""
+    """Median (lowest to highest). A dash without values."""
     values = list(values)
     if not values or math.isnan(values[0]):
         return "–"
@@ -49,23 +49,24 @@ def spread(values: Iterable[float]) -> str:
 
 
 def ratios(above: Iterable[float], below: Iterable[float]) -> list[float]:
-    """Round by round, so that what slowed a whole round cancels out. Empty where either is."""
+    """Round by round, so that what slowed a whole round cancels out. Empty when either is."""
     return [one / other for one, other in zip(above, below, strict=False) if other]
 
 
 def table(results: Results) -> list[str]:
-    """Lines of Markdown: a row a target, a column an engine."""
+    """Lines of Markdown: a row for each target, a column for each engine."""
     lines = ["| one server process each, all features on | Keras engine | LiteRT engine | LiteRT, 8-bit weights |"]
     lines += ["| --- | --- | --- | --- |"]
-    for what, measure, *bounds in _targets(results):
+    for target, measure, keras, litert in _targets(results):
         cells = [
-            bound.cell(measure(results, engine)) for bound, engine in zip((*bounds, bounds[-1]), ENGINES, strict=True)
+            bound.cell(measure(results, name)) for bound, name in zip((keras, litert, litert), ENGINES, strict=True)
         ]
-        lines.append(f"| {what} | {' | '.join(cells)} |")
+        lines.append(f"| {target} | {' | '.join(cells)} |")
     return lines
 
 
 def _targets(results: Results) -> list[tuple[str, Measure, Bound, Bound]]:
+    """Each target, how it is measured, the bound for Keras and the one for LiteRT."""
     requests = f"{max((series[-1][0] for series in results.growth.values()), default=0):,}"
     before = f"{grown_from(results):,}"
     return [
@@ -114,7 +115,7 @@ def _targets(results: Results) -> list[tuple[str, Measure, Bound, Bound]]:
             Bound("≤", 150, " MB"),
         ),
         (
-            f"growth of memory from request {before} to {requests}",
+            f"memory growth from request {before} to {requests}",
             lambda r, engine: [100 * (r.growth[engine][-1][1] / _grown(r, engine) - 1)] if engine in r.growth else [],
             Bound("≤", 2, " %"),
             Bound("≤", 2, " %"),
@@ -128,7 +129,7 @@ def _targets(results: Results) -> list[tuple[str, Measure, Bound, Bound]]:
             Bound("≤", 1.2, " s"),
         ),
         (
-            "12-megapixel JPEG, server time (decode + preprocess) ÷ `cv2.imdecode` of it in full",
+            "12-megapixel JPEG, server time (decode + preprocess) ÷ `cv2.imdecode` at full size",
             lambda r, engine: ratios((own for own, _, _ in r.photo_ms[engine]), (full for full, _ in r.full_decode_ms)),
             Bound("≤", 0.6),
             Bound("≤", 0.6),
@@ -137,7 +138,7 @@ def _targets(results: Results) -> list[tuple[str, Measure, Bound, Bound]]:
 
 
 def grown_from(results: Results) -> int:
-    """The request from which growth counts: 10,000, or a quarter of the way of a shorter run."""
+    """The request from which growth counts: 10,000, or a quarter of a shorter run."""
     longest = max((series[-1][0] for series in results.growth.values()), default=0)
     return min(10_000, longest // 4)
 

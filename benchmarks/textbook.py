@@ -1,7 +1,4 @@
-"""The textbook way to serve a Keras model, as tutorials have it: FastAPI, Pillow and `model.predict`.
-
-`uvicorn benchmarks.textbook:app`. It knows no inverted, large or turned picture; what it costs is its point here.
-"""
+"""How tutorials serve a Keras model: FastAPI, Pillow and `model.predict`. `uvicorn benchmarks.textbook:app`."""
 
 from io import BytesIO
 

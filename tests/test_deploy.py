@@ -16,8 +16,7 @@ import pytest
 import yaml
 
 from app.settings import Settings
-from benchmarks.servers import free_port
-from tests.server import ROOT, running
+from tests.server import ROOT, free_port, running
 
 DEPLOY = ROOT / "deploy"
 MANIFESTS = DEPLOY / "kubernetes"

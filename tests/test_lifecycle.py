@@ -16,8 +16,6 @@ import httpx2
 import pytest
 
 from app.model.manifest import LITE_WEIGHTS, MANIFEST, read_manifest, write_manifest
-from benchmarks.reloads import reload
-from benchmarks.restarts import nginx_program, restart_both
 from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
 from tests.server import Process, running
@@ -140,16 +138,6 @@ def test_a_request_that_runs_is_given_as_long_as_an_answer_may_take(model_dir: P
     assert [answer.status_code for answer in answers] == [200] * 6
 
 
-@pytest.mark.skipif(nginx_program() is None, reason="nginx is not installed")
-def test_replicas_behind_a_proxy_are_restarted_and_no_caller_notices() -> None:
-    found = restart_both(500, drain_s=0.5)
-
-    assert found.callers.statuses.total() >= 500
-    assert found.callers.failed == 0, found.callers.statuses
-    assert found.broken == 0
-    assert found.exits == [0, 0]
-
-
 def test_a_worker_that_is_killed_under_load_costs_what_it_held_and_no_more(model_dir: Path) -> None:
     """Each of eight callers has one request on its way: no more than that can be lost."""
     lost: list[Exception] = []
@@ -259,11 +247,3 @@ def test_a_model_that_is_no_good_leaves_the_old_one_and_one_line(copied: Path, w
     assert {answer.json()["model"]["version"] for answer in answers} == {version}
     assert still_ready.status_code == httpx2.codes.OK
     assert new == {"2.0.0"}
-
-
-def test_reloads_under_load_fail_nobody_and_leave_no_model_behind() -> None:
-    """`python -m benchmarks.reloads` does a hundred, with both engines."""
-    found = reload(8, "litert", quiet_s=0.1, rest_s=0.1)
-
-    assert found.during.failed == 0, found.during.statuses
-    assert found.mb[-1] < found.mb[0] + 30

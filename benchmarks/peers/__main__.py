@@ -15,8 +15,8 @@ from benchmarks.load import Upload, uploads
 from benchmarks.peers.environments import ONE, TWO, Peer, install, peers
 from benchmarks.report import latency, rows
 from benchmarks.results import Results, conditions
-from benchmarks.servers import START_S, Running, running
-from benchmarks.service import SEVEN, warm_up
+from benchmarks.servers import SEVEN, START_S, Running, running
+from benchmarks.service import warm_up
 from benchmarks.targets import Bound, ratios, spread
 
 CONNECTIONS = (1, 16, 64)
