@@ -1,1 +1,1 @@
-"""Fuzzing with atheris, which the suite does not need: `make fuzz`."""
+"""Fuzzing with atheris: `make fuzz`."""

@@ -1,7 +1,7 @@
-"""`python -m tests.fuzz TARGET CORPUS [options of libFuzzer]`: mutate until something breaks; see docs/reliability.md.
+"""`python -m tests.fuzz TARGET CORPUS [options of libFuzzer]`: mutates inputs until one breaks a promise.
 
-A broken promise is an exception that escapes, a crash, a minute or 2 GiB for one input. The input is then written to
-the working directory. The new inputs that reached new code are kept in CORPUS, an empty directory at first.
+That is an exception other than ours, a crash, more than a minute, or more than 2 GiB. The input is then written to the
+working directory. Inputs that reach new code are kept in the directory CORPUS.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import atheris
 
-# atheris keeps the result of each comparison of arrays that it has instrumented
+# atheris keeps the result of every array comparison in instrumented code
 _NOT_INSTRUMENTED = ["app.imaging.preprocess", "app.imaging.strokes"]
 
 with atheris.instrument_imports(include=["app", "PIL", "python_multipart"], exclude=_NOT_INSTRUMENTED):
@@ -25,12 +25,12 @@ from tests.fuzz.seeds import BOUNDARY, FORMS, PICTURES, TENSORS  # noqa: E402 - 
 
 _FORM = f"multipart/form-data; boundary={BOUNDARY}"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MAX_PIXELS = 20_000  # enough for every way through the code, and quick
+_MAX_PIXELS = 20_000  # enough to reach all code, and fast
 _MAX_IMAGES = 4
 
 
 def decoder(data: bytes) -> None:
-    """Whatever the bytes are, a picture of the size that its header said comes out, or one of our errors."""
+    """Any bytes give a picture of the size in its header, or one of our errors."""
     try:
         image = inspect(data, max_pixels=_MAX_PIXELS)
         decoded = decode(image)
@@ -44,7 +44,7 @@ def decoder(data: bytes) -> None:
 
 
 def forms(data: bytes) -> None:
-    """The first byte chooses how the rest is declared."""
+    """The first byte chooses the content type of the rest."""
     content_type = (_FORM, "application/json", f"multipart/form-data; boundary={data[1:300].decode('latin-1')}")[
         (data[0] if data else 0) % 3
     ]
@@ -56,7 +56,7 @@ def forms(data: bytes) -> None:
 
 
 def tensors(data: bytes) -> None:
-    """The first byte chooses the dialect, and how much of the rest is the JSON before binary tensors."""
+    """The first byte chooses the dialect, and the length of the JSON before binary tensors."""
     how, body = (data[0] if data else 0), data[1:]
     try:
         if how % 2:
@@ -68,7 +68,7 @@ def tensors(data: bytes) -> None:
 
 
 def mutated(data: bytes, max_size: int, seed: int) -> bytes:
-    """A mutation of libFuzzer's, and in a PNG the checksums mended: else hardly one would get past them."""
+    """A mutation by libFuzzer; in a PNG with correct checksums, which hardly any mutation would pass otherwise."""
     changed: bytes = atheris.Mutate(data, max_size)
     return _with_checksums(changed)[:max_size] if seed % 8 and changed.startswith(_SIGNATURE) else changed
 

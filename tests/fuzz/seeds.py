@@ -1,4 +1,4 @@
-"""What mutation starts from: small files of every format and kind, forms and requests of the dialects."""
+"""What mutation starts from: small files of every format, forms, and requests of the dialects."""
 
 import base64
 import json
