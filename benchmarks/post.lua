@@ -1,5 +1,5 @@
--- wrk -s post.lua URL -- BODY_FILE CONTENT_TYPE WORD: posts the file, and prints what came of it as one line of JSON.
--- WORD stands once in an answer for each image that was read; without it every answer counts as one.
+-- wrk -s post.lua URL -- BODY_FILE CONTENT_TYPE [MARKER]: posts the file and prints the results as one line of JSON.
+-- MARKER occurs in an answer once for each image that was read; without it every answer counts as one.
 
 local threads = {}
 
@@ -14,7 +14,7 @@ function init(args)
   wrk.headers["Content-Type"] = args[2]
   file:close()
   images = 0
-  if args[3] then -- only then: wrk is slower where it has to hand over the answers
+  if args[3] then -- wrk is slower when it has to pass the answers on
     response = function(status, headers, body)
       local _, read = body:gsub(args[3], "")
       images = images + read

@@ -23,6 +23,7 @@ SLIM_MB = 300  # that `slim` may add to its base image
 # Runs in a container. Prints the megabytes of our layers, and the model libraries in them.
 _INSPECT = """
 from importlib.util import find_spec
+from pathlib import Path
 files = [path for root in ("/opt/venv", "/srv") for path in Path(root).rglob("*") if path.is_file()]
 print(sum(path.lstat().st_size for path in files) // 10**6)
 print(*[name for name in ("tensorflow", "keras", "ai_edge_litert") if find_spec(name)])

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.drawings import digit_drawn, encoded
 
 GENERATE_S, ASK_S = 60, 30  # on a busy machine; it takes 2 s and 1 s
@@ -32,6 +34,7 @@ print("problem", isinstance(problem, Problem), problem.code)
 """
 
 
+@pytest.mark.slow
 def test_a_generated_client_asks_in_every_way(url: str, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     picture.write_bytes(encoded(digit_drawn(4)))

@@ -1,1 +1,1 @@
-"""Other servers of models, each with the same model file and the same pipeline as the service, in its own idiom."""
+"""Other model servers, each with the same model file and pipeline as the service."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.peers`: the service beside other servers of models, all of the same file."""
+"""`python -m benchmarks.peers`: the service beside other model servers with the same model file."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ from benchmarks.service import warm_up
 from benchmarks.targets import Bound, ratios, spread
 
 CONNECTIONS = (1, 16, 64)
-TARGETS = (  # of images a second at 16 connections
+TARGETS = (  # images per second at 16 connections
     ("multipart", ONE, "LitServe", Bound("≥", 3)),
     ("multipart", ONE, "BentoML", Bound("≥", 6)),
     ("multipart", ONE, "Ray Serve", Bound("≥", 10)),
@@ -39,10 +39,10 @@ app = typer.Typer(pretty_exceptions_enable=False)
 @app.command()
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="How often each server is started and measured.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of each load; `wrk` takes whole ones.")] = 2,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each load; `wrk` rounds to whole seconds.")] = 2,
     out: Annotated[Path, typer.Option(help="The directory that the results go to.")] = RESULTS,
 ) -> None:
-    """Install each peer into an environment of its own, measure them in turns, write peers.md and its picture."""
+    """Install each peer into an environment of its own, measure them in turns, write peers.md and its plots."""
     results = Results(conditions(rounds, seconds))
     absent: dict[str, str] = {}
     ours_and_others = peers()
@@ -56,7 +56,7 @@ def main(
                         _measure(results, server, seconds)
                 except OSError as error:
                     absent[name] = str(error)
-            _tell(f"round {round_ + 1} of {rounds}: {name}{': ' + absent[name] if name in absent else ''}")
+            sys.stderr.write(f"round {round_ + 1} of {rounds}: {name}{': ' + absent[name] if name in absent else ''}\n")
     out.mkdir(parents=True, exist_ok=True)
     (out / "peers.md").write_text(_report(results, ours_and_others, absent), encoding="utf-8")
     for way, title in WAYS.items():
@@ -68,7 +68,7 @@ def main(
 
 
 def _measure(results: Results, server: Running, seconds: float) -> None:
-    """Only one server is up at a time: some are never quite idle. Raises OSError when it does not answer 7."""
+    """Raises OSError when the server does not answer 7."""
     until = time.monotonic() + START_S
     ways = {
         way: upload for way, upload in uploads(SEVEN.read_bytes()).items() if way in WAYS.keys() & server.server.paths
@@ -138,18 +138,8 @@ def _configurations(results: Results, ours_and_others: list[Peer], absent: dict[
         else:
             found = [absent.get(name, "not measured"), ""]
         body.append([name, f"`{peer.requirement}`" if peer.requirement else "", peer.configuration, *found])
-    head = [
-        "server",
-        "version",
-        "configuration",
-        "process start to ready, s",
-        "resident MB after the load, all processes",
-    ]
+    head = ["server", "version", "configuration", "process start to ready, s", "resident MB after load, all processes"]
     return rows(head, body)
-
-
-def _tell(what: str) -> None:
-    sys.stderr.write(f"{what}\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """BentoML, one worker. Multipart to `/predict`, raw bodies to `/predict_raw`.
 
-`bentoml serve benchmarks.peers.bentoml_server:DigitService`. The methods are asynchronous, so that an image is read on
-the event loop: threads were slower, and LiteRT's interpreter is not for several at once.
+`bentoml serve benchmarks.peers.bentoml_server:DigitService`. The methods are asynchronous because threads were slower
+and LiteRT's interpreter is not thread-safe.
 """
 
 # mypy: disable-error-code="import-not-found, misc, untyped-decorator"

@@ -1,4 +1,4 @@
-"""The peers: their pinned versions, how they are started, and a virtual environment of its own for each."""
+"""The peers: pinned versions, start commands, and a virtual environment for each."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ _QUIET = {"PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "true", "RAY_USAGE_ST
 
 @dataclass(frozen=True)
 class Peer:
-    """``requirement``: what pip installs beside the service's own runtime; empty for the service itself."""
+    """``requirement``: what pip installs beside the service's runtime; empty for the service itself."""
 
     server: Server
     requirement: str
@@ -70,7 +70,7 @@ def peers() -> list[Peer]:
 
 
 def install(peer: Peer) -> None:
-    """Make its environment, unless it stands with this very version. Raises OSError with pip's last word."""
+    """Makes its environment, unless it has this version. Raises OSError with pip's error."""
     directory = ENVIRONMENTS / _name(peer.requirement)
     stamp = directory / "installed"
     wanted = f"{peer.requirement}\n{_RUNTIME.read_text(encoding='utf-8')}"

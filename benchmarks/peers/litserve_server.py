@@ -1,7 +1,6 @@
 """LitServe: FastAPI in one process, the model in another. Multipart to `/predict`.
 
-`python -m benchmarks.peers.litserve_server PORT`. Its `fast_queue` and its batches were tried too; here both cost more
-than they brought.
+`python -m benchmarks.peers.litserve_server PORT`. Its `fast_queue` and its batches were slower here.
 """
 
 # mypy: disable-error-code="import-not-found, misc"
@@ -21,7 +20,7 @@ class DigitAPI(litserve.LitAPI):
         self._reader = Reader()
 
     def decode_request(self, request: Request) -> Ink:
-        return Reader.ink(request["file"].file.read())  # LitServe hands over the parsed form
+        return Reader.ink(request["file"].file.read())  # the parsed form
 
     def predict(self, ink: Ink) -> dict[str, Any]:
         return self._reader.read([ink])[0]

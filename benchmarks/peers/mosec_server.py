@@ -1,4 +1,4 @@
-"""mosec: a Rust server before two Python workers, which batch what waits. Raw bodies to `/inference`.
+"""mosec: a Rust server in front of two Python workers, with batching. Raw bodies to `/inference`.
 
 `python -m benchmarks.peers.mosec_server --address 127.0.0.1 --port PORT`
 """
@@ -13,8 +13,8 @@ from app.imaging.preprocess import Ink
 from benchmarks.peers.reader import Reader
 
 WORKERS = 2
-BATCH = 8  # as LiteRT likes it; without batches it answered half as many requests
-WAIT_MS = 1  # the shortest there is
+BATCH = 8  # without batches it answered half as many requests
+WAIT_MS = 1  # the minimum
 
 
 class DigitWorker(Worker):

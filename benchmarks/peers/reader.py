@@ -1,4 +1,4 @@
-"""What every peer serves: the service's own decoding, preprocessing, engine and calibration, without its HTTP."""
+"""What every peer serves: the service's decoding, preprocessing, engine and calibration."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +14,18 @@ MODEL_DIR = Path(__file__).parents[2] / "models"
 
 
 class Reader:
-    """Loads `models/digits.tflite` when it is made."""
+    """Loads `models/digits.tflite` on construction."""
 
     def __init__(self) -> None:
         self._engine = LiteRTEngine.load(MODEL_DIR)
 
     @staticmethod
     def ink(image: bytes) -> Ink:
-        """What the model sees of an encoded image, float32 (28, 28, 1)."""
+        """The preprocessed image, float32 (28, 28, 1)."""
         return preprocess(image).ink
 
     def read(self, inks: Sequence[Ink]) -> list[dict[str, Any]]:
-        """An answer for each, all in one batch: the digit, its confidence and ten calibrated probabilities."""
+        """An answer for each, in one batch: the digit, its confidence and ten calibrated probabilities."""
         calibrated = probabilities(self._engine.logits(np.stack(inks)), self._engine.manifest.temperature)
         return [
             {"digit": int(row.argmax()), "confidence": float(row.max()), "probabilities": row.tolist()}

@@ -92,6 +92,7 @@ def _problems(answer: dict[str, Any]) -> list[str]:
     return list(answer["content"].get("application/problem+json", {"examples": {}})["examples"])
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing_that_the_document_does_not_say(server: Process, tmp_path: Path) -> None:
     url = server.url()
     server.line_with('"ready"')
