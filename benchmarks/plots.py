@@ -1,10 +1,8 @@
-"""Plots of a run, as PNG files."""
+"""The plot of a run, as a PNG file."""
 
 import statistics
-from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -31,7 +29,10 @@ def throughput(results: Results, path: Path) -> None:
             axes.plot(chosen, medians, color=colour, marker=".", label=name)
             low, high = [min(of) for of in rates], [max(of) for of in rates]
             axes.fill_between(chosen, low, high, color=colour, alpha=0.2, linewidth=0)
-        _style(axes, f"{title}, images/s")
+        axes.set_title(f"{title}, images/s", loc="left", fontsize=10, color=INK)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8, colors=INK)
         axes.set_xscale("log", base=2)
         ticks = sorted({connections for _, _, connections in results.loads})
         axes.set_xticks(ticks, [str(connections) for connections in ticks])
@@ -40,35 +41,5 @@ def throughput(results: Results, path: Path) -> None:
         axes.set_ylim(bottom=0)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=8)
-    _save(figure, path)
-
-
-def bars(rates: Mapping[str, list[float]], title: str, path: Path) -> None:
-    """One bar for each server, the largest at the top; the line on it is the lowest to the highest round."""
-    names = sorted(rates, key=lambda name: statistics.median(rates[name]))
-    medians = [statistics.median(rates[name]) for name in names]
-    low = [median - min(rates[name]) for median, name in zip(medians, names, strict=True)]
-    high = [max(rates[name]) - median for median, name in zip(medians, names, strict=True)]
-    figure = Figure(figsize=(8.4, 0.5 * len(names) + 0.8), layout="constrained")
-    axes = figure.subplots()
-    colours = [COLOURS["litert"] if name.startswith("Digits") else COLOURS[NO_WORK] for name in names]
-    axes.barh(names, medians, xerr=[low, high], color=colours, error_kw={"ecolor": INK, "capsize": 3})
-    for place, median in enumerate(medians):
-        axes.text(median / 2, place, f"{median:,.0f}", va="center", ha="center", fontsize=8, color=INK)
-    _style(axes, title)
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    _save(figure, path)
-
-
-def _style(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8, colors=INK)
-
-
-def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=DPI)

@@ -104,16 +104,7 @@ def _photos(results: Results) -> list[str]:
             ms = [each[index] for each in measured]
             body.append([f"{engine}: {what}", spread(ms), spread(ratios(ms, colour)), spread(ratios(ms, grey))])
     head = ["", "ms", "÷ `imdecode` in colour", "÷ `imdecode` in grey"]
-    inside = [[picture, spread(decoding), spread(auto)] for picture, (decoding, auto) in results.reading_ms.items()]
-    return [
-        "## A photo of 12 megapixels (JPEG, one at a time)",
-        "",
-        *rows(head, body),
-        "",
-        "In one process, without a server, OpenCV on one thread:",
-        "",
-        *rows(["picture", "decoding, ms", "`auto` after decoding, ms"], inside),
-    ]
+    return ["## A photograph of 12 megapixels (JPEG, one after the other)", "", *rows(head, body)]
 
 
 def _start(results: Results) -> list[str]:

@@ -19,8 +19,7 @@ class Results:
     """Keyed by server; ``loads`` by server, upload and connections. ``growth``: (requests, MB) of each engine.
 
     ``photo_ms``: of the large photo: decoding and preprocessing, all stages, latency at the client.
-    ``full_decode_ms``: `cv2.imdecode` of it, in colour and in grey. ``reading_ms``: in process, by picture: decoding,
-    and finding the ink (`auto`) after that.
+    ``full_decode_ms``: `cv2.imdecode` of it, in colour and in grey.
     """
 
     conditions: str
@@ -30,7 +29,6 @@ class Results:
     growth: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     photo_ms: dict[str, list[tuple[float, float, float]]] = field(default_factory=lambda: defaultdict(list))
     full_decode_ms: list[tuple[float, float]] = field(default_factory=list)
-    reading_ms: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
 
     def rates(self, server: str, upload: str, connections: int) -> list[float]:
         """Images a second. Empty when it was not measured."""

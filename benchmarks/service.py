@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import cv2
 
 from benchmarks.load import Upload, uploads
-from benchmarks.photos import full_decode_ms, photo, reading_ms
+from benchmarks.photos import full_decode_ms, photo
 from benchmarks.results import Results
 from benchmarks.servers import SEVEN, Running, Server, digits, resident_mb, running
 from benchmarks.targets import ENGINES, INT8, NO_WORK, TENSORFLOW, TEXTBOOK
@@ -18,7 +18,6 @@ from benchmarks.targets import ENGINES, INT8, NO_WORK, TENSORFLOW, TEXTBOOK
 CONNECTIONS = (1, 4, 16, 64, 256)
 
 _PHOTOS = 15
-_SMALL_PICTURES = 300
 _WARM_UPS = 10
 _NEVER_REFUSE_MS = 60_000  # of queueing delay: every connection of a closed loop gets an answer, however late
 _MANY, _LONG = 64, 3
@@ -94,8 +93,6 @@ def measure_photos(results: Results, up: Sequence[Running], rounds: int) -> None
             stages = {name: float(ms) for name, ms in re.findall(r"(\w+);dur=([\d.]+)", timing)}
             own = stages["decode"] + stages["preprocess"]
             results.photo_ms[server.server.name].append((own, sum(stages.values()), seconds * 1000))
-    results.reading_ms["12-megapixel JPEG"] = reading_ms(large, _PHOTOS)
-    results.reading_ms["28x28 PNG"] = reading_ms(SEVEN.read_bytes(), _SMALL_PICTURES)
     _print("photos")
 
 

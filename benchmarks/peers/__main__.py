@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import plots
 from benchmarks.__main__ import RESULTS
 from benchmarks.load import Upload, uploads
 from benchmarks.peers.environments import ONE, TWO, Peer, install, peers
@@ -42,7 +41,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each load; `wrk` rounds to whole seconds.")] = 2,
     out: Annotated[Path, typer.Option(help="The directory that the results go to.")] = RESULTS,
 ) -> None:
-    """Install each peer into an environment of its own, measure them in turns, write peers.md and its plots."""
+    """Install each peer into an environment of its own, measure them in turns, write peers.md."""
     results = Results(conditions(rounds, seconds))
     absent: dict[str, str] = {}
     ours_and_others = peers()
@@ -59,11 +58,6 @@ def main(
             sys.stderr.write(f"round {round_ + 1} of {rounds}: {name}{': ' + absent[name] if name in absent else ''}\n")
     out.mkdir(parents=True, exist_ok=True)
     (out / "peers.md").write_text(_report(results, ours_and_others, absent), encoding="utf-8")
-    for way, title in WAYS.items():
-        rates = {
-            name: results.rates(name, way, 16) for name, kind, number in results.loads if (kind, number) == (way, 16)
-        }
-        plots.bars(rates, f"{title}, 16 connections: requests/s", out / f"peers-{way}.png")
     typer.echo(out / "peers.md")
 
 
@@ -102,10 +96,7 @@ def _report(results: Results, ours_and_others: list[Peer], absent: dict[str, str
         ["# Compared with other model servers", "", results.conditions],
         [_ALIKE],
         ["## Targets", "", *rows(["", "Digits ÷ it"], _targets(results))],
-        *(
-            [f"## {title}", "", *_loads(results, way), "", f"![{title}](peers-{way}.png)"]
-            for way, title in WAYS.items()
-        ),
+        *([f"## {title}", "", *_loads(results, way)] for way, title in WAYS.items()),
         ["## How they ran", "", *_configurations(results, ours_and_others, absent)],
     ]
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
