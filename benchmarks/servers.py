@@ -149,35 +149,27 @@ def running(server: Server, port: int | None = None, *, logs: bool = False) -> I
 
 def resident_mb(pid: int) -> float:
     """Resident memory of a process and its descendants, in MB of 2^20 bytes; NaN without /proc."""
-    return sum(process.resident_mb for process in family(pid)) or math.nan
+    return sum(mb for _, mb in _usage(pid)) or math.nan
 
 
-@dataclass(frozen=True)
-class Process:
-    """What Linux has accounted to a process until now."""
-
-    cpu_s: float
-    resident_mb: float
+def _cpu_s(pid: int) -> float:
+    return sum(cpu_s for cpu_s, _ in _usage(pid))
 
 
-def family(pid: int) -> list[Process]:
-    """The process and its descendants. Empty without /proc."""
-    found: dict[int, tuple[int, Process]] = {}
+def _usage(pid: int) -> list[tuple[float, float]]:
+    """CPU seconds and resident MB of the process and each of its descendants. Empty without /proc."""
+    found: dict[int, tuple[int, float, float]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # the process has just ended
             words = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
             cpu_s = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
             mb = int(words[21]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-            found[int(stat.parent.name)] = (int(words[1]), Process(cpu_s, mb))
+            found[int(stat.parent.name)] = (int(words[1]), cpu_s, mb)
     members, size = {pid} & found.keys(), 0
     while size != len(members):
         size = len(members)
-        members |= {child for child, (parent, _) in found.items() if parent in members}
-    return [found[member][1] for member in members]
-
-
-def _cpu_s(pid: int) -> float:
-    return sum(process.cpu_s for process in family(pid))
+        members |= {child for child, (parent, _, _) in found.items() if parent in members}
+    return [found[member][1:] for member in members]
 
 
 def free_port() -> int:

@@ -79,7 +79,7 @@ def install(peer: Peer) -> None:
     pip = (str(directory / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "-q")
     for command in (
         (sys.executable, "-m", "venv", "--clear", str(directory)),
-        (*pip, "--require-hashes", "-r", str(_RUNTIME)),
+        (*pip, "--no-deps", "--require-hashes", "-r", str(_RUNTIME)),
         (*pip, peer.requirement),
     ):
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
