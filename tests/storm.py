@@ -22,12 +22,12 @@ from typing import Any
 
 import httpx2
 
-from app.api.dialects.common import INPUT
-from tests.dialects import SEVEN
+from tests.drawings import digit_drawn, encoded
 from tests.server import running
 
 TENSORFLOW_SERVING, OPEN_INFERENCE = "/v1/models/digits:predict", "/v2/models/digits/infer"
-TENSOR = {"name": INPUT, "datatype": "BYTES", "shape": [1]}
+SEVEN = encoded(digit_drawn(7))
+TENSOR = {"name": "images", "datatype": "BYTES", "shape": [1]}
 
 
 def _base64(data: bytes) -> str:
