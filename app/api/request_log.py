@@ -23,7 +23,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}") 
 
 
 class RequestLog:
-    """ASGI middleware. Handlers put what is to be logged into ``scope["state"]["log"]``.
+    """ASGI middleware. Handlers put what is to be logged into ``scope["state"]["log"]``, or delete it for no line.
 
     ``paths``: endpoint -> path, of the routes that do not put themselves into the scope. ``count`` is told of every
     request: its route or None, method, status and seconds.
@@ -76,7 +76,7 @@ class RequestLog:
             duration_s = time.perf_counter() - started
             if self._count is not None:
                 self._count(route, scope["method"], status, duration_s)
-            if log.isEnabledFor(logging.INFO):
+            if "log" in state and log.isEnabledFor(logging.INFO):
                 line = {
                     "request_id": request_id,
                     "method": scope["method"],
