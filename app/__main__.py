@@ -1,5 +1,5 @@
 """`python -m app`: serve the shipped model."""
 
-from app.process import main
+from app.server import main
 
 main()

@@ -1,19 +1,7 @@
-"""The app assembled in one place.
+"""The app assembled in one place. Knows no process: the model is loaded by the lifespan, which `app.server` gives."""
 
-The model is loaded in a thread while the server already answers: `/healthz` lives and `/readyz` says 503 meanwhile.
-One of several processes accepts nothing before. Whenever ``app.state.reload`` is set, the model is loaded anew beside
-the old one and takes its place.
-"""
-
-import asyncio
-import gc
-import logging
-import os
-import signal
-import time
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -28,29 +16,31 @@ from app import VERSION
 from app.api.authentication import guard
 from app.api.bodies import most_body_bytes
 from app.api.dialects import open_inference, tensorflow_serving
+from app.api.overload import Overload
 from app.api.problems import problem_response
 from app.api.request_log import RequestLog
 from app.api.routes import docs, operations, playground, predict
 from app.api.schemas import ImageBody
-from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
+from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, NotFound
+from app.inference.memory import cores
 from app.inference.service import Service
-from app.inference.watchdog import Watchdog
-from app.model.engine import ENGINES, Engine
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import start_tracing, stop_tracing
+from app.telemetry.tracing import start_tracing
 
-log = logging.getLogger("digits")
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+_MIN_IN_FLIGHT_PER_CORE = 16
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI app. A model that cannot be served is put into ``app.state.failure``, and stops it."""
+def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
+    """The service as an ASGI app. ``lifespan`` loads the model: without it no model answers."""
     tracer_provider = start_tracing(VERSION)
     app = _App(
         title="Digits",
         version=VERSION,
         summary="An image of a handwritten digit in, ten calibrated probabilities out.",
-        lifespan=_lifespan,
+        lifespan=lifespan,
         # not include_router: a request would be matched twice, past the route's own class
         routes=[
             *predict.router.routes,
@@ -78,13 +68,16 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.body_bytes = 0  # held for all requests, as app.api.bodies counts them
     app.state.most_body_bytes = most_body_bytes(settings)
     app.state.tracer_provider = tracer_provider
-    app.state.failure = None
-    app.state.reload = asyncio.Event()
-    app.state.started = time.monotonic()
     app.add_exception_handler(DigitsError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_error)
     guard(app, settings)
+    app.add_middleware(
+        Overload,
+        max_delay_s=settings.max_delay_ms / 1000,
+        lowest=_MIN_IN_FLIGHT_PER_CORE * cores(),
+        highest=settings.max_queue,
+    )
     app.add_middleware(  # the last is the outermost
         RequestLog,
         paths={route.endpoint: route.path for route in routes},
@@ -108,84 +101,6 @@ class _App(FastAPI):
         # what no endpoint takes as a parameter, and `POST /predict` names
         document["components"]["schemas"]["ImageBody"] = ImageBody.model_json_schema()
         return document
-
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    settings: Settings = app.state.settings
-    service: Service = app.state.service
-    loading = asyncio.create_task(_load(app))
-    if settings.workers > 1:  # another answers, or soon will
-        await loading
-    reloading = asyncio.create_task(_reload(app, loading))
-    watchdog = Watchdog(asyncio.get_running_loop(), lambda: service.busy_since, settings.request_timeout_ms / 1000)
-    yield
-    watchdog.stop()
-    loading.cancel()
-    reloading.cancel()
-    service.close()
-    stop_tracing(app.state.tracer_provider)
-
-
-async def _load(app: FastAPI) -> None:
-    settings: Settings = app.state.settings
-    try:
-        engine = await _warm_engine(app)
-    except Exception as error:  # noqa: BLE001 - without a model there is no service, whatever is wrong
-        app.state.failure = _what_is_wrong(error)
-        os.kill(os.getpid(), signal.SIGTERM)  # the server stops as it does for anyone who asks
-        return
-    # A collection that goes through TensorFlow's 600,000 objects takes 0.3 s. Nearly all of them stay; of this engine,
-    # when another takes its place, a megabyte stays as well.
-    gc.freeze()
-    app.state.service.start(engine)
-    fields = {
-        "model": f"{engine.manifest.name} {engine.manifest.version}",
-        "engine": settings.engine,
-        "parameters": engine.manifest.parameters,
-        "address": settings.address,
-        "worker": os.getpid(),
-        "seconds": round(time.monotonic() - app.state.started, 2),
-    }
-    log.info("ready", extra={"fields": fields})
-
-
-async def _reload(app: FastAPI, loading: asyncio.Task[None]) -> None:
-    """Again and again. A model that cannot be served is one line in the log: the old one goes on."""
-    await loading
-    while await app.state.reload.wait():
-        app.state.reload.clear()  # whoever asks from here on may mean files that come later: once more, then
-        started = time.monotonic()
-        try:
-            engine = await _warm_engine(app)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, there is a model that answers
-            log.error("reload failed", extra={"fields": {"reason": _what_is_wrong(error), "worker": os.getpid()}})
-            continue
-        app.state.service.start(engine)
-        fields = {
-            "model": f"{engine.manifest.name} {engine.manifest.version}",
-            "worker": os.getpid(),
-            "seconds": round(time.monotonic() - started, 2),
-        }
-        log.info("reloaded", extra={"fields": fields})
-        del engine  # the service alone holds it: the next takes its place
-
-
-async def _warm_engine(app: FastAPI) -> Engine:
-    """Raises ModelError, and whatever else a model may be good for."""
-    settings: Settings = app.state.settings
-    loader = ThreadPoolExecutor(1, thread_name_prefix="load")  # its own: at its end the loop waits for the shared ones
-    try:
-        load = ENGINES[settings.engine].load
-        engine = await asyncio.get_running_loop().run_in_executor(loader, load, settings.model_dir)
-    finally:
-        loader.shutdown(wait=False)
-    await app.state.service.warm(engine)
-    return engine
-
-
-def _what_is_wrong(error: Exception) -> str:
-    return str(error) if isinstance(error, ModelError) else f"the model cannot be loaded: {error!r}"
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

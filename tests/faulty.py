@@ -1,94 +1,91 @@
-"""`python -m tests.faulty FAULT SWITCH`: the service with a fault in it, which holds while the file SWITCH exists.
+"""`python -m tests.faulty SWITCH`: the service with the fault that is named in the file SWITCH, while that file exists.
 
-The faults are put around the engine and the clock, in this process alone; all else is the service as people start it.
+The faults are put around the engine and the clock; everything else is the service as users start it.
 """
 
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from app import process
+from app import server
 from app.imaging.preprocess import Ink
 from app.inference.service import Service
 from app.model.engine import LiteRTEngine, Logits
 
-SWITCH = Path(sys.argv[2]) if __name__ == "__main__" else Path()
 BLOCKED_S = 1.5
 JUMP_S = 24 * 60 * 60
 
-Answering = Callable[[LiteRTEngine, Ink], Logits]
 
-
-def raises(_logits: Answering, _engine: LiteRTEngine, _ink: Ink) -> Logits:
+def raises(_logits: Logits, _ink: Ink) -> Logits:
     raise ArithmeticError("secret of ours")
 
 
-def hangs(logits: Answering, engine: LiteRTEngine, ink: Ink) -> Logits:
+def hangs(logits: Logits, _ink: Ink) -> Logits:
     threading.Event().wait()
-    return logits(engine, ink)
+    return logits
 
 
-def stands(logits: Answering, engine: LiteRTEngine, ink: Ink) -> Logits:
-    while SWITCH.exists():
-        time.sleep(0.02)
-    return logits(engine, ink)
+def hangs_on_the_loop(logits: Logits, ink: Ink) -> Logits:
+    return hangs(logits, ink)
 
 
-def nan_for_sevens(logits: Answering, engine: LiteRTEngine, ink: Ink) -> Logits:
-    found = logits(engine, ink)
-    found[found[:, :10].argmax(axis=1) == 7] = np.nan
-    return found
+def nan_for_sevens(logits: Logits, _ink: Ink) -> Logits:
+    logits[logits[:, :10].argmax(axis=1) == 7] = np.nan
+    return logits
 
 
-def nine_columns(logits: Answering, engine: LiteRTEngine, ink: Ink) -> Logits:
-    return logits(engine, ink)[:, :9]
+def nan_unless_blank(logits: Logits, ink: Ink) -> Logits:
+    logits[ink.any(axis=(1, 2, 3))] = np.nan
+    return logits
 
 
-def a_row_too_few(logits: Answering, engine: LiteRTEngine, ink: Ink) -> Logits:
-    return logits(engine, ink)[1:]
+def nine_columns(logits: Logits, _ink: Ink) -> Logits:
+    return logits[:, :9]
 
 
-def hangs_on_the_loop(logits: Answering, engine: LiteRTEngine, ink: Ink) -> Logits:
-    return hangs(logits, engine, ink)
+def a_row_too_few(logits: Logits, _ink: Ink) -> Logits:
+    return logits[1:]
 
 
-QUICK = {"raises", "nan_for_sevens", "hangs_on_the_loop"}
-ENGINE = {
+FAULTS: dict[str, Callable[[Logits, Ink], Logits]] = {
     fault.__name__: fault
-    for fault in (raises, hangs, hangs_on_the_loop, stands, nan_for_sevens, nine_columns, a_row_too_few)
+    for fault in (raises, hangs, hangs_on_the_loop, nan_for_sevens, nan_unless_blank, nine_columns, a_row_too_few)
 }
+ON_THE_LOOP = {"", "raises", "nan_for_sevens", "hangs_on_the_loop"}  # in the others a thread runs the engine
 
 
-def main() -> None:
-    name, switch = sys.argv[1], SWITCH
-    del sys.argv[1:3]
-    if name in ENGINE:
-        fault, logits = ENGINE[name], LiteRTEngine.logits
+def install(switch: Path) -> None:
+    def fault() -> str:
+        with suppress(FileNotFoundError):
+            return switch.read_text(encoding="ascii")
+        return ""
 
-        def with_fault(engine: LiteRTEngine, ink: Ink) -> Logits:
-            return fault(logits, engine, ink) if switch.exists() else logits(engine, ink)
+    sound, check_ready, now, now_ns = LiteRTEngine.logits, Service.check_ready, time.time, time.time_ns
 
-        setattr(LiteRTEngine, "logits", with_fault)  # noqa: B010 - which a type checker would not have
-        LiteRTEngine.quick = name in QUICK  # the others are to stop the engine's thread, not the event loop
-    elif name == "clock":
-        now, now_ns = time.time, time.time_ns
-        time.time = lambda: now() + (JUMP_S if switch.exists() else 0)
-        time.time_ns = lambda: now_ns() + (JUMP_S * 10**9 if switch.exists() else 0)
-    elif name == "blocked":
-        check_ready = Service.check_ready
+    def logits(engine: LiteRTEngine, ink: Ink) -> Logits:
+        while fault() == "waits":
+            time.sleep(0.02)
+        found = sound(engine, ink)
+        return FAULTS[name](found, ink) if (name := fault()) in FAULTS else found
 
-        def blocking(service: Service) -> None:
-            if switch.exists():
-                time.sleep(BLOCKED_S)
-            check_ready(service)
+    def slow_check_ready(service: Service) -> None:
+        if fault() == "blocks_the_loop":
+            time.sleep(BLOCKED_S)
+        check_ready(service)
 
-        setattr(Service, "check_ready", blocking)  # noqa: B010
-    process.main()
+    setattr(LiteRTEngine, "logits", logits)  # noqa: B010 - mypy rejects the assignment
+    setattr(LiteRTEngine, "quick", property(lambda _: fault() in ON_THE_LOOP))  # noqa: B010
+    setattr(Service, "check_ready", slow_check_ready)  # noqa: B010
+    time.time = lambda: now() + JUMP_S * (fault() == "clock_jumps")
+    time.time_ns = lambda: now_ns() + JUMP_S * 10**9 * (fault() == "clock_jumps")
 
 
+if __name__ in {"__main__", "__mp_main__"}:  # the latter in a worker
+    install(Path(sys.argv[1]))
 if __name__ == "__main__":
-    main()
+    server.main()

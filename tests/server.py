@@ -1,4 +1,4 @@
-"""The service as a process of its own, as people start it."""
+"""Starts the service as a process of its own, as users do."""
 
 import os
 import queue
@@ -18,7 +18,7 @@ START_S = 90  # a cold start on a busy machine
 
 
 class Process:
-    """`python ...` with some DIGITS_* settings and no others; its standard output is read as it comes."""
+    """`python ...` with only the given DIGITS_* settings. A thread reads its standard output."""
 
     def __init__(self, *arguments: str, **settings: object) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DIGITS_")}
@@ -37,7 +37,7 @@ class Process:
         self._reader.start()
 
     def line_with(self, pattern: str) -> re.Match[str]:
-        """The next line of standard output that ``pattern`` is found in. Fails when none comes."""
+        """The next line of standard output that matches ``pattern``. Fails if there is none."""
         deadline = time.monotonic() + START_S
         while True:
             line = self._lines.get(timeout=max(0, deadline - time.monotonic()))
@@ -46,7 +46,7 @@ class Process:
                 return found
 
     def url(self) -> str:
-        """Where it listens, once it does."""
+        """The address, once it listens."""
         return self.line_with(r'"address": "(http://[0-9.:]+)"')[1]
 
     @property
@@ -57,20 +57,20 @@ class Process:
         self._process.send_signal(number)
 
     def tell_everyone(self, number: signal.Signals) -> None:
-        """It and its workers, as a terminal does."""
+        """Send a signal to the process and its workers, as a terminal does."""
         os.killpg(self.pid, number)
 
     def rest(self) -> list[str]:
-        """What else it and its workers write, once all of them have ended."""
+        """The other lines of the process and its workers, once all of them have ended."""
         deadline = time.monotonic() + START_S
         return list(iter(lambda: self._lines.get(timeout=max(0, deadline - time.monotonic())), None))
 
     def status(self, timeout_s: float = START_S) -> int:
-        """The exit status, once it has ended."""
+        """Wait for the exit status."""
         return self._process.wait(timeout_s)
 
     def errors(self) -> str:
-        """All of standard error, once it has ended."""
+        """All of standard error, once the process has ended."""
         assert self._process.stderr is not None
         return self._process.stderr.read()
 
@@ -95,10 +95,34 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(**settings: object) -> Iterator[Process]:
-    """The service as people start it, on a free port."""
-    process = Process("-m", "app", **{"port": 0} | settings)
+def running(*command: str, **settings: object) -> Iterator[Process]:
+    """The service, or another ``command`` of Python's, on a free port."""
+    process = Process(*(command or ("-m", "app")), **{"port": 0} | settings)
     try:
         yield process
     finally:
         process.end()
+
+
+class Faulty:
+    """A service with faults of `tests.faulty` to switch on and off, once it is ready."""
+
+    def __init__(self, process: Process, switch: Path) -> None:
+        self.process = process
+        self._switch = switch
+        self.url = process.url()
+        process.line_with('"ready"')
+
+    def switch_on(self, fault: str) -> None:
+        self._switch.with_suffix(".new").write_text(fault, encoding="ascii")
+        self._switch.with_suffix(".new").rename(self._switch)
+
+    def switch_off(self) -> None:
+        self._switch.unlink(missing_ok=True)
+
+
+@contextmanager
+def running_faulty(folder: Path, **settings: object) -> Iterator[Faulty]:
+    switch = folder / "fault"
+    with running("-m", "tests.faulty", str(switch), **{"engine": "litert"} | settings) as process:
+        yield Faulty(process, switch)

@@ -95,8 +95,6 @@ async def read_body(
             raise UnsupportedMediaType("The body is compressed: send it as it is.")
     if length > max_bytes:
         raise _too_large(max_bytes)
-    if 0 < length <= _SMALL_BYTES and "whole" in request.scope:  # as nearly all: there is nothing to wait for
-        return _chunk(await request.receive())
     chunks: list[bytes] = []
     received = 0
     until = asyncio.get_running_loop().time() + timeout_ms / 1000

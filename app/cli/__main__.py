@@ -8,10 +8,9 @@ import sys
 
 def main() -> None:
     """Run the command. Exit status 0: done, every picture read; 1: not, or not every one; 2: wrong usage."""
-    if sys.argv[1:] == ["serve"] or sys.argv[1:3] == ["serve", "worker"]:  # a worker is this same command once more
-        from app.process import main as serve
+    if sys.argv[1:] == ["serve"]:
+        from app.server import main as serve
 
-        del sys.argv[1]
         serve()
         return
     try:

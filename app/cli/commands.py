@@ -128,7 +128,7 @@ def card(url: Url = None, as_json: AsJson = False) -> None:
 @app.command()
 def serve() -> None:
     """Answer over HTTP. The settings are environment variables, DIGITS_*."""
-    from app.process import main
+    from app.server import main
 
     main()
 

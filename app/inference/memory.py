@@ -1,4 +1,4 @@
-"""What of the machine this process may use."""
+"""The cores and the memory that this process may use, and how much of the memory large images get."""
 
 import asyncio
 import ctypes
@@ -8,28 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 _GROUPS = Path("/sys/fs/cgroup")
-_QUOTA = _GROUPS / "cpu.max"
-_NO_GROUP = Path()
-
-
-def own_group(told: Path = Path("/proc/self/cgroup")) -> Path:
-    """Of control groups in version 2: in a container the root, under systemd that of the unit."""
-    try:
-        [line] = [line for line in told.read_text(encoding="utf-8").splitlines() if line.startswith("0::/")]
-    except (OSError, ValueError):
-        return _NO_GROUP
-    return Path(line.removeprefix("0::/"))
-
-
-# version 2, and 1
-_LIMITS = (_GROUPS / own_group() / "memory.max", _GROUPS / "memory.max", _GROUPS / "memory/memory.limit_in_bytes")
-_NO_LIMIT = 2**60  # version 1 has a number for none, a little less than 2**63
+_NO_LIMIT = 2**60  # version 1 of control groups writes almost 2**63 for no limit
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # in malloc.h
-_RESERVED_SHARE = 1 / 4  # of the limit, for bodies, their copies and all that is small
+_RESERVED_SHARE = 1 / 4  # of the limit, for bodies, their copies and everything small
 
 
-def cores(quota: Path = _QUOTA) -> int:
-    """Cores that are this process's: those it may run on, or fewer where the container's quota gives it less time."""
+def cores(quota: Path = _GROUPS / "cpu.max") -> int:
+    """The number of cores: those this process may run on, or fewer if the container's CPU quota is less."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         microseconds, period = quota.read_text(encoding="ascii").split()
@@ -38,23 +23,29 @@ def cores(quota: Path = _QUOTA) -> int:
         return allowed
 
 
-def memory_limit(files: tuple[Path, ...] = _LIMITS) -> int | None:
-    """Bytes that the container may hold; None without such a limit."""
+def memory_limit(groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """The memory limit of the container or the systemd unit in bytes, None without one."""
+    files = (groups / _own_group(own) / "memory.max", groups / "memory.max", groups / "memory/memory.limit_in_bytes")
     for file in files:
-        try:
+        with suppress(OSError, ValueError):  # no such control group, or no limit: "max"
             limit = int(file.read_text(encoding="ascii"))
-        except (OSError, ValueError):  # no such control group, or no limit: "max"
-            continue
-        return limit if limit < _NO_LIMIT else None
+            return limit if limit < _NO_LIMIT else None
     return None
 
 
-def give_back_at_once() -> None:
-    """Have glibc map each block of 2 MiB or more by itself, and unmap it when it is free. Elsewhere nothing happens.
+def _own_group(file: Path) -> Path:
+    """The control group (version 2) of this process: the root in a container, the unit's under systemd."""
+    with suppress(OSError, ValueError):
+        [line] = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("0::/")]
+        return Path(line.removeprefix("0::/"))
+    return Path()
 
-    Left to itself it learns from the first large block that is freed to keep such blocks, and each thread comes to hold
-    tens of MiB of holes: hence one arena for all. Told one threshold it must be told the other, or it returns a few
-    pages after each picture.
+
+def configure_malloc() -> None:
+    """Make glibc return blocks of 2 MiB and more to the system when they are freed. Does nothing elsewhere.
+
+    By default it starts to keep such blocks after the first one is freed, and the arena of each thread grows to tens of
+    MiB of holes: therefore one arena. With one threshold set the other has to be, or each image costs system calls.
     """
     with suppress(AttributeError, OSError, TypeError):  # another C library, or none of that kind
         libc = ctypes.CDLL(None)
@@ -64,7 +55,7 @@ def give_back_at_once() -> None:
 
 
 class Memory:
-    """What a process may take for a while, beside what it holds at rest. Called on one event loop."""
+    """Bytes that images may take while they are decoded. Not thread-safe: for one event loop."""
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
@@ -73,14 +64,14 @@ class Memory:
         self.size = math.inf
 
     def rest(self) -> None:
-        """What the process holds now it will go on holding."""
+        """Set ``size`` to what the limit leaves beside the memory in use now, which the process keeps."""
         if self._limit is not None and self.size == math.inf:
             pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
             reserved = self._limit * _RESERVED_SHARE
             self.size = max(reserved, self._limit - reserved - pages * os.sysconf("SC_PAGE_SIZE"))
 
     async def take(self, needed: int) -> None:
-        """Wait until there are so many bytes, ``size`` at most, and hold them until they are given back."""
+        """Wait until so many bytes are free (``size`` at most), and hold them until they are given back."""
         while needed and self._taken and self._taken + needed > self.size:
             self._given_back.clear()
             await self._given_back.wait()

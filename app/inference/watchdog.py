@@ -1,4 +1,4 @@
-"""A thread that sees the event loop stand still and the engine hang: says so, and in the end gives up."""
+"""A thread that notices a blocked event loop and a hung engine, logs them, and ends the process if they go on."""
 
 import asyncio
 import logging
@@ -12,17 +12,17 @@ from typing import NoReturn
 log = logging.getLogger("digits")
 
 _TICK_S = 0.5
-_BLOCKED_S = 0.5  # of the loop: the largest JSON takes 0.3 s
-_LEAST_PATIENCE_S = 3
-_LOGGED_S = 0.2  # within which the last line of the log is written
+_BLOCKED_S = 0.5  # parsing the largest JSON blocks the loop for 0.3 s
+_MIN_PATIENCE_S = 3
+_LOG_WRITTEN_S = 0.2  # until the last log line has been written
 
 
 class Watchdog:
-    """``busy_since``: when the batch that runs was started, None without one. ``timeout_s``: of a request.
+    """``busy_since``: when the running batch was started, None without one. ``timeout_s``: of a request.
 
-    After three times as long, in which every caller was told that there is no answer, the process ends with status 1:
-    nothing in it can end a call of the engine's. Time counts while the thread itself runs, so that a process that was
-    stopped and goes on is not taken for one that hangs.
+    After three times that long every caller has had a timeout: the process ends with status 1, as nothing inside it can
+    end a call of the engine. Time is counted in ticks of this thread, so that a process that was suspended does not
+    look hung when it continues.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Watchdog:
     ) -> None:
         self._loop = loop
         self._busy_since = busy_since
-        self._patience_s = max(3 * timeout_s, _LEAST_PATIENCE_S)
+        self._patience_s = max(3 * timeout_s, _MIN_PATIENCE_S)
         self._stopped, self._answered = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
@@ -49,18 +49,18 @@ class Watchdog:
             before = since
             if hung_s > self._patience_s:
                 _give_up(f"the engine has not answered for {hung_s:.0f} s")
-            self._ask_the_loop()
+            self._check_loop()
 
-    def _ask_the_loop(self) -> None:
+    def _check_loop(self) -> None:
         self._answered.clear()
-        if self._stopped.is_set():  # meanwhile, by a loop that waits for this thread
+        if self._stopped.is_set():  # in the meantime, by a loop that now waits for this thread
             return
         asked, blocked_s = time.monotonic(), 0.0
         self._loop.call_soon_threadsafe(self._answered.set)
         while not self._answered.wait(_TICK_S):
             blocked_s += _TICK_S
             if blocked_s > self._patience_s:
-                _give_up(f"the event loop has stood still for {blocked_s:.0f} s")
+                _give_up(f"the event loop has been blocked for {blocked_s:.0f} s")
         lag_s = time.monotonic() - asked
         if lag_s > _BLOCKED_S and not self._stopped.is_set():
             log.warning("event loop blocked", extra={"fields": {"seconds": round(lag_s, 2)}})
@@ -68,7 +68,7 @@ class Watchdog:
 
 def _give_up(why: str) -> NoReturn:
     log.critical("giving up", extra={"fields": {"reason": why}})
-    sys.stderr.write(f"digits: {why}: the process ends, for whoever watches it to start it again\n")
+    sys.stderr.write(f"digits: {why}: the process ends, so that its supervisor starts it again\n")
     sys.stderr.flush()
-    time.sleep(_LOGGED_S)
+    time.sleep(_LOG_WRITTEN_S)
     os._exit(1)

@@ -15,7 +15,7 @@ import pytest
 from app.api.authentication import is_open
 from app.main import create_app
 from app.model.engine import KerasEngine
-from app.process import _log_loading
+from app.server import _log_loading
 from app.settings import Settings
 from tests.asking import WAIT_S, assert_is_problem, service
 from tests.dialects import BASE64, SEVEN, assert_is_error
@@ -185,7 +185,7 @@ def test_a_service_open_to_all_says_so_when_it_starts(
     _log_loading(Settings(host=host, api_keys=keys or ()))
 
     assert caplog.messages[0] == "loading"
-    assert ("no API keys: whoever reaches this address may ask" in caplog.messages) is warned
+    assert ("no API keys: anyone who reaches this address may use it" in caplog.messages) is warned
 
 
 # Quotas

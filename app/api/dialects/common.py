@@ -19,7 +19,6 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.authentication import charge
 from app.api.bodies import Body
-from app.api.overload import is_batch
 from app.api.problems import documented as problems_documented
 from app.api.problems import error_headers, headers_documented
 from app.errors import BadRequest, DeadlineExceeded, DigitsError, InvalidParameter, MethodNotAllowed, NotReady, TooLarge
@@ -169,8 +168,6 @@ async def answer(request: Request, images: Sequence[bytes | Ink]) -> list[tuple[
             raise type(error)(f"{INPUT}[{index}]: {error}") from error
 
     request.scope["state"]["log"] |= {"images": len(images)}
-    if len(images) > 1:
-        is_batch(request.scope)
     try:
         async with service.batch(len(images)) as batch, asyncio.TaskGroup() as group:
             tasks = [group.create_task(answer_one(batch, index, image)) for index, image in enumerate(images)]

@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.authentication import charge
 from app.api.bodies import Body, Part, image_in, multipart, parsed
-from app.api.overload import is_batch
 from app.api.predictions import as_json
 from app.api.problems import answer_documented, documented, problem
 from app.api.schemas import EXAMPLE_PNG, EXAMPLE_PREDICTION, BatchPrediction, Prediction
@@ -218,7 +217,6 @@ async def predict_batch(
         if len(files) > settings.max_images:
             raise TooLarge(f"The request has more than {settings.max_images} images: send them in several requests.")
         await charge(request.scope, len(files))
-        is_batch(request.scope)
         async with service.batch(len(files), explain=explain) as batch, asyncio.TaskGroup() as group:
             tasks = [group.create_task(answer(batch, file)) for file in files]
     entries = [task.result() for task in tasks]

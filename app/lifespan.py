@@ -1,0 +1,115 @@
+"""What runs around the app, from its start to its end: the model, the signals, the watchdog."""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app.inference.loading import keep_reloading, load
+from app.inference.memory import configure_malloc
+from app.inference.service import Service
+from app.inference.watchdog import Watchdog
+from app.settings import Settings
+from app.telemetry.tracing import stop_tracing
+
+log = logging.getLogger("digits")
+
+
+class Lifespan:
+    """The lifespan of an app that `app.server` runs.
+
+    A single process answers from the start, `/readyz` with 503 until the model is loaded. A worker accepts nothing
+    before that. ``started``: when the process started, in monotonic seconds. ``fail`` is called with what is wrong with
+    the model, ``on_ready`` when a worker is about to accept connections, ``on_stop`` when everything else has ended.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        started: float,
+        fail: Callable[[str], None],
+        on_ready: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings, self._started = settings, started
+        self._fail, self._on_ready, self._on_stop = fail, on_ready, on_stop
+
+    @asynccontextmanager
+    async def __call__(self, app: FastAPI) -> AsyncIterator[None]:
+        configure_malloc()
+        _silence_libraries()
+        loop = asyncio.get_running_loop()
+        service: Service = app.state.service
+        watchdog = Watchdog(loop, lambda: service.busy_since, self._settings.request_timeout_ms / 1000)
+        loading = asyncio.create_task(load(service, self._settings, self._started, self._fail))
+        tasks = [loading]
+        _drain_at_sigterm(service, self._settings.drain_seconds, loading)
+        if self._settings.workers > 1:
+            _stop_without_parent()
+            await asyncio.wait(tasks)
+            self._on_ready()
+        else:
+            tasks.append(asyncio.create_task(self._reload_at_sighup(service, loading)))
+        yield
+        watchdog.stop()
+        for task in tasks:
+            task.cancel()
+        service.close()
+        stop_tracing(app.state.tracer_provider)
+        log.info("stopped", extra={"fields": {"worker": os.getpid()}})
+        self._on_stop()
+
+    async def _reload_at_sighup(self, service: Service, loading: asyncio.Task[None]) -> None:
+        requested = asyncio.Event()
+
+        def hang_up() -> None:
+            if sys.stdout.isatty():  # the terminal was closed
+                signal.raise_signal(signal.SIGINT)
+            requested.set()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+        await asyncio.wait([loading])
+        await keep_reloading(service, self._settings, requested)
+
+
+def _drain_at_sigterm(service: Service, drain_s: float, loading: asyncio.Task[None]) -> None:
+    """At SIGTERM make `/readyz` fail, and let the server stop ``drain_s`` later. A second SIGTERM stops it at once."""
+    loop = asyncio.get_running_loop()
+    stop = signal.getsignal(signal.SIGTERM)  # the server's
+
+    def drain() -> None:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, stop)
+        if service.drain():
+            log.info("stopping", extra={"fields": {"drain_s": drain_s}})
+            loop.call_later(drain_s, signal.raise_signal, signal.SIGTERM)
+        else:  # no caller has been answered yet
+            loading.cancel()
+            signal.raise_signal(signal.SIGTERM)
+
+    loop.add_signal_handler(signal.SIGTERM, drain)
+
+
+def _stop_without_parent() -> None:
+    """Stop this worker when the process that started it has ended: otherwise it would keep the port."""
+    loop, parent = asyncio.get_running_loop(), multiprocessing.parent_process()
+
+    def stop(parent_end: int) -> None:
+        loop.remove_reader(parent_end)
+        signal.raise_signal(signal.SIGTERM)
+
+    if parent is not None:
+        loop.add_reader(parent.sentinel, stop, parent.sentinel)
+
+
+def _silence_libraries() -> None:
+    """Discard warnings that libraries give about a caller's image: an operator can do nothing about them."""
+    logging.captureWarnings(True)
+    for name in ("PIL", "py.warnings", "python_multipart"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
