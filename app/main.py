@@ -33,6 +33,7 @@ from app.api.request_log import RequestLog
 from app.api.routes import docs, operations, playground, predict
 from app.api.schemas import ImageBody
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, ModelError, NotFound
+from app.imaging.codecs import configure_codecs
 from app.inference.service import Service
 from app.inference.watchdog import Watchdog
 from app.model.engine import ENGINES, Engine
@@ -45,6 +46,7 @@ log = logging.getLogger("digits")
 
 def create_app(settings: Settings) -> FastAPI:
     """The service as an ASGI app. A model that cannot be served is put into ``app.state.failure``, and stops it."""
+    configure_codecs(settings.max_pixels)
     tracer_provider = start_tracing(VERSION)
     app = _App(
         title="Digits",

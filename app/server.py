@@ -249,10 +249,8 @@ class _Refusals:
         The app itself refuses the first batch for which there is no room; those that follow would cost it ten times as
         much as they do here.
         """
-        if self._gate.is_full(self._service.decoding_takes_s):
+        if self._gate.is_full(0.0):
             return partial(self._gate.refuse, id(connection))
-        if not self._service.has_room and start.startswith(_POST_BATCH):
-            return self._refuse_batch
         return None
 
     def add(
@@ -281,9 +279,6 @@ class _Refusals:
     def count(self, path: str | None, method: str, status: int) -> None:
         """A request that no part of the app has seen."""
         self._metrics.count_request(path, method, status)
-
-    def _refuse_batch(self) -> Overloaded:
-        return self._gate.refuse_for(self._service.batches_take_s)
 
 
 class _Caller:

@@ -73,7 +73,7 @@ def main() -> None:
             return fault(logits, engine, ink) if switch.exists() else logits(engine, ink)
 
         setattr(LiteRTEngine, "logits", with_fault)  # noqa: B010 - which a type checker would not have
-        LiteRTEngine.quick = name in QUICK  # the others are to stop the engine's thread, not the event loop
+        LiteRTEngine.runs_inline = name in QUICK  # the others are to stop the engine's thread, not the event loop
     elif name == "clock":
         now, now_ns = time.time, time.time_ns
         time.time = lambda: now() + (JUMP_S if switch.exists() else 0)

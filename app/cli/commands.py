@@ -22,7 +22,8 @@ from rich.progress import Progress
 from app import VERSION
 from app.cli.client import AT_ONCE, Ask, Json, Load, NoAnswer, Question, Unread, load, local, model_of, remote
 from app.errors import ModelError
-from app.imaging.decode import decode, inspect
+from app.imaging.decode import decode
+from app.imaging.formats import inspect
 from app.imaging.preprocess import SIDE_PX, Mode
 from app.model.manifest import read_manifest
 from app.settings import Settings, complaint
