@@ -22,6 +22,7 @@ from app.api.request_log import RequestLog
 from app.api.routes import docs, operations, playground, predict
 from app.api.schemas import ImageBody
 from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, NotFound
+from app.imaging.codecs import configure_codecs
 from app.inference.memory import cores
 from app.inference.service import Service
 from app.settings import Settings
@@ -35,6 +36,7 @@ _MIN_IN_FLIGHT_PER_CORE = 16
 
 def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
     """The service as an ASGI app. ``lifespan`` loads the model: without it no model answers."""
+    configure_codecs(settings.max_pixels)
     tracer_provider = start_tracing(VERSION)
     app = _App(
         title="Digits",

@@ -79,7 +79,7 @@ def install(switch: Path) -> None:
         check_ready(service)
 
     setattr(LiteRTEngine, "logits", logits)  # noqa: B010 - mypy rejects the assignment
-    setattr(LiteRTEngine, "quick", property(lambda _: fault() in ON_THE_LOOP))  # noqa: B010
+    setattr(LiteRTEngine, "runs_inline", property(lambda _: fault() in ON_THE_LOOP))  # noqa: B010
     setattr(Service, "check_ready", slow_check_ready)  # noqa: B010
     time.time = lambda: now() + JUMP_S * (fault() == "clock_jumps")
     time.time_ns = lambda: now_ns() + JUMP_S * 10**9 * (fault() == "clock_jumps")

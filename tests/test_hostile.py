@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
-from app.imaging.decode import decode, inspect
+from app.imaging.decode import decode
+from app.imaging.formats import inspect
 from tests.fuzz.seeds import PICTURES
 from tests.hostile import bombs, broken, odd
 from tests.storm import Storm, storm

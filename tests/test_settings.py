@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.imaging.decode import MAX_PIXELS
+from app.imaging.formats import MAX_PIXELS
 from app.model.manifest import INT8_WEIGHTS, LITE_WEIGHTS, MANIFEST, WEIGHTS
 from app.settings import ApiKey, Settings
 from tests.server import ROOT

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 
 from app.errors import DigitsError, ModelError
+from app.imaging.codecs import configure_codecs
+from app.imaging.formats import MAX_PIXELS
 from app.imaging.preprocess import Mode
 from training.data import Mnist, load_mnist, read_arrays, read_labels, read_unlabelled
 from training.errors import DataError, TrainingError
@@ -30,6 +32,7 @@ complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 @app.callback()
 def training() -> None:
     """Train, measure and export the model."""
+    configure_codecs(MAX_PIXELS)
 
 
 @app.command()

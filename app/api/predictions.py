@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.imaging.decode import encode_png
-from app.inference.service import Result
+from app.inference.pipeline import Result
 
 
 def as_json(result: Result, top_k: int) -> dict[str, Any]:

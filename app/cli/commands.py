@@ -1,4 +1,4 @@
-"""The commands of `digits`: files in, lines out. What answers is `app.cli.client`'s."""
+"""The commands of `digits`: files in, lines out. `app.cli.client` gets the answers."""
 
 import asyncio
 import base64
@@ -20,9 +20,22 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app import VERSION
-from app.cli.client import AT_ONCE, Ask, Json, Load, NoAnswer, Question, Unread, load, local, model_of, remote
+from app.cli.client import (
+    CONCURRENCY,
+    Ask,
+    Json,
+    LoadResult,
+    PredictionError,
+    Question,
+    ServiceUnavailable,
+    load,
+    local,
+    model_of,
+    remote,
+)
 from app.errors import ModelError
-from app.imaging.decode import decode, inspect
+from app.imaging.decode import decode
+from app.imaging.formats import inspect
 from app.imaging.preprocess import SIDE_PX, Mode
 from app.model.manifest import read_manifest
 from app.settings import Settings, complaint
@@ -32,12 +45,12 @@ console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 
 _STDIN = "-"
-# what is looked for in a directory: those of telephones, too, of which each says that it cannot be read
+# Searched for in directories. Unsupported photo formats too, so that each is reported and not skipped.
 _SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _SHADES = " ░▒▓█"
 _ADVICE = {
-    "low_confidence": "too little to act on",
-    "not_a_digit": "if it is one: turn it upright, crop to it",
+    "low_confidence": "too uncertain",
+    "not_a_digit": "if it is a digit: turn it upright, crop to it",
     "several_digits": "crop to one of them",
 }
 
@@ -50,9 +63,9 @@ Files = Annotated[
     ),
 ]
 Url = Annotated[
-    str | None, typer.Option("--url", metavar="URL", help="Ask the service there, instead of loading the model.")
+    str | None, typer.Option("--url", metavar="URL", help="Use the service at this address; do not load the model.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -74,17 +87,21 @@ def digits(
 def predict(
     files: Files,
     url: Url = None,
-    as_json: Annotated[bool, typer.Option("--json/--table", help="A line for programs, or for people.")] = False,
-    top_k: Annotated[int | None, typer.Option(min=1, max=10, help="Name that many digits, the best first.")] = None,
+    as_json: Annotated[bool, typer.Option("--json/--table", help="Print a line of JSON, or a readable line.")] = False,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, max=10, help="Print this many digits, the most probable first.")
+    ] = None,
     preprocess: Annotated[
-        Mode, typer.Option(help="auto finds the digit; plain takes light ink on dark as given.")
+        Mode, typer.Option(help="auto finds the digit; plain assumes light ink on dark and only resizes.")
     ] = "auto",
-    explain: Annotated[bool, typer.Option("--explain", help="Show what the model saw and what decided.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what the model saw and which pixels decided.")
+    ] = False,
 ) -> None:
     """Read the digit on each picture.
 
-    --json writes a line for each as an entry of POST /predict/batch: filename, and either prediction or error.
-    Exit status: 0 all were read, accepted or not; 1 some were not; 2 wrong usage.
+    --json prints each line as an entry of POST /predict/batch: filename, and either prediction or error.
+    Exit status: 0 all were read, accepted or not; 1 some could not be read; 2 wrong usage.
     """
     names = _names(files)
     question = Question(top_k, preprocess, explain)
@@ -96,10 +113,10 @@ def predict(
 def bench(
     files: Files,
     url: Annotated[str, typer.Option("--url", metavar="URL", help="The service.")] = "http://localhost:8000",
-    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="How long.")] = 10,
-    connections: Annotated[int, typer.Option(min=1, max=256, help="How many requests at once.")] = 16,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600, help="Duration.")] = 10,
+    connections: Annotated[int, typer.Option(min=1, max=256, help="Requests in flight.")] = 16,
 ) -> None:
-    """Measure how many of these pictures a service reads in a second.
+    """Measure how many of these pictures a service reads per second.
 
     Exit status: 0 some were read; 1 none; 2 wrong usage.
     """
@@ -107,14 +124,14 @@ def bench(
         pictures = [_content(name) for name in _names(files)]
     except OSError as error:
         raise typer.BadParameter(f"{error.filename}: {error.strerror}") from error
-    came = asyncio.run(load(_address(url), pictures, connections, seconds))
-    _show_load(came, pictures, connections, url)
-    raise SystemExit(0 if came.times_ms else 1)
+    result = asyncio.run(load(_address(url), pictures, connections, seconds))
+    _show_load(result, pictures, connections, url)
+    raise SystemExit(0 if result.times_ms else 1)
 
 
 @app.command()
 def card(url: Url = None, as_json: AsJson = False) -> None:
-    """Say which model answers, how it was trained and how well it reads."""
+    """Show which model answers, how it was trained and how accurate it is."""
     if url is None:
         manifest = read_manifest(Settings().model_dir).model_dump(mode="json")
     else:
@@ -127,17 +144,17 @@ def card(url: Url = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def serve() -> None:
-    """Answer over HTTP. The settings are environment variables, DIGITS_*."""
+    """Start the HTTP service. Its settings are environment variables, DIGITS_*."""
     from app.server import main
 
     main()
 
 
 def run() -> None:
-    """Run the command. What a person can mend is one line and exit status 1."""
+    """Run the command. An error that the user can fix is one line and exit status 1."""
     try:
         app(prog_name="digits")
-    except (ModelError, NoAnswer) as error:
+    except (ModelError, ServiceUnavailable) as error:
         complaints.print(f"digits: {error}", markup=False)
     except ValidationError as error:
         complaints.print(complaint(error), markup=False)
@@ -145,11 +162,10 @@ def run() -> None:
 
 
 async def _predict(names: Sequence[str], url: str | None, question: Question, *, as_json: bool) -> int:
-    """Write the answers as they come, in the order of the files -> how many were not read."""
+    """Print the answers in the order of the files, as they come. Returns how many files could not be read."""
     unread = 0
     width = min(40, max(map(len, names)))
-    # on a terminal the lines themselves show how far it is
-    watched = sys.stderr.isatty() and not sys.stdout.isatty()
+    watched = sys.stderr.isatty() and not sys.stdout.isatty()  # printed lines show the progress themselves
     async with local(question) if url is None else remote(_address(url), question) as ask:
         with Progress(console=complaints, transient=True, disable=not watched) as progress:
             bar = progress.add_task("", total=len(names))
@@ -165,17 +181,17 @@ async def _predict(names: Sequence[str], url: str | None, question: Question, *,
 
 
 async def _entries(ask: Ask, names: Sequence[str]) -> AsyncGenerator[Json, None]:
-    """What came of each file, in the order given, as in the answer of `POST /predict/batch`."""
-    asked: deque[asyncio.Task[Json]] = deque()
+    """The entry of each file as in the answer of `POST /predict/batch`, in the order given."""
+    tasks: deque[asyncio.Task[Json]] = deque()
     try:
         for name in names:
-            asked.append(asyncio.create_task(_entry(ask, name)))
-            if len(asked) == AT_ONCE:
-                yield await asked.popleft()
-        while asked:
-            yield await asked.popleft()
+            tasks.append(asyncio.create_task(_entry(ask, name)))
+            if len(tasks) == CONCURRENCY:
+                yield await tasks.popleft()
+        while tasks:
+            yield await tasks.popleft()
     finally:
-        for task in asked:
+        for task in tasks:
             task.cancel()
 
 
@@ -184,25 +200,25 @@ async def _entry(ask: Ask, name: str) -> Json:
         prediction, problem = await ask(_content(name)), None
     except OSError as error:
         prediction, problem = None, {"code": "unreadable_file", "detail": error.strerror}
-    except Unread as error:
+    except PredictionError as error:
         prediction, problem = None, error.problem
     return {"filename": os.fsencode(name).decode("utf-8", "replace"), "prediction": prediction, "error": problem}
 
 
 def _names(files: Sequence[str]) -> list[str]:
-    """The files meant, directories and patterns spelt out. Raises BadParameter where there is none."""
-    names = [name for file in files for name in _spelt_out(file)]
+    """The files, with directories and patterns expanded. Raises BadParameter if there are none."""
+    names = [name for file in files for name in _expanded(file)]
     if not names:
-        raise typer.BadParameter(f"no pictures: looked for {', '.join(sorted(_SUFFIXES))}")
+        raise typer.BadParameter(f"no pictures: searched for {', '.join(sorted(_SUFFIXES))}")
     return names
 
 
-def _spelt_out(file: str) -> Iterator[str]:
+def _expanded(file: str) -> Iterator[str]:
     if Path(file).is_dir():
         yield from sorted(
             str(path) for path in Path(file).rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()
         )
-    elif glob.has_magic(file) and not Path(file).exists():  # what no shell spelt out
+    elif glob.has_magic(file) and not Path(file).exists():  # not expanded by a shell
         yield from sorted(glob.glob(file, recursive=True)) or [file]  # noqa: PTH207 - Path takes no absolute pattern
     else:
         yield file
@@ -213,7 +229,7 @@ def _content(name: str) -> bytes:
 
 
 def _address(url: str) -> str:
-    """As people write it: without http://, or with what comes after a service's address."""
+    """The address of the service in ``url``, which may lack http:// or end in /predict."""
     return re.sub("(?<=[^:/])/(predict/?)?$", "", url if "://" in url else f"http://{url}")
 
 
@@ -235,7 +251,7 @@ def _show_entry(entry: Json, width: int, top_k: int) -> None:
 
 
 def _show_explanation(explanation: Json) -> None:
-    """Both pictures side by side, a character for 1x2 pixels."""
+    """Both pictures side by side, one character per 1x2 pixels."""
     console.print(f"  {'what the model saw':{SIDE_PX}}  what its answer depends on")
     for seen, decisive in zip(_drawn(explanation["input_png"]), _drawn(explanation["saliency_png"]), strict=True):
         console.print(f"  {seen}  {decisive}".rstrip(), markup=False)
@@ -250,20 +266,21 @@ def _drawn(png: str) -> list[str]:
     return ["".join(_SHADES[int(level) * len(_SHADES) // 256] for level in row) for row in halves]
 
 
-def _show_load(came: Load, pictures: Sequence[bytes], connections: int, url: str) -> None:
+def _show_load(result: LoadResult, pictures: Sequence[bytes], connections: int, url: str) -> None:
     sizes = sorted({len(picture) for picture in pictures})
     console.print(
         f"{url}: {len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} of "
         f"{' to '.join(f'{size:,}' for size in (sizes[0], sizes[-1])[: len(sizes)])} bytes, "
-        f"{connections} connections, {came.seconds:.1f} s",
+        f"{connections} connections, {result.seconds:.1f} s",
         markup=False,
     )
-    console.print(f"read       {len(came.times_ms):,} pictures, {len(came.times_ms) / came.seconds:,.1f} a second")
-    if came.times_ms:
-        console.print(f"latency    p50 {came.percentile_ms(50):.1f} ms, p99 {came.percentile_ms(99):.1f} ms")
-    errors = ", ".join(f"{count:,} {code}" for code, count in came.errors.most_common())
+    read = len(result.times_ms)
+    console.print(f"read       {read:,} pictures, {read / result.seconds:,.1f} per second")
+    if read:
+        console.print(f"latency    p50 {result.percentile_ms(50):.1f} ms, p99 {result.percentile_ms(99):.1f} ms")
+    errors = ", ".join(f"{count:,} {code}" for code, count in result.errors.most_common())
     console.print(f"errors     {errors or 'none'}", markup=False)
-    console.print(f"this side  {came.client:.0%} of a processor core; near 100 % it is the limit, not the service")
+    console.print(f"client     {result.client:.0%} of a processor core; near 100 % it limits the result")
 
 
 def _show_card(manifest: Json) -> None:
@@ -283,10 +300,10 @@ def _show_card(manifest: Json) -> None:
 
 
 def _percent(probability: float) -> str:
-    """Rounded down: nothing short of certainty is 100 %."""
+    """Rounded down, so that only certainty is 100 %."""
     return f"{math.floor(probability * 10_000) / 100:.2f} %"
 
 
 def _printable(name: str) -> str:
-    """Without what would move a terminal's cursor or change its colours."""
+    """Without control characters, which would move the cursor or change colours."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)

@@ -1,8 +1,7 @@
-"""The one image truth: grey -> ink, the (28, 28, 1) that the model sees.
+"""Grey -> ink: the (28, 28, 1) that the model sees. Knows no model, request or setting.
 
-Training calls the same functions on every image that it learns from. Knows no model, no request and no setting; where
-the digit is on the image, `app.imaging.strokes` finds out.
-`VERSION` changes with any change of a pixel that comes out; an engine refuses weights made with another.
+Training and the service share these functions. `VERSION` changes with any change of an output pixel: an engine refuses
+weights that were trained with another.
 """
 
 from typing import Literal, NamedTuple
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import NoInk
-from app.imaging.decode import MAX_PIXELS, Decoded, Grey, decode, inspect
-from app.imaging.strokes import find_others, find_strokes
+from app.imaging.decode import Decoded, Grey, decode
+from app.imaging.formats import MAX_PIXELS, inspect
+from app.imaging.strokes import Segmentation, alternative_strokes, find_strokes
 
 VERSION = "2"
 
@@ -24,15 +24,15 @@ SIDE_PX = 28
 BOX_PX = 20  # MNIST's digits are fitted into a box of this side, keeping their aspect
 
 _PLACES = np.arange(BOX_PX, dtype=np.float32)
-_THIN_PX, _PEN_PX = 1.6, 2.2  # strokes thinner than the first, at MNIST's scale, are widened to the second
+_THIN_PX, _PEN_PX = 1.6, 2.2  # at MNIST's scale: strokes thinner than the first are widened to the second
 
 
 class Preprocessed(NamedTuple):
     """What the model sees, and where it was found.
 
-    ``ink``: float32 (28, 28, 1) in [0, 1], 1 = pen. ``inverted``: the ink was darker than the paper, so the picture
-    was turned over. ``ink_box``: (x, y, width, height) in pixels of the oriented image. ``digits``: how many there seem
-    to be side by side; the ink is that of one. ``picture``: where it was looked for, None by `plain`.
+    ``ink``: float32 (28, 28, 1) in [0, 1], 1 = pen. ``inverted``: the ink was darker than the paper. ``ink_box``: (x,
+    y, width, height) in pixels of the upright original. ``digits``: how many seem to stand side by side; the ink is
+    that of one. ``picture``: the picture that was searched, with the size of the original; None for `plain`.
     """
 
     ink: Ink
@@ -51,46 +51,15 @@ def preprocess(data: bytes, mode: Mode = "auto", *, max_pixels: int = MAX_PIXELS
 
 
 def ink_from_decoded(decoded: Decoded, mode: Mode = "auto") -> Preprocessed:
-    """`find_ink` of a decoded image, its box in pixels of the original. Raises NoInk."""
-    found = find_ink(decoded.grey, mode)
-    picture = found.picture and Decoded(found.picture.grey, decoded.width, decoded.height)
-    return found._replace(ink_box=_in_original(found.ink_box, decoded), picture=picture)
-
-
-def other_readings(found: Preprocessed) -> list[Preprocessed]:
-    """What else its picture may show, if what was ``found`` looks like no digit.
-
-    The same turned by a quarter to either side; ink of the other polarity; on larger pictures thin dark strokes in any
-    light. Those turned as well.
-    """
-    if found.picture is None:
-        return []
-    readings = _turned(found)
-    for other in find_others(found.picture.grey, found.inverted):
-        ink = _fit(other.contrast, other.strokes, other.sure)
-        box = _in_original(other.box, found.picture)
-        reading = Preprocessed(ink, other.inverted, box, other.digits, found.picture)
-        readings += [reading, *_turned(reading)]
-    return readings
-
-
-def _turned(found: Preprocessed) -> list[Preprocessed]:
-    return [found._replace(ink=np.ascontiguousarray(np.rot90(found.ink, quarters))) for quarters in (1, 3)]
-
-
-def _in_original(box: tuple[int, int, int, int], decoded: Decoded) -> tuple[int, int, int, int]:
-    scale_x, scale_y = decoded.width / decoded.grey.shape[1], decoded.height / decoded.grey.shape[0]
-    x, y, width, height = box
-    left, top, right, bottom = x * scale_x, y * scale_y, (x + width) * scale_x, (y + height) * scale_y
-    return int(left), int(top), round(right) - int(left), round(bottom) - int(top)
+    """The ink of a decoded image. Raises NoInk when nothing stands out from the paper."""
+    if mode == "plain":
+        return _plain(decoded)
+    return _preprocessed(find_strokes(decoded.grey), decoded)
 
 
 def find_ink(grey: Grey, mode: Mode = "auto") -> Preprocessed:
-    """The ink of a decoded image: uint8 (height, width) of any size, dark on light or light on dark.
-
-    Raises NoInk when nothing stands out from the paper.
-    """
-    return _plain(grey) if mode == "plain" else _auto(grey)
+    """The ink of a grey picture: uint8 (height, width) of any size, dark on light or light on dark. Raises NoInk."""
+    return ink_from_decoded(Decoded(grey, grey.shape[1], grey.shape[0]), mode)
 
 
 def ink_from_grey(grey: Grey, mode: Mode = "auto") -> Ink:
@@ -98,32 +67,53 @@ def ink_from_grey(grey: Grey, mode: Mode = "auto") -> Ink:
     return find_ink(grey, mode).ink
 
 
-def _plain(grey: Grey) -> Preprocessed:
-    """The textbook way: light ink on dark is taken as given."""
-    height, width = grey.shape
-    small = cv2.resize(grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+def alternative_inks(found: Preprocessed) -> list[Preprocessed]:
+    """What else the picture may show, if ``found`` looks like no digit; nothing for `plain`.
+
+    The same ink turned by a quarter to either side, ink of the other polarity and, on larger pictures, thin dark
+    strokes in any light. The latter two turned as well.
+    """
+    if found.picture is None:
+        return []
+    inks = _turned(found)
+    for other in alternative_strokes(found.picture.grey, inverted=found.inverted):
+        ink = _preprocessed(other, found.picture)
+        inks += [ink, *_turned(ink)]
+    return inks
+
+
+def _turned(found: Preprocessed) -> list[Preprocessed]:
+    return [found._replace(ink=np.ascontiguousarray(np.rot90(found.ink, quarters))) for quarters in (1, 3)]
+
+
+def _plain(decoded: Decoded) -> Preprocessed:
+    """The textbook way: light ink on dark is assumed."""
+    small = cv2.resize(decoded.grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     if not small.any():
         raise NoInk("At 28x28 the image is black all over: draw a digit on it, or let `auto` find a small one.")
     ink = small.astype(np.float32)[:, :, None] / np.float32(255)
-    return Preprocessed(ink, inverted=False, ink_box=(0, 0, width, height))
+    return Preprocessed(ink, inverted=False, ink_box=(0, 0, decoded.width, decoded.height))
 
 
-def _auto(grey: Grey) -> Preprocessed:
-    found = find_strokes(grey)
+def _preprocessed(found: Segmentation, original: Decoded) -> Preprocessed:
+    """The ink of a segmentation, with its box in pixels of the original."""
+    scale_x, scale_y = original.width / found.picture.shape[1], original.height / found.picture.shape[0]
+    x, y, width, height = found.box
+    left, top, right, bottom = x * scale_x, y * scale_y, (x + width) * scale_x, (y + height) * scale_y
+    box = int(left), int(top), round(right) - int(left), round(bottom) - int(top)
     ink = _fit(found.contrast, found.strokes, found.sure)
-    picture = Decoded(found.picture, grey.shape[1], grey.shape[0])
-    return Preprocessed(ink, found.inverted, found.box, found.digits, picture)
+    return Preprocessed(ink, found.inverted, box, found.digits, original._replace(grey=found.picture))
 
 
 def _fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:
     """Scale the strokes into 20x20 and put their centre of mass at the centre of 28x28, as MNIST's makers did.
 
-    Source: LeCun, Cortes and Burges, the MNIST database. Hairlines of large drawings, which an average would dim
-    away, are widened first.
+    Hairlines of large drawings are widened first, as averaging would make them faint.
+    Source: LeCun, Cortes and Burges, the MNIST database.
     """
     sure = cv2.threshold(contrast, sure_level, 1, cv2.THRESH_BINARY)[1].astype(np.uint8, copy=False) & strokes
     levels = np.sort(contrast[sure.view(np.bool_)])
-    level = (float(levels[(levels.size - 1) // 2]) + float(levels[levels.size // 2])) / 2  # np.median, but quicker
+    level = (float(levels[(levels.size - 1) // 2]) + float(levels[levels.size // 2])) / 2  # np.median, but faster
     ink = np.minimum(contrast * np.float32(1 / level), 1) * strokes
     ink = _widen(ink, sure, levels.size)
     scale = BOX_PX / max(ink.shape)
@@ -139,14 +129,14 @@ def _fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:
 
 
 def _centre(profile: NDArray[np.float32]) -> float:
-    """Centre of mass along one axis (cv2.moments takes a picture two pixels wide for a list of points)."""
+    """Centre of mass along one axis (cv2.moments mistakes a picture two pixels wide for a list of points)."""
     return float(np.dot(profile, _PLACES[: profile.size]) / profile.sum())
 
 
 def _widen(ink: Ink, sure: Grey, area: int) -> Ink:
     """Dilate strokes that would be thinner than `_THIN_PX` at MNIST's scale; the frame grows with them.
 
-    ``sure``: 1 where there surely is one, in ``area`` pixels. A stroke's width is four times the mean distance of its
+    ``sure``: 1 where there surely is a stroke, in ``area`` pixels. Its width is four times the mean distance of its
     pixels to its edge.
     """
     framed = cv2.copyMakeBorder(sure, 1, 1, 1, 1, cv2.BORDER_CONSTANT)

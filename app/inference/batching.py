@@ -1,8 +1,7 @@
-"""Micro-batching: inks that wait together run together, on one worker thread, off the event loop.
+"""Micro-batching: inks that wait at the same time run in one batch, on one worker thread. Knows no HTTP and no model.
 
-Knows nothing of HTTP or of the model: a ``run`` takes (n, 28, 28, 1) and gives n rows. A free engine never waits for
-company unless ``max_wait_ms`` says so, and with a full batch not even then; a caller who has gone costs its neighbours
-nothing. Each ink comes with its run, so that another model may take over: no batch mixes two.
+A ``run`` takes (n, 28, 28, 1) and returns n rows. An idle engine starts at once, unless ``max_wait_ms`` lets it wait
+for more inks. Each ink comes with its run, so that a model can be replaced: no batch mixes two.
 """
 
 import asyncio
@@ -21,15 +20,15 @@ from numpy.typing import NDArray
 from app.errors import NotReady, Overloaded
 from app.imaging.preprocess import Ink
 
-Rows = NDArray[np.floating]
+Rows = NDArray[np.float32]
 Run = Callable[[Ink], Rows]
 
-_LAST_BATCH_S = 2  # that closing waits for a batch that runs: one that hangs never ends
+_LAST_BATCH_S = 2  # that closing waits for the running batch, which may hang
 _LONGEST_RETRY_S = 60
 
 
 class Answer(NamedTuple):
-    """One row of the batch's result, and how long it waited for its batch and how long the batch ran."""
+    """One row of a batch's result, how long its ink waited for the batch, and how long the batch ran."""
 
     row: Rows
     queue_ms: float
@@ -45,9 +44,9 @@ class _Waiting:
 
 
 class MicroBatcher:
-    """Owned by one event loop, where its methods are called; its thread takes batches from the queue itself.
+    """Its methods are called on one event loop. Its thread takes batches from the queue itself.
 
-    So the engine never waits for the loop, which may be busy with other requests for milliseconds.
+    The engine thus never waits for the loop, which may be busy with other requests for milliseconds.
     """
 
     def __init__(self, *, max_batch: int, max_wait_ms: float = 0, max_queue: int = 1024) -> None:
@@ -55,45 +54,44 @@ class MicroBatcher:
         self._max_wait_s = max_wait_ms / 1000
         self._max_queue = max_queue
         self._queue: OrderedDict[asyncio.Future[Answer], _Waiting] = OrderedDict()
-        self._changed = threading.Condition()  # guards the queue, and whether it is closed
+        self._changed = threading.Condition()  # guards the queue and `_closed`
         self._closed = False
-        self._rate = math.inf  # inks a second of the last batch
-        self.busy_since: float | None = None  # when the batch that runs was started
+        self._rate = math.inf  # inks per second in the last batch
+        self.busy_since: float | None = None  # when the running batch started
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
-    async def submit(self, run: Run, ink: Ink, *, admitted: bool = False) -> Answer:
-        """The answer to one ink (28, 28, 1), by ``run`` on the engine's thread.
+    def check_room(self) -> None:
+        """Raises Overloaded when the queue is full. Inks of an admitted request may be submitted all the same."""
+        if len(self._queue) >= self._max_queue:
+            raise Overloaded(self.retry_after_s(len(self._queue)))
 
-        Raises Overloaded at once when the queue is full, but for what was ``admitted`` before; NotReady when closed; or
-        what ``run`` raised.
-        """
+    async def submit(self, run: Run, ink: Ink) -> Answer:
+        """The answer to one ink (28, 28, 1). Raises NotReady when closed, or what ``run`` raised."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         with self._changed:
             if self._closed:
                 raise NotReady("The service is stopping: send it again in a second.")
-            if len(self._queue) >= self._max_queue and not admitted:
-                raise Overloaded(self.retry_after_s(len(self._queue)))
             self._queue[future] = _Waiting(run, ink, time.monotonic(), loop)
             self._changed.notify()
         try:
             return await future
         finally:
             with self._changed:
-                self._queue.pop(future, None)  # a caller who has gone makes room at once
+                self._queue.pop(future, None)  # at once if the caller has gone
 
     @property
     def depth(self) -> int:
-        """How many wait for their batch."""
+        """How many inks wait for a batch."""
         return len(self._queue)
 
     def retry_after_s(self, inks: int) -> int:
-        """Whole seconds, at least 1, until so many are answered at the rate of the last batch."""
+        """Whole seconds, at least 1, until this many inks are answered at the rate of the last batch."""
         return min(_LONGEST_RETRY_S, max(1, math.ceil(inks / self._rate)))
 
     def close(self) -> None:
-        """Finish the running batch; whoever still waits is cancelled."""
+        """Finish the running batch, cancel what waits."""
         with self._changed:
             self._closed = True
             for future in self._queue:
@@ -105,15 +103,15 @@ class MicroBatcher:
     def _work(self) -> None:
         while batch := self._next():
             answered = self._attempt(batch)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed
                 batch[0][1].loop.call_soon_threadsafe(self._answer, batch, *answered)
-            del batch, answered  # which would keep a model that was replaced until the next caller comes
+            del batch, answered  # they hold the model, which may have been replaced
 
     def _next(self) -> "Batch":
-        """The next batch, once there is one; none when there will be none."""
+        """The next batch, once there is one; empty when closed."""
         batch: Batch = []
         with self._changed:
-            while not batch and not self._closed:  # everyone may go while company is waited for
+            while not batch and not self._closed:  # every caller may go during the wait
                 self._changed.wait_for(lambda: self._closed or self._queue)
                 if self._max_wait_s:
                     self._changed.wait_for(
@@ -121,20 +119,20 @@ class MicroBatcher:
                     )
                 while self._queue and len(batch) < self._max_batch:
                     if batch and next(iter(self._queue.values())).run is not batch[0][1].run:
-                        break  # another model's turn is next
+                        break  # the rest is for another model
                     batch.append(self._queue.popitem(last=False))
         return batch
 
     def _attempt(self, batch: "Batch") -> tuple[Rows, float, float, BaseException | None]:
-        """What ``run`` gives, when it started and when it ended, and what it raised instead."""
+        """What ``run`` returned, when it started and ended, and what it raised instead."""
         started = self.busy_since = time.monotonic()
         error: BaseException | None = None
-        rows: Rows = np.empty(0)
+        rows: Rows = np.empty(0, np.float32)
         try:
             rows = batch[0][1].run(np.stack([waiting.ink for _, waiting in batch]))
             if len(rows) != len(batch):
                 raise RuntimeError(f"the engine gave {len(rows)} rows for {len(batch)} inks")
-        except BaseException as raised:  # noqa: BLE001 - every caller of the batch is told, whatever it is
+        except BaseException as raised:  # noqa: BLE001 - raised again for every caller of the batch
             error = raised
         ended = time.monotonic()
         self.busy_since = None

@@ -1,6 +1,6 @@
-"""Logits -> an answer: calibrated probabilities, and whether to act on them. Knows nothing of images or requests.
+"""Logits -> calibrated probabilities, and whether to accept the answer. Knows no images or requests.
 
-A network of eleven logits says by the last one how much a picture looks like no digit at all.
+The eleventh logit of a network says how much a picture looks like no digit.
 """
 
 import math
@@ -10,17 +10,17 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.model.manifest import Manifest
+from app.model.manifest import Thresholds
 
 DIGITS = 10
 
-_FAR_SURER, _SURELY = 6, -5  # log odds: see docs/experiments.md
+_MUCH_SURER, _SURE = 6, -5  # log-odds, chosen in docs/experiments.md
 
 Reason = Literal["not_a_digit", "low_confidence", "several_digits"]
 
 
 class Rejection(NamedTuple):
-    """Why an answer should not be acted on: a score beyond its threshold."""
+    """Why an answer is not accepted: its score is beyond the threshold."""
 
     reason: Reason
     score: float
@@ -28,10 +28,10 @@ class Rejection(NamedTuple):
 
 
 def decide(logits: Sequence[float], temperature: float) -> tuple[list[float], float]:
-    """Of one picture's 10 or 11 logits: the ten probabilities, and the log odds that it is no digit.
+    """The ten probabilities of one picture with 10 or 11 logits, and the log-odds that it shows no digit.
 
-    Softmax of the ten digits' ``logits / temperature``; the eleventh logit against the ten, minus infinity without one.
-    In plain floats: NumPy takes five times as long for so few. NaN where a logit is.
+    Probabilities: softmax of the first ten ``logits / temperature``. Log-odds: the eleventh logit against the ten,
+    minus infinity without one. In plain floats, five times as fast as NumPy for so few. A NaN logit gives NaN.
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks; Hendrycks et al. 2019, Deep Anomaly Detection
     with Outlier Exposure, with a class of its own.
     """
@@ -46,31 +46,30 @@ def decide(logits: Sequence[float], temperature: float) -> tuple[list[float], fl
 
 
 def probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Of many: (n, 10 or 11) -> (n, 10), each row sums to 1."""
+    """For many pictures: (n, 10 or 11) -> (n, 10), each row sums to 1."""
     return np.array([decide(row, temperature)[0] for row in logits.tolist()], np.float64).reshape(-1, DIGITS)
 
 
 def outlier_scores(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of many: (n, 10 or 11) -> (n,)."""
+    """For many pictures: (n, 10 or 11) -> (n,)."""
     return np.array([decide(row, 1.0)[1] for row in logits.tolist()], np.float64)
 
 
-def best_reading(outlier_scores: Sequence[float]) -> int:
-    """Which of several readings of a picture to take: the first, unless another is far more surely a digit.
+def best_candidate(outlier_scores: Sequence[float]) -> int:
+    """The index of the candidate to answer with: 0, unless another is much more surely a digit.
 
-    ``outlier_scores``: of each, the first's beyond its threshold.
+    ``outlier_scores``: of each candidate. The first one is beyond its threshold.
     """
     best = min(range(len(outlier_scores)), key=outlier_scores.__getitem__)
-    surer = outlier_scores[best] <= min(outlier_scores[0] - _FAR_SURER, _SURELY)
-    return best if surer else 0
+    return best if outlier_scores[best] <= min(outlier_scores[0] - _MUCH_SURER, _SURE) else 0
 
 
-def rejection(manifest: Manifest, outlier_score: float, confidence: float, digits: int) -> Rejection | None:
-    """The first reason not to act on an answer; None when there is none. ``digits``: how many were seen."""
+def rejection(thresholds: Thresholds, outlier_score: float, confidence: float, digits: int) -> Rejection | None:
+    """The first reason not to accept an answer, None if there is none. ``digits``: how many are in the picture."""
     if digits > 1:
         return Rejection("several_digits", float(digits), 1.0)
-    if outlier_score > manifest.thresholds.not_a_digit:
-        return Rejection("not_a_digit", round(outlier_score, 4), manifest.thresholds.not_a_digit)
-    if confidence < manifest.thresholds.low_confidence:
-        return Rejection("low_confidence", confidence, manifest.thresholds.low_confidence)
+    if outlier_score > thresholds.not_a_digit:
+        return Rejection("not_a_digit", round(outlier_score, 4), thresholds.not_a_digit)
+    if confidence < thresholds.low_confidence:
+        return Rejection("low_confidence", round(confidence, 8), thresholds.low_confidence)
     return None

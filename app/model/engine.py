@@ -1,6 +1,6 @@
-"""The engines: ink in, logits out. Load and check the model, warm it up; know nothing of images or requests.
+"""The engines: ink in, logits out. They load, check and warm up the model; they know no images or requests.
 
-TensorFlow or LiteRT is imported when an engine is loaded, never with this module.
+TensorFlow or LiteRT is imported when an engine is loaded, not with this module.
 """
 
 import os
@@ -22,15 +22,15 @@ Logits = NDArray[np.float32]
 
 
 class Engine(ABC):
-    """A network behind a function of a few batch sizes, for one thread at once; if it is ``quick``, for two."""
+    """A network with a few batch sizes. One thread may call it at a time; two if it ``runs_inline``."""
 
     file_name: ClassVar[str]
-    # Every call is padded to one of these, all met at load: no request pays for the first batch of its size.
+    # Every call is padded to one of these. All are run at load, so that no request pays for the first of its size.
     batch_sizes: ClassVar[tuple[int, ...]]
-    # Whether a picture takes less than its way to another thread and back, so that the event loop itself runs it, too.
-    quick: ClassVar[bool] = False
-    # Whether that is so of many pictures too, where a thread could work on another core meanwhile.
-    quick_in_numbers: ClassVar[bool] = False
+    # A single picture takes less time than handing it to a thread: the event loop runs it.
+    runs_inline: ClassVar[bool] = False
+    # The same for many pictures, though a thread could run them on another core.
+    runs_batches_inline: ClassVar[bool] = False
 
     def __init__(self, manifest: Manifest, run: Callable[[Ink], Logits]) -> None:
         self.manifest = manifest
@@ -42,10 +42,10 @@ class Engine(ABC):
         manifest = read_manifest(model_dir)
         path = check(manifest, model_dir, cls.file_name, VERSION)
         engine = cls(manifest, cls._function(path))
-        check(manifest, model_dir, cls.file_name, VERSION)  # what was loaded is what was checked: nobody changed it
+        check(manifest, model_dir, cls.file_name, VERSION)  # the file did not change while it was loaded
         for size in cls.batch_sizes:
             warm = engine.logits(np.zeros((size, SIDE_PX, SIDE_PX, 1), np.float32))
-            extra = warm.shape[1] - len(manifest.classes)  # one, where the network knows what is no digit
+            extra = warm.shape[1] - len(manifest.classes)  # 1 for a network with a logit for no digit
             if extra not in {0, 1} or not np.isfinite(warm).all():
                 raise ModelError(f"foreign model: {path} does not answer {len(manifest.classes)} finite logits")
         return engine
@@ -53,7 +53,7 @@ class Engine(ABC):
     @staticmethod
     @abstractmethod
     def _function(path: Path) -> Callable[[Ink], Logits]:
-        """From ink of one of the batch sizes to its logits. Raises ModelError for what is no such network."""
+        """The function from ink of one of the batch sizes to logits. Raises ModelError for any other network."""
 
     def logits(self, ink: Ink) -> Logits:
         """``ink``: float32 (n, 28, 28, 1) in [0, 1] -> float32 (n, 10 or 11), for any n."""
@@ -87,8 +87,8 @@ class KerasEngine(Engine):
                 import keras
                 import tensorflow as tf
 
-                # before anything else asks it: on a network so small more threads cost more than they bring
-                with suppress(RuntimeError):  # set already, in a process that used TensorFlow before
+                # a network this small is slower with more threads
+                with suppress(RuntimeError):  # too late in a process that has used TensorFlow before
                     tf.config.threading.set_intra_op_parallelism_threads(1)
                     tf.config.threading.set_inter_op_parallelism_threads(1)
         except ImportError as error:
@@ -102,7 +102,7 @@ class KerasEngine(Engine):
                     lambda ink: model(ink, training=False),
                     input_signature=[tf.TensorSpec((None, SIDE_PX, SIDE_PX, 1), tf.float32)],
                 ).get_concrete_function()
-        except Exception as error:  # whatever a file that is no model of ours makes Keras raise
+        except Exception as error:  # Keras raises anything for a foreign file
             raise ModelError(f"foreign model: {path} is not a Keras model of 28x28x1 pictures") from error
 
         def run(ink: Ink) -> Logits:
@@ -114,7 +114,7 @@ class KerasEngine(Engine):
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """What native code writes, whatever its log levels, is dropped; exceptions pass as ever."""
+    """Drop what native code writes to standard error; no log level silences all of it."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -127,11 +127,11 @@ def _without_stderr() -> Iterator[None]:
 
 
 class LiteRTEngine(Engine):
-    """`models/digits.tflite`, from the same weights: no TensorFlow, a fifth of the memory and of the start."""
+    """`models/digits.tflite`, the same weights without TensorFlow: a fifth of its memory and start time."""
 
     file_name = LITE_WEIGHTS
-    batch_sizes = (1, 2, 4)  # one interpreter each; eight at once push each other out of the cache
-    quick = True
+    batch_sizes = (1, 2, 4)  # one interpreter each; batches of eight no longer fit the processor's cache
+    runs_inline = True
     _THREADS = 2  # the event loop, and the batcher's
 
     @staticmethod
@@ -143,7 +143,7 @@ class LiteRTEngine(Engine):
 
         free: SimpleQueue[dict[int, Any]] = SimpleQueue()
         try:
-            content = path.read_bytes()  # mapped into memory a file that is cut short later would end the process
+            content = path.read_bytes()  # not mapped: truncating a mapped file would crash the process
             with _without_stderr():
                 for _ in range(LiteRTEngine._THREADS):
                     interpreters = {}
@@ -155,7 +155,7 @@ class LiteRTEngine(Engine):
                         interpreter.invoke()
                         interpreters[size] = (interpreter, given["index"], answered["index"])
                     free.put(interpreters)
-        except Exception as error:  # whatever a file that is no model of ours makes it raise
+        except Exception as error:  # LiteRT raises anything for a foreign file
             raise ModelError(f"foreign model: {path} is not a LiteRT model of 28x28x1 pictures") from error
 
         def run(ink: Ink) -> Logits:
@@ -173,13 +173,13 @@ class LiteRTEngine(Engine):
 
 
 class Int8Engine(LiteRTEngine):
-    """`models/digits-int8.tflite`: the same weights rounded to 8 bits, activations rounded as they come.
+    """`models/digits-int8.tflite`: the same weights in 8 bits, activations quantised dynamically.
 
-    Each picture is rounded by itself, so that an answer does not depend on its company.
+    Each picture is quantised by itself, so that an answer does not depend on the others in the batch.
     """
 
     file_name = INT8_WEIGHTS
-    quick_in_numbers = True
+    runs_batches_inline = True
 
 
 ENGINES: dict[str, type[Engine]] = {"keras": KerasEngine, "litert": LiteRTEngine, "litert-int8": Int8Engine}

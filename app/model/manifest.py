@@ -1,4 +1,4 @@
-"""The manifest: the JSON beside the weights that says what they are. Reading, writing, checking."""
+"""The manifest: the JSON beside the weights that describes them. Read, written and checked here."""
 
 import hashlib
 from pathlib import Path
@@ -15,19 +15,19 @@ INT8_WEIGHTS = "digits-int8.tflite"
 
 
 class Thresholds(BaseModel):
-    """Beyond these an answer is given, but not accepted."""
+    """Beyond these, an answer is given but not accepted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    not_a_digit: float  # log odds of being no digit, at most
-    low_confidence: float  # probability of the best digit, at least
+    not_a_digit: float  # maximum log-odds of being no digit
+    low_confidence: float  # minimum probability of the best digit
 
 
 Source = Literal["mnist", "pictures"]
 
 
 class Histogram(BaseModel):
-    """The shares of the values up to the first edge, up to each of the others, and beyond the last."""
+    """Shares of the values: up to the first edge, between neighbouring edges, beyond the last."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,11 +42,11 @@ class Histogram(BaseModel):
 
 
 class Reference(BaseModel):
-    """The pictures that those of the callers are compared with: `app.telemetry.drift` says what is measured of each."""
+    """Features of reference pictures, against which drift is measured. See `app.telemetry.drift`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Source  # MNIST as the model was validated on it, or pictures of an operator
+    source: Source  # MNIST's validation images, or an operator's own pictures
     pictures: int
     ink_fraction: Histogram
     stroke_width: Histogram
@@ -73,12 +73,12 @@ class Manifest(BaseModel):
     temperature: float
     thresholds: Thresholds
     metrics: dict[str, float]
-    trained: dict[str, str]  # library -> version, and on what, and when
-    reference: Reference | None = None  # without one drift is not told
+    trained: dict[str, str]  # library -> version; also the machine and the date
+    reference: Reference | None = None  # without one, drift is not measured
 
 
 def read_manifest(model_dir: Path) -> Manifest:
-    """Raises ModelError when there is none, or none that is whole."""
+    """Raises ModelError for a missing or damaged manifest."""
     try:
         return Manifest.model_validate_json((model_dir / MANIFEST).read_bytes())
     except FileNotFoundError as error:
@@ -90,7 +90,7 @@ def read_manifest(model_dir: Path) -> Manifest:
 def write_manifest(manifest: Manifest, model_dir: Path) -> None:
     part = model_dir / f"part-{MANIFEST}"
     part.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    part.replace(model_dir / MANIFEST)  # whole or not at all
+    part.replace(model_dir / MANIFEST)  # atomic
 
 
 def sha256_of(path: Path) -> str:
@@ -100,9 +100,9 @@ def sha256_of(path: Path) -> str:
 
 
 def check(manifest: Manifest, model_dir: Path, file_name: str, preprocessing: str) -> Path:
-    """The path of a file of the model, once its bytes and its preprocessing are known to be right.
+    """The path of a file of the model whose bytes and preprocessing match the manifest.
 
-    Raises ModelError: missing, changed since export, or trained with another preprocessing.
+    Raises ModelError for one that is missing, changed since export, or trained with another preprocessing.
     """
     path = model_dir / file_name
     if manifest.preprocessing != preprocessing:

@@ -12,13 +12,14 @@ from pathlib import Path
 import atheris
 
 # atheris keeps the result of every array comparison in instrumented code
-_NOT_INSTRUMENTED = ["app.imaging.preprocess", "app.imaging.strokes"]
+_NOT_INSTRUMENTED = ["app.imaging.preprocess", "app.imaging.paper", "app.imaging.strokes"]
 
 with atheris.instrument_imports(include=["app", "PIL", "python_multipart"], exclude=_NOT_INSTRUMENTED):
     from app.api.bodies import image_in, multipart
     from app.api.dialects import open_inference, tensorflow_serving
     from app.errors import DigitsError
-    from app.imaging.decode import decode, inspect
+    from app.imaging.decode import decode
+    from app.imaging.formats import inspect
     from app.imaging.preprocess import ink_from_decoded
 
 from tests.fuzz.seeds import BOUNDARY, FORMS, PICTURES, TENSORS  # noqa: E402 - it imports Pillow, too

@@ -1,7 +1,6 @@
-"""The real server with the shipped model, over HTTP: every way to draw, encode and send a digit; everything broken."""
+"""The shipped model over HTTP: every way to draw, encode and send a digit. The rest of the contract is in tests/api."""
 
 import base64
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -13,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.imaging.decode import decode, inspect
+from app.imaging.decode import decode
+from app.imaging.formats import inspect
 from app.imaging.preprocess import ink_from_grey
 from tests.drawings import (
-    EXACT,
     FORMATS,
     Grey,
     coloured,
@@ -30,27 +29,19 @@ from tests.drawings import (
     turned,
 )
 from tests.pictures import cut_out, framed, on_nothing, on_paper, ruled, shadowed, side_by_side, speckled, vignetted
-from tests.server import Process, running
+from tests.server import running
 
 DIGITS = range(10)
 
 
 @pytest.fixture(scope="module")
-def server(model_dir: Path) -> Iterator[Process]:
-    with running(model_dir=model_dir) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def client(server: Process) -> Iterator[httpx2.Client]:
-    url = server.url()
-    server.line_with('"ready"')
+def client(url: str) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=url, timeout=30) as client:
         yield client
 
 
 def large(digit: int) -> Grey:
-    """Dark on light, larger than the model sees, taller than wide."""
+    """Dark on light, larger than 28x28, taller than wide."""
     return 255 - placed(enlarged(digit_drawn(digit), 160), (240, 200), 30, 25)
 
 
@@ -102,12 +93,6 @@ DRAWN: dict[str, Callable[[int], bytes]] = {
     "white on a transparency that hides white": lambda digit: encoded(on_nothing(255 - large(digit), 255, 255)),
 } | {f"large {kind}": lambda digit, kind=kind: encoded(large(digit), kind) for kind in FORMATS}
 
-TURNED = {
-    f"{kind} with orientation {orientation}": (kind, orientation)
-    for kind in ("JPEG", "PNG", "WEBP", "TIFF")
-    for orientation in range(1, 9)
-}
-
 
 def predicted(client: httpx2.Client, data: bytes, **params: str | int) -> dict[str, Any]:
     answer = client.post("/predict", params=params, content=data)
@@ -121,19 +106,10 @@ def test_a_digit_is_read_however_it_is_drawn_and_encoded(client: httpx2.Client, 
     assert [predicted(client, DRAWN[how](digit))["digit"] for digit in DIGITS] == list(DIGITS)
 
 
-@pytest.mark.parametrize("how", TURNED)
-def test_a_digit_is_read_upright(client: httpx2.Client, how: str) -> None:
-    """Six and nine, two and five: turned the wrong way they are another digit, or none."""
-    kind, orientation = TURNED[how]
-
-    assert [predicted(client, turned(large(digit), orientation, kind))["digit"] for digit in (2, 4, 5, 6, 7, 9)] == [
-        2,
-        4,
-        5,
-        6,
-        7,
-        9,
-    ]
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_digit_is_read_upright(client: httpx2.Client, kind: str) -> None:
+    """Turned the wrong way, a six is a nine."""
+    assert [predicted(client, turned(large(digit), 3, kind))["digit"] for digit in (6, 9)] == [6, 9]
 
 
 def test_the_textbook_way_reads_mnist_as_it_is(client: httpx2.Client) -> None:
@@ -142,14 +118,14 @@ def test_the_textbook_way_reads_mnist_as_it_is(client: httpx2.Client) -> None:
     assert digits == list(DIGITS)
 
 
-def test_digits_that_are_clear_are_accepted(client: httpx2.Client) -> None:
+def test_clear_digits_are_accepted(client: httpx2.Client) -> None:
     answers = [predicted(client, encoded(image)) for image in mnist_test()[0]]
 
     assert sum(answer["accepted"] for answer in answers) >= 194  # of 200
 
 
 @pytest.mark.parametrize(("first", "second"), [(1, 2), (4, 7), (0, 8)])
-def test_several_digits_are_answered_and_not_accepted(client: httpx2.Client, first: int, second: int) -> None:
+def test_several_digits_are_not_accepted(client: httpx2.Client, first: int, second: int) -> None:
     both = side_by_side([digit_drawn(first), digit_drawn(second)])
 
     answer = predicted(client, encoded(on_paper(both)))
@@ -158,7 +134,7 @@ def test_several_digits_are_answered_and_not_accepted(client: httpx2.Client, fir
     assert answer["rejection"]["reason"] == "several_digits"
 
 
-def test_what_is_no_digit_is_not_accepted(client: httpx2.Client) -> None:
+def test_other_pictures_are_not_accepted(client: httpx2.Client) -> None:
     """A grid, grain, a star of strokes."""
     y, x = np.mgrid[-1:1:200j, -1:1:200j]
     pictures = {
@@ -234,7 +210,7 @@ def test_the_answer_is_the_same_in_every_way_of_sending(client: httpx2.Client, p
     assert len(answers[0].json()["top"]) == params.get("top_k", 3)
 
 
-def test_the_content_tells_the_format_whatever_the_name_and_type_say(client: httpx2.Client) -> None:
+def test_the_format_is_recognised_by_content_not_by_name_or_type(client: httpx2.Client) -> None:
     data = encoded(large(3), "WEBP")
 
     answer = client.post("/predict", files={"file": ("three.gif", data, "image/bmp")})
@@ -242,7 +218,7 @@ def test_the_content_tells_the_format_whatever_the_name_and_type_say(client: htt
     assert answer.json() == predicted(client, data)
 
 
-def test_many_at_once_each_get_their_own_answer(client: httpx2.Client) -> None:
+def test_concurrent_requests_get_their_own_answers(client: httpx2.Client) -> None:
     files = [encoded(each) for each in mnist_test()[0][:60]]
     alone = [predicted(client, data) for data in files]
 
@@ -255,158 +231,30 @@ def test_many_at_once_each_get_their_own_answer(client: httpx2.Client) -> None:
     )
 
 
-# What cannot be read
-
-
-def assert_is_problem(answer: httpx2.Response, statuses: set[int]) -> None:
-    assert answer.status_code in statuses, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["request_id"] == answer.headers["x-request-id"]
-    assert not [word for word in ("Traceback", ".py", "/", "cv2") if word in answer.json()["detail"]]
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_a_truncated_file_is_never_read_and_never_an_internal_error(client: httpx2.Client, kind: str) -> None:
-    whole = encoded(large(8), kind, **EXACT.get(kind, {}))
-    for length in np.unique(np.geomspace(1, len(whole) - 2, 20).astype(int)):
-        answer = client.post("/predict", content=whole[:length])
-
-        assert_is_problem(answer, {415, 422})
-    assert_is_problem(client.post("/predict", content=b""), {400})
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_garbage_behind_a_valid_start_is_never_an_internal_error(client: httpx2.Client, kind: str) -> None:
-    whole = encoded(large(8), kind, **EXACT.get(kind, {}))
-    noise = np.random.default_rng(0)
-    for kept in (12, 30, len(whole) // 2):
-        answer = client.post("/predict", content=whole[:kept] + noise.bytes(len(whole) - kept))
-
-        assert answer.status_code in {200, 413, 422}, answer.text
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_single_wrong_bits_are_never_an_internal_error(client: httpx2.Client, kind: str) -> None:
-    whole = encoded(large(8), kind, **EXACT.get(kind, {}))
-    random = np.random.default_rng(1)
-    for place in random.integers(0, min(len(whole), 400), 25):
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << int(random.integers(8))
-        answer = client.post("/predict", content=bytes(damaged))
-
-        assert answer.status_code in {200, 413, 415, 422}, answer.text
-
-
-@pytest.mark.parametrize(
-    ("sent", "status", "code"),
-    [
-        ({"files": {"image": b"1"}}, 400, "bad_request"),
-        ({"files": {"file": ("seven.png", b"")}}, 400, "bad_request"),
-        ({"json": {}}, 400, "bad_request"),
-        ({"json": {"image": "***"}}, 400, "bad_request"),
-        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "bad_request"),
-        ({}, 400, "bad_request"),
-        ({"files": {"file": ("seven.png", b"A text that is called a picture.")}}, 415, "unsupported_media_type"),
-        ({"content": encoded(np.full((90, 90), 255, np.uint8))}, 422, "no_ink"),
-        ({"content": encoded(Image.new("RGBA", (90, 90), (0, 0, 0, 0)))}, 422, "no_ink"),
-        ({"content": encoded(digit_drawn(1)), "params": {"top_k": 99}}, 422, "invalid_parameter"),
-    ],
-    ids=[
-        "no field file",
-        "empty file",
-        "JSON without image",
-        "no base64",
-        "no JSON",
-        "no body",
-        "text",
-        "white",
-        "transparent",
-        "top_k",
-    ],
-)
-def test_what_cannot_be_answered_is_named(client: httpx2.Client, sent: dict[str, Any], status: int, code: str) -> None:
-    answer = client.post("/predict", **sent)
-
-    assert_is_problem(answer, {status})
-    assert answer.json()["code"] == code
-
-
-@pytest.mark.parametrize("way", ["declared", "chunked"])
-def test_a_body_of_more_than_ten_mebibytes_is_too_large(client: httpx2.Client, way: str) -> None:
-    body = encoded(large(1)) + bytes(10 * 2**20)
-    chunks = (body[start : start + 2**16] for start in range(0, len(body), 2**16))
-
-    answer = client.post("/predict", content=body if way == "declared" else chunks)
-
-    assert_is_problem(answer, {413})
-    assert predicted(client, encoded(large(1)))["digit"] == 1
-
-
-def test_more_than_fifty_million_pixels_are_too_large(client: httpx2.Client) -> None:
-    answer = client.post("/predict", content=encoded(Image.new("1", (10_000, 5_001), 1)))
-
-    assert_is_problem(answer, {413})
-
-
-# Around it
-
-
-def test_the_request_id_is_echoed_with_answers_and_errors(client: httpx2.Client) -> None:
-    headers = {"X-Request-ID": "from-a-caller.1"}
-    answers = [
-        client.post("/predict", content=encoded(large(2)), headers=headers),
-        client.post("/predict", content=b"?", headers=headers),
-        client.get("/nowhere", headers=headers),
-    ]
-
-    assert [answer.headers["x-request-id"] for answer in answers] == ["from-a-caller.1"] * 3
-
-
-def test_a_request_is_one_json_line_in_the_log(server: Process, client: httpx2.Client) -> None:
-    predicted(client, encoded(large(6)))
-    client.post("/predict", content=encoded(large(6)), headers={"X-Request-ID": "look-for-me"})
-
-    line = json.loads(server.line_with("look-for-me").string)
-
-    assert (line["route"], line["status"], line["digit"]) == ("/predict", 200, 6)
-    assert 0 < line["confidence"] <= 1
-
-
-def test_a_serving_process_lives_is_ready_and_tells_its_model(client: httpx2.Client, model_dir: Path) -> None:
-    assert client.get("/healthz").status_code == httpx2.codes.OK
-    assert client.get("/readyz").status_code == httpx2.codes.OK
-    assert client.get("/model").json() == json.loads((model_dir / "digits.json").read_text())
-
-
-def test_the_engine_without_tensorflow_gives_the_same_answers(client: httpx2.Client, model_dir: Path) -> None:
-    with running(model_dir=model_dir, engine="litert") as process:
-        url = process.url()
+def test_keras_gives_the_same_answers(client: httpx2.Client, model_dir: Path) -> None:
+    with running(model_dir=model_dir, engine="keras") as process:
+        address = process.url()
         process.line_with('"ready"')
-        with httpx2.Client(base_url=url, timeout=30) as without:
+        with httpx2.Client(base_url=address, timeout=30) as keras:
             for digit in DIGITS:
-                one, other = (predicted(each, encoded(large(digit)), explain="true") for each in (client, without))
+                one, other = (predicted(each, encoded(large(digit)), explain="true") for each in (client, keras))
                 assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-4)
-                for same in ("digit", "accepted", "model"):
-                    assert other[same] == one[same]
                 assert other["explanation"]["input_png"] == one["explanation"]["input_png"]
+                assert [other[same] for same in ("digit", "accepted", "model")] == [digit, True, one["model"]]
 
 
 @pytest.mark.parametrize("side_px", [28, 300], ids=["on the event loop", "in threads"])
 @pytest.mark.parametrize("digit", [2, 3, 4, 7])
-def test_a_digit_on_its_side_is_read_and_not_accepted(
-    client: httpx2.Client, url: str, digit: int, side_px: int
-) -> None:
+def test_a_digit_on_its_side_is_read_and_not_accepted(client: httpx2.Client, digit: int, side_px: int) -> None:
     upright = enlarged(digit_drawn(digit), side_px)
     image = encoded(np.ascontiguousarray(np.rot90(upright, 3)))
-    with httpx2.Client(base_url=url, timeout=30) as quick:
-        answers = [predicted(each, image, explain="true") for each in (client, quick)]
-        answers += [predicted(quick, image)]
-        [entry] = quick.post("/predict/batch", files={"files": image}).json()["predictions"]
 
-    for answer in [*answers, entry["prediction"]]:
+    explained = predicted(client, image, explain="true")
+    [entry] = client.post("/predict/batch", files={"files": image}).json()["predictions"]
+
+    for answer in (explained, predicted(client, image), entry["prediction"]):
         assert (answer["digit"], answer["accepted"]) == (digit, False)
         assert answer["rejection"]["reason"] == "not_a_digit"
         assert answer["rejection"]["score"] > answer["rejection"]["threshold"]
-    seen = [decode(inspect(base64.b64decode(answer["explanation"]["input_png"]))).grey for answer in answers[:2]]
-    assert np.array_equal(seen[0], seen[1])
-    assert difference((seen[0][..., None] / 255).astype(np.float32), ink_from_grey(upright)) < 0.1
+    seen = decode(inspect(base64.b64decode(explained["explanation"]["input_png"]))).grey
+    assert difference((seen[..., None] / 255).astype(np.float32), ink_from_grey(upright)) < 0.1

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from app.model.decision import Rejection, best_reading, outlier_scores, probabilities, rejection
-from app.model.manifest import Manifest, Thresholds
+from app.model.decision import Rejection, best_candidate, outlier_scores, probabilities, rejection
+from app.model.manifest import Thresholds
 
 
 def test_equal_logits_are_equally_probable() -> None:
@@ -90,15 +90,13 @@ def test_outlier_scores_depend_on_differences_of_logits_alone(logits: NDArray[np
     ],
 )
 def test_another_reading_is_taken_when_it_is_far_more_surely_a_digit(scores: list[float], taken: int) -> None:
-    assert best_reading(scores) == taken
+    assert best_candidate(scores) == taken
 
 
 # Acting on it
 
 
-@pytest.fixture(scope="module")
-def strict(manifest: Manifest) -> Manifest:
-    return manifest.model_copy(update={"thresholds": Thresholds(not_a_digit=1.5, low_confidence=0.6)})
+STRICT = Thresholds(not_a_digit=1.5, low_confidence=0.6)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +123,6 @@ def strict(manifest: Manifest) -> Manifest:
     ],
 )
 def test_the_first_reason_not_to_act_is_given(
-    strict: Manifest, score: float, confidence: float, digits: int, expected: Rejection | None
+    score: float, confidence: float, digits: int, expected: Rejection | None
 ) -> None:
-    assert rejection(strict, score, confidence, digits) == expected
+    assert rejection(STRICT, score, confidence, digits) == expected

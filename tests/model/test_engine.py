@@ -1,4 +1,4 @@
-"""The engines: the shipped model on real images, padding, and what they refuse to load."""
+"""The engines: the shipped model on real images, padding, and files that they refuse to load."""
 
 import json
 import pickle
@@ -26,7 +26,7 @@ Rows = NDArray[np.float32]
 
 each_engine = pytest.mark.parametrize("kind", ENGINES.values(), ids=ENGINES)
 
-# Run in a fresh interpreter: loads a model, has it answer, and prints what of this was imported for it.
+# For a fresh interpreter: loads a model, runs it, and prints which of these libraries were imported.
 _ANSWERING = """
 import sys
 from pathlib import Path
@@ -50,19 +50,19 @@ def shipped(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engin
 
 @pytest.fixture
 def copied(model_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the shipped model that a test may spoil."""
+    """A copy of the shipped model that a test may change."""
     for name in (MANIFEST, *(kind.file_name for kind in ENGINES.values())):
         shutil.copy(model_dir / name, tmp_path)
     return tmp_path
 
 
 def sealed(manifest: Manifest, folder: Path, file_name: str) -> None:
-    """The manifest names the weights that lie there now."""
+    """Write a manifest with the digest of the weights that are there."""
     write_manifest(manifest.model_copy(update={"sha256": {file_name: sha256_of(folder / file_name)}}), folder)
 
 
 def written(layers: list[keras.Layer], kind: type[Engine], manifest: Manifest, folder: Path) -> None:
-    """A network of ``layers`` where the engine looks for its model, with a manifest that fits."""
+    """Save a network of ``layers`` where the engine looks for its model, with a valid manifest."""
     network = keras.Sequential(layers)
     if kind is KerasEngine:
         network.save(folder / kind.file_name)
@@ -77,43 +77,31 @@ def test_the_shipped_model_reads_mnist(shipped: Engine, mode: Mode) -> None:
 
     digits = shipped.logits(np.stack([ink_from_grey(image, mode) for image in images]))[:, :10].argmax(axis=1)
 
-    assert np.count_nonzero(digits != labels) <= 3  # of 200: some of MNIST is hard for people, too
+    assert np.count_nonzero(digits != labels) <= 3  # of 200: some of MNIST is hard for people too
 
 
 def test_the_engines_agree_on_mnist(engines: dict[str, Engine]) -> None:
     inks = np.stack([ink_from_grey(image) for image in mnist_test()[0]])
 
-    by_keras, by_litert = (
-        probabilities(engines[name].logits(inks), engines[name].manifest.temperature) for name in ("keras", "litert")
-    )
+    keras_, litert, int8 = (probabilities(each.logits(inks), each.manifest.temperature) for each in engines.values())
 
-    assert np.abs(by_keras - by_litert).max() <= 1e-4
-
-
-def test_8_bit_weights_read_mnist_as_the_others_do(engines: dict[str, Engine]) -> None:
-    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0]])
-
-    by_litert, by_int8 = (
-        probabilities(engines[name].logits(inks), engines[name].manifest.temperature)
-        for name in ("litert", "litert-int8")
-    )
-
-    assert np.array_equal(by_litert.argmax(axis=1), by_int8.argmax(axis=1))
-    assert 1e-4 < np.abs(by_litert - by_int8).max() < 0.05
+    assert np.abs(keras_ - litert).max() <= 1e-4
+    assert np.array_equal(litert.argmax(axis=1), int8.argmax(axis=1))
+    assert 1e-4 < np.abs(litert - int8).max() < 0.05
 
 
-def test_an_ink_gets_the_same_logits_alone_and_in_company(shipped: Engine) -> None:
+def test_an_ink_gets_the_same_logits_alone_and_in_a_batch(shipped: Engine) -> None:
     inks = np.stack([ink_from_grey(image) for image in mnist_test()[0][:67]])
 
     together = shipped.logits(inks)
 
-    assert together.shape == (67, 11)  # ten digits, and none
+    assert together.shape == (67, 11)  # the digits, and no digit
     assert together.dtype == np.float32
     alone = np.concatenate([shipped.logits(each[None]) for each in inks[[0, 30, 66]]])
     assert np.allclose(together[[0, 30, 66]], alone, atol=1e-4)
 
 
-def test_logits_stay_as_they_are_when_others_are_asked_for(shipped: Engine) -> None:
+def test_logits_are_not_overwritten_by_the_next_call(shipped: Engine) -> None:
     inks = np.stack([ink_from_grey(image) for image in mnist_test()[0][:2]])
 
     first = shipped.logits(inks[:1])
@@ -123,17 +111,9 @@ def test_logits_stay_as_they_are_when_others_are_asked_for(shipped: Engine) -> N
     assert np.array_equal(first, before)
 
 
-def test_the_manifest_of_the_shipped_model_tells_its_files_and_its_parameters(shipped: Engine) -> None:
-    assert shipped.manifest.classes == tuple(range(10))
-    assert 0 < shipped.manifest.parameters <= 500_000
-    assert shipped.manifest.temperature > 0
-
-
 @each_engine
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 64, 65, 130])
-def test_any_number_of_inks_is_run_in_the_sizes_that_are_warm(
-    manifest: Manifest, kind: type[Engine], count: int
-) -> None:
+def test_any_number_of_inks_runs_in_warm_batch_sizes(manifest: Manifest, kind: type[Engine], count: int) -> None:
     sizes = []
 
     def run(ink: Rows) -> Rows:
@@ -173,40 +153,27 @@ def test_an_engine_without_its_library_says_what_to_install(
 
 
 @each_engine
-def test_a_folder_without_a_model_is_refused(kind: type[Engine], tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"^no model: "):
-        kind.load(tmp_path)
-
-
-@each_engine
-def test_a_folder_with_a_manifest_alone_is_refused(kind: type[Engine], copied: Path) -> None:
-    (copied / kind.file_name).unlink()
-
-    with pytest.raises(ModelError, match=rf"^no model: .*{kind.file_name}"):
-        kind.load(copied)
-
-
-@each_engine
-def test_a_model_with_one_byte_changed_is_refused(kind: type[Engine], copied: Path) -> None:
-    data = bytearray((copied / kind.file_name).read_bytes())
+def test_a_file_that_does_not_match_its_manifest_is_refused(kind: type[Engine], copied: Path) -> None:
+    """The rules are `tests.model.test_manifest`'s; here that every engine checks its own file before it reads it."""
+    weights = copied / kind.file_name
+    data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
-    (copied / kind.file_name).write_bytes(data)
-
+    weights.write_bytes(data)
     with pytest.raises(ModelError, match=rf"^damaged model: .*{kind.file_name}"):
         kind.load(copied)
 
+    weights.unlink()
+    with pytest.raises(ModelError, match=rf"^no model: .*{kind.file_name}"):
+        kind.load(copied)
 
-@each_engine
-def test_a_model_of_another_preprocessing_is_refused(kind: type[Engine], copied: Path) -> None:
     write_manifest(read_manifest(copied).model_copy(update={"preprocessing": "another"}), copied)
-
     with pytest.raises(ModelError, match=r"^foreign model: "):
         kind.load(copied)
 
 
 @each_engine
 @pytest.mark.parametrize("content", [b"", b"no model at all"], ids=["empty", "text"])
-def test_a_file_that_is_no_model_is_refused(
+def test_a_file_that_is_not_a_model_is_refused(
     manifest: Manifest, kind: type[Engine], tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / kind.file_name).write_bytes(content)
@@ -222,7 +189,7 @@ def test_a_file_that_is_no_model_is_refused(
     [(28, 9, 1.0), (28, 12, 1.0), (28, 10, float("nan")), (30, 10, 1.0)],
     ids=["nine classes", "twelve classes", "not finite", "pictures of another size"],
 )
-def test_a_model_that_is_not_of_ours_is_refused(
+def test_a_model_of_another_shape_is_refused(
     manifest: Manifest, kind: type[Engine], tmp_path: Path, side_px: int, classes: int, scale: float
 ) -> None:
     layers = [
@@ -238,8 +205,8 @@ def test_a_model_that_is_not_of_ours_is_refused(
 
 
 @each_engine
-@pytest.mark.parametrize("outputs", [10, 11], ids=["the digits alone", "the digits and none"])
-def test_a_model_of_ten_or_eleven_logits_is_taken(
+@pytest.mark.parametrize("outputs", [10, 11], ids=["digits only", "digits and no digit"])
+def test_a_model_of_ten_or_eleven_logits_is_loaded(
     manifest: Manifest, kind: type[Engine], tmp_path: Path, outputs: int
 ) -> None:
     layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(outputs)]
@@ -250,14 +217,14 @@ def test_a_model_of_ten_or_eleven_logits_is_taken(
 
 @keras.saving.register_keras_serializable("harmful")
 class _Foreign(keras.layers.Layer):  # type: ignore[misc]
-    """Known to this process alone, for as long as a test saves it."""
+    """Registered only while a test saves it."""
 
     def call(self, ink: Rows) -> Rows:
         return ink
 
 
 def _replaced(folder: Path, name: str, layer: dict[str, object]) -> None:
-    """In the model of ``folder``, the layer of that class as ``layer`` describes it."""
+    """Replace the layer of class ``name`` in the model of ``folder`` by ``layer``."""
     with zipfile.ZipFile(folder / WEIGHTS) as archive:
         files = {each: archive.read(each) for each in archive.namelist()}
     config = json.loads(files["config.json"])
@@ -294,7 +261,7 @@ def _replaced(folder: Path, name: str, layer: dict[str, object]) -> None:
 def test_a_keras_model_that_names_code_is_refused_and_runs_none(
     manifest: Manifest, tmp_path: Path, layer: dict[str, object]
 ) -> None:
-    """Though its manifest fits."""
+    """Even with a valid manifest."""
     ran = tmp_path / "ran"
     layers = [keras.Input((28, 28, 1)), keras.layers.ReLU(), keras.layers.Flatten(), keras.layers.Dense(10)]
     written(layers, KerasEngine, manifest, tmp_path)
@@ -317,7 +284,7 @@ def test_a_lambda_is_refused_and_not_run(manifest: Manifest, tmp_path: Path) -> 
     written(layers, KerasEngine, manifest, tmp_path)
     harmed = keras.saving.load_model(tmp_path / WEIGHTS, compile=False, safe_mode=False)
     harmed(np.zeros((1, 28, 28, 1), np.float32))
-    ran.unlink()  # so it would
+    ran.unlink()  # it would run
 
     with pytest.raises(ModelError, match=r"^foreign model: "):
         KerasEngine.load(tmp_path)
@@ -346,7 +313,7 @@ class _Payload:
 
 @each_engine
 @pytest.mark.parametrize("kept_as", ["HDF5", "pickle"])
-def test_other_formats_are_refused_whatever_they_are_called(
+def test_other_formats_are_refused_whatever_their_name(
     manifest: Manifest, kind: type[Engine], tmp_path: Path, kept_as: str
 ) -> None:
     if kept_as == "HDF5":

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from app.errors import DigitsError, NoInk
-from app.imaging.decode import Grey, decode, encode_png, inspect
+from app.imaging.decode import Grey, decode, encode_png
+from app.imaging.formats import inspect
 from app.imaging.preprocess import SIDE_PX, Mode, find_ink
 from training.data import Mnist
 from training.drawing.augmentation import distort

@@ -88,8 +88,8 @@ class DialectRoute(APIRoute):
 def read(request: Request) -> Body:
     """The body, once the model is loaded. Raises NotReady; with it, what `Body` raises."""
     service: Service = request.app.state.service
-    service.manifest  # noqa: B018 - raises NotReady
-    service.check_room()
+    service.require_loaded()
+    service.check_batch_capacity()
     return Body(request)
 
 

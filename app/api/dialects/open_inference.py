@@ -223,7 +223,7 @@ async def ready(request: Request) -> Response:
 )
 async def metadata(request: Request) -> Response:
     service: Service = request.app.state.service
-    service.manifest  # noqa: B018 - raises NotReady
+    service.require_loaded()
     settings: Settings = request.app.state.settings
     return Response(to_json(_METADATA | {"platform": settings.engine}), media_type="application/json")
 

@@ -169,7 +169,7 @@ class _PredictRequest(BaseModel):
 async def status(request: Request) -> Response:
     service: Service = request.app.state.service
     try:
-        service.manifest  # noqa: B018 - raises NotReady
+        service.require_loaded()
         state = "AVAILABLE"
     except NotReady:
         state = "LOADING"
@@ -184,7 +184,7 @@ async def status(request: Request) -> Response:
 )
 async def metadata(request: Request) -> Response:
     service: Service = request.app.state.service
-    service.manifest  # noqa: B018 - raises NotReady
+    service.require_loaded()
     return Response(to_json(_METADATA), media_type="application/json")
 
 

@@ -54,7 +54,7 @@ async def readyz(request: Request) -> Health:
     responses=answer_documented(_CARD) | _PROBLEMS,
 )
 async def model(request: Request) -> Manifest:
-    return _service(request).manifest
+    return _service(request).require_loaded()
 
 
 @router.get(

@@ -27,7 +27,8 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.imaging.preprocess import Mode
-from app.inference.service import Batch, Service, Stages
+from app.inference.pipeline import Stages
+from app.inference.service import Batch, Service
 from app.settings import Settings
 
 router = APIRouter(tags=["predict"], generate_unique_id_function=lambda route: route.name)
@@ -143,7 +144,7 @@ async def predict(
     request: Request, top_k: TopK = 3, explain: Explain = False, preprocess: Preprocess = "auto"
 ) -> Response:
     service: Service = request.app.state.service
-    service.manifest  # noqa: B018 - raises NotReady
+    service.require_loaded()
     async with Body(request) as body:
         data = await parsed(body, partial(image_in, request.headers.get("content-type", "")))
         result = await service.predict(data, preprocess, explain=explain)
@@ -197,8 +198,8 @@ async def predict_batch(
 ) -> Response:
     service: Service = request.app.state.service
     settings: Settings = request.app.state.settings
-    service.manifest  # noqa: B018 - raises NotReady
-    service.check_room()
+    service.require_loaded()
+    service.check_batch_capacity()
 
     async def answer(batch: Batch, file: Part) -> dict[str, Any]:
         name = file.filename.decode("utf-8", "replace")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.errors import NotReady, UndecodableImage
+from app.errors import NotReady
 from app.imaging.decode import Decoded, Encoded, decode
 from app.inference.memory import cores
 from app.inference.service import Service
@@ -328,7 +328,7 @@ async def test_pictures_of_more_than_a_quarter_of_the_largest_size_take_turns(
             inside -= 1
         return decode(image)
 
-    monkeypatch.setattr("app.inference.service.decode", counted)
+    monkeypatch.setattr("app.inference.scheduling.decode", counted)
     try:
         await asyncio.gather(*(asked.predict(picture, "auto") for _ in range(4)))
     finally:
@@ -342,7 +342,7 @@ async def test_a_picture_that_needs_more_memory_than_the_container_has_is_too_la
     seven: KerasEngine, side_px: int, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "app.inference.service.memory_limit", lambda: 200 * 2**20
+        "app.inference.scheduling.memory_limit", lambda: 200 * 2**20
     )  # of which a quarter is shared out at least
     picture = encoded(enlarged(digit_drawn(7), side_px))
 
@@ -355,23 +355,3 @@ async def test_a_picture_that_needs_more_memory_than_the_container_has_is_too_la
     if status != httpx2.codes.OK:
         assert_is_problem(answer, 413, "too_large")
         assert "more memory than the service has" in answer.json()["detail"]
-
-
-async def test_pictures_count_as_long_as_they_wait_for_a_decoder(seven: KerasEngine) -> None:
-    service = Service(Settings())
-    service.start(seven)
-    drawing = encoded(enlarged(digit_drawn(7), 640))
-    try:
-        asking = [asyncio.create_task(service.predict(drawing)) for _ in range(8)]
-        await asyncio.sleep(0)  # all have begun
-        waiting_s = service.decoding_takes_s
-        asking[-1].cancel()
-        await asyncio.wait(asking)
-        with pytest.raises(UndecodableImage):
-            await service.predict(drawing[:-500])
-        afterwards_s = service.decoding_takes_s
-    finally:
-        service.close()
-
-    assert waiting_s > 0
-    assert afterwards_s == 0

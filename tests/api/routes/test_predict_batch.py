@@ -303,9 +303,9 @@ async def test_a_large_drawing_is_read_as_in_a_request_of_its_own(seven: KerasEn
 async def test_others_come_in_between_the_pictures_of_a_batch(
     seven: KerasEngine, monkeypatch: pytest.MonkeyPatch, image: bytes, *, quick: bool, in_numbers: bool
 ) -> None:
-    monkeypatch.setattr(KerasEngine, "quick", quick)
-    monkeypatch.setattr(KerasEngine, "quick_in_numbers", in_numbers)
-    monkeypatch.setattr("app.inference.service._SLICE_S", 0)  # each picture takes longer
+    monkeypatch.setattr(KerasEngine, "runs_inline", quick)
+    monkeypatch.setattr(KerasEngine, "runs_batches_inline", in_numbers)
+    monkeypatch.setattr("app.inference.scheduling._LOOP_BUDGET_S", 0)  # each picture takes longer
     turns, done = 0, asyncio.Event()
 
     async def count() -> None:
@@ -327,8 +327,8 @@ async def test_others_come_in_between_the_pictures_of_a_batch(
 async def test_none_of_many_who_ask_again_and_again_waits_for_ever(
     seven: KerasEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(KerasEngine, "quick", True)
-    monkeypatch.setattr("app.inference.service._SLICE_S", 0.0005)  # two or three pictures
+    monkeypatch.setattr(KerasEngine, "runs_inline", True)
+    monkeypatch.setattr("app.inference.scheduling._LOOP_BUDGET_S", 0.0005)  # two or three pictures
     answered = [0] * 16
 
     async def ask(service: Service, caller: int) -> None:

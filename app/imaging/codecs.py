@@ -1,0 +1,18 @@
+"""What Pillow and OpenCV need set once per process."""
+
+import warnings
+
+import cv2
+from PIL import Image
+
+
+def configure_codecs(max_pixels: int) -> None:
+    """Call once, when a process starts. ``max_pixels``: the most that `inspect` will be asked to allow.
+
+    Pillow's blocks stay as they are: with the mmap threshold that `app.inference.memory` sets, a CMYK TIFF of 20
+    megapixels leaves 2.6 MiB behind with any block size.
+    """
+    Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow raises at twice this, also for the later frames of a GIF
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # Python keeps every distinct text, and these quote the file
+    cv2.setNumThreads(1)  # requests share the cores: threads within one image would compete for them
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # no line on stderr for each broken image

@@ -1,0 +1,213 @@
+"""Encoded bytes -> what their header says: format, size, and the cost of decoding. Decodes no pixel.
+
+Pillow reads the header. A small PNG without metadata is read here instead, which is three times as fast.
+"""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
+
+MAX_PIXELS = 50_000_000
+ORIENTATION = 0x0112  # the tag of EXIF and TIFF
+
+_SIGNATURES = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}
+_READERS = {"JPEG": ["JPEG", "MPO"]}  # Pillow calls a JPEG with further images appended MPO
+_MAX_READS = 50_000  # of a header: 0.1 s. 10 MiB of fill bytes or empty chunks would take seconds
+_MAX_SCANS = 50  # of a JPEG: cameras and programs write 1 to 20, and each is a pass over all pixels
+
+_PNG_SIGNATURE_BYTES = 8
+_PNG_CHANNELS = {2: 3, 4: 2, 6: 4}  # by colour type; the others have one
+_PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # the ones that decide pixels
+_BARE_BYTES = 64 * 1024  # a PNG up to this size is searched for metadata here
+_UNCHECKED_BYTES = 256 * 1024  # PNG data that is not test-inflated: at most 270 MB, within a second
+_UNCHECKED_SMALL_BYTES = 2048  # the same for a small image: within 10 ms, as the event loop waits
+_INFLATE_STEP_BYTES = 1024  # compressed bytes at a time, at most 1 MB inflated
+
+_LARGE_PIXELS = 2**22  # above this, decoded at half size: 50 megapixels take 60 to 240 MiB instead of 100 to 770
+_FREE_PIXELS = 2**20  # up to this, memory is not counted
+_BYTES_PER_PIXEL = 16  # four channels of 16 bits, twice
+_BYTES_PER_PIXEL_HALVED = 5.25  # four channels of 8 bits, and the results
+_BYTES_PER_PIXEL_WEBP = 8.5  # with transparency, twice
+_BYTES_PER_PIXEL_JPEG = 0.5
+_MAX_BITS_PER_PIXEL = 4 * 64
+_BITS_PER_SAMPLE, _ROWS_PER_STRIP, _TILE_WIDTH = 258, 278, 322  # tags of TIFF
+_START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}  # markers of JPEG
+
+
+class Encoded(NamedTuple):
+    """An image whose header was read. ``width``, ``height``: as stored, in pixels.
+
+    ``header``: Pillow's, None for a PNG without metadata. ``scans``: how many a JPEG has.
+    """
+
+    data: bytes
+    kind: str
+    width: int
+    height: int
+    header: Image.Image | None
+    scans: int
+
+
+def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
+    """Read the header. Raises UnsupportedMediaType, UndecodableImage, or TooLarge beyond ``max_pixels``."""
+    kind = _format_of(data)
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])  # of a PNG
+    if kind == "PNG" and data[12:16] == b"IHDR" and width * height > max_pixels:
+        raise _too_many_pixels(max_pixels)
+    try:
+        header = None if _is_bare(data, kind) else Image.open(_BoundedReader(data), formats=_READERS.get(kind, [kind]))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # tests raise warnings
+        raise _too_many_pixels(max_pixels) from error
+    except Exception as error:  # a dozen types, by format and defect
+        raise UndecodableImage(f"The {kind} header is broken: save the image again and resend it.") from error
+    if header is not None:
+        width, height = header.size
+    if width * height > max_pixels:
+        raise _too_many_pixels(max_pixels)
+    scans = data.count(b"\xff\xda") if kind == "JPEG" else 0
+    if scans > _MAX_SCANS:
+        raise TooLarge(f"The JPEG has more than {_MAX_SCANS} scans: save the image again and resend it.")
+    return Encoded(data, kind, width, height, header, scans)
+
+
+def is_halved(image: Encoded) -> bool:
+    """Whether the image is so large that it is decoded at half its width and height."""
+    if image.width * image.height <= _LARGE_PIXELS or image.kind == "JPEG":
+        return False
+    return _tiff_tags(image).get(ORIENTATION, 1) in range(1, 5)  # OpenCV squashes TIFFs of the other orientations
+
+
+def memory_needed(image: Encoded) -> int:
+    """Upper bound of the bytes that decoding takes, from measurements; 0 for a small image."""
+    pixels = image.width * image.height
+    if pixels <= _FREE_PIXELS:
+        return 0
+    per_pixel = _BYTES_PER_PIXEL_HALVED if is_halved(image) else _BYTES_PER_PIXEL
+    if image.kind == "JPEG":  # decoded at reduced size, but several scans keep all coefficients, 16 bits each
+        per_pixel = _BYTES_PER_PIXEL_JPEG + (2 * _jpeg_samples_per_pixel(image) if image.scans > 1 else 0)
+    elif image.kind == "WEBP" and image.header is not None and image.header.has_transparency_data:
+        per_pixel = max(per_pixel, _BYTES_PER_PIXEL_WEBP)
+    elif image.kind == "TIFF":
+        per_pixel += _strip_bytes_per_pixel(_tiff_tags(image), image.height)
+    return int(per_pixel * pixels)
+
+
+def essential_chunks(png: bytes) -> bytes:
+    """The PNG with only the chunks that decide pixels. Raises ValueError if a chunk claims to exceed the file.
+
+    OpenCV allocates what a chunk claims, up to 4 GiB; libpng prints the names inside broken profiles and texts.
+    """
+    place = _PNG_SIGNATURE_BYTES
+    kept = [png[:place]]
+    while place < len(png):
+        kind = png[place + 4 : place + 8]
+        end = place + 12 + int.from_bytes(png[place : place + 4])  # length, kind and checksum around the data
+        if end > len(png):
+            raise ValueError("a chunk is longer than the file")
+        if kind in _PNG_CHUNKS:
+            kept.append(png[place:end])
+        place = end
+        if kind == b"IEND":
+            break
+    return b"".join(kept)
+
+
+def check_inflated(png: bytes) -> None:
+    """Raises ValueError if the data inflate to far more than the pixels need: libpng would inflate them all.
+
+    ``png``: its essential chunks. An invalid deflate stream passes: libpng reports it.
+    """
+    width, height, depth, colours = struct.unpack_from(">IIBB", png, 16)
+    expected = height * (1 + width * depth * _PNG_CHANNELS.get(colours, 1) // 8)
+    if len(png) <= max(_UNCHECKED_SMALL_BYTES, min(expected // 16, _UNCHECKED_BYTES)):
+        return
+    stream = zlib.decompressobj()
+    inflated, place = 0, _PNG_SIGNATURE_BYTES
+    while place < len(png) and not stream.eof:
+        end = place + 8 + int.from_bytes(png[place : place + 4])
+        data = memoryview(png)[place + 8 : end] if png[place + 4 : place + 8] == b"IDAT" else memoryview(b"")
+        for start in range(0, len(data), _INFLATE_STEP_BYTES):
+            try:
+                inflated += len(stream.decompress(data[start : start + _INFLATE_STEP_BYTES]))
+            except zlib.error:
+                return
+            if inflated > 2 * expected + 4096:  # twice: interlaced rows are padded
+                raise ValueError("the data are longer than the image")
+        place = end + 4
+
+
+def _format_of(data: bytes) -> str:
+    for kind, signatures in _SIGNATURES.items():
+        if data.startswith(signatures):
+            return kind
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF.")
+
+
+def _too_many_pixels(max_pixels: int) -> TooLarge:
+    return TooLarge(f"The image has more than {max_pixels} pixels: scale it down and resend it.")
+
+
+class _BoundedReader(BytesIO):
+    """Limits the number of reads: Pillow reads a header by single bytes and chunks."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MAX_READS:
+            raise ValueError("the header has too many parts")
+        return super().read(size)
+
+
+def _is_bare(data: bytes, kind: str) -> bool:
+    """Whether this is a small, whole PNG of nothing but essential chunks."""
+    whole = len(data) <= _BARE_BYTES and data[12:16] == b"IHDR" and data[-8:-4] == b"IEND"
+    return kind == "PNG" and whole and essential_chunks(data) == data
+
+
+def _jpeg_samples_per_pixel(image: Encoded) -> float:
+    """3 for colour at full resolution (4:4:4), 1.5 for 4:2:0, 1 for grey.
+
+    From the sampling factors in the frame header (ITU-T T.81, B.2.2). One per band, the upper bound, where the segments
+    before it cannot be followed.
+    """
+    data, place = image.data, 2
+    while data[place : place + 1] == b"\xff" and place + 10 < len(data):
+        marker = data[place + 1]
+        if marker in _START_OF_FRAME:
+            factors = data[place + 11 : place + 10 + 3 * data[place + 9] : 3]
+            samples = [(factor >> 4) * (factor & 15) for factor in factors]
+            return sum(samples) / max([1, *samples])
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4])
+    return len(image.header.getbands()) if image.header else 4
+
+
+def _tiff_tags(image: Encoded) -> Mapping[int, Any]:
+    """Empty for other formats."""
+    tags: Mapping[int, Any] = getattr(image.header, "tag_v2", {})
+    return tags
+
+
+def _strip_bytes_per_pixel(tags: Mapping[int, Any], height: int) -> float:
+    """Bytes per pixel of the image for the largest TIFF strip, which is held whole."""
+    if _TILE_WIDTH in tags:
+        return 0
+    try:
+        rows = min(max(0, int(tags.get(_ROWS_PER_STRIP, height))), height)
+        return min(max(0, float(sum(tags.get(_BITS_PER_SAMPLE, (8,))))), _MAX_BITS_PER_PIXEL) / 8 * rows / height
+    except (TypeError, ValueError, OverflowError):  # tags of the wrong type
+        return 8

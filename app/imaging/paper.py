@@ -1,0 +1,220 @@
+"""Grey -> contrast: how far each pixel stands out from the paper, whatever its light, polarity, margins and bands.
+
+Knows no digits.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from app.imaging.decode import Grey, as_uint8
+
+NOISE = 10  # grey levels: less contrast than this is paper
+RULED_PX = 64  # a picture at least this wide can show ruled lines, on smaller ones they are as thick as a pen
+
+_WHITE = 255
+_FLAT_RANGE = 12  # grey levels that most of the border spans on evenly lit paper
+_EVEN_SHARE = 0.75  # of the border that has to be even: large pictures have shadows
+_EVEN_SHARE_SMALL = 0.5  # the same for small pictures, which are cut tightly
+_CROWDED_SHARE = 0.3  # of the border: with more than this at another level, strokes crowd it
+_BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estimated
+_BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
+_DARKEST_PAPER = 30  # grey levels: darker paper gives no measure of the light
+_THIN_SHARE = 0.06  # of the longer side: the widest stroke that the black-hat sees
+_MARGIN_SHARE = 0.1  # of the shorter side: the deepest margin
+_MARGIN_LEVELS = 16  # grey levels between rings of pixels at the edge of a margin
+_BAND_SHARE = 0.3  # of the width: the broadest band at a side
+_NARROWEST_BAND_PX, _NARROWEST_BAND_SHARE = 6, 0.15  # a narrower one may be a stroke at the edge
+_BAND_LEVELS = 64  # grey levels between columns at the edge of a band
+_BAND_UNBROKEN = 0.5  # of that edge: strokes may cross the rest
+
+
+class Contrast(NamedTuple):
+    """``levels``: uint8, how far each pixel stands out. ``inverted``: the ink is the darker side.
+
+    ``margin``: pixels cut off each side of the picture.
+    """
+
+    levels: Grey
+    inverted: bool
+    margin: int = 0
+
+
+def find_contrast(grey: Grey) -> Contrast:
+    """What stands out from the paper of a picture, without its margin."""
+    level = _blank_border(grey)
+    if level is not None:
+        return _stand_out(grey, level, 0)
+    margin = _margin(grey)
+    if margin:
+        grey = grey[margin:-margin, margin:-margin]
+    grey = _level_bands(_level_bands(grey).T).T
+    return _stand_out(grey, _even_level(grey), margin)
+
+
+def alternative_contrasts(grey: Grey, *, inverted: bool) -> list[Contrast]:
+    """What else may be ink if ``inverted`` was the wrong polarity, or the light misled.
+
+    First the other polarity, against its extreme level: the strokes of a tightly cut digit may be taken for the paper.
+    On larger pictures also whatever is thin and darker than its surroundings, in any light (a black-hat).
+    """
+    if inverted:
+        contrasts = [Contrast(as_uint8(cv2.subtract(grey, np.full_like(grey, grey.min()))), inverted=False)]
+    else:
+        contrasts = [Contrast(as_uint8(cv2.subtract(np.full_like(grey, grey.max()), grey)), inverted=True)]
+    if max(grey.shape) > RULED_PX:
+        window = int(max(grey.shape) * _THIN_SHARE) | 1
+        thin = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, np.ones((window, window), np.uint8))
+        contrasts.append(Contrast(as_uint8(thin), inverted=True))
+    return contrasts
+
+
+def _blank_border(grey: Grey) -> int | None:
+    """The level of the paper where nothing touches the border and little comes near it, as in drawings; else None.
+
+    Such a picture has no margin, band or shadow to look for: that saves half of the search.
+    """
+    level = int(grey[0, 0])
+    ink = grey if level == 0 else cv2.absdiff(grey, np.full_like(grey, level))
+    rows, columns = grey.shape
+    left, top, width, height = cv2.boundingRect(ink)
+    clear = min(left, top, columns - left - width, rows - top - height)
+    if clear < 1:
+        return None
+    rings = _rings(grey)
+    if clear >= rings:
+        return level
+    near = cv2.countNonZero(ink) - cv2.countNonZero(ink[rings : rows - rings, rings : columns - rings])
+    innermost = 2 * (rows + columns) - 8 * rings + 4  # pixels of the last ring: a margin's edge covers half of them
+    return level if 2 * near < innermost else None
+
+
+def _rings(grey: Grey) -> int:
+    """How many rings of pixels, from the border inwards, may belong to a margin."""
+    shorter: int = min(grey.shape)
+    return min(int(shorter * _MARGIN_SHARE) + 2, (shorter + 1) // 2)  # a picture of one or two pixels has only one
+
+
+def _stand_out(grey: Grey, level: int | None, margin: int) -> Contrast:
+    """Against one ``level`` where the border is even: a local one would eat the inside of thick strokes.
+
+    In uneven light (None) against a wide median. Dark ink then is the share of the light that is missing, so that it is
+    as strong in a shadow as beside it.
+    """
+    if level == 0:  # nothing is darker
+        return Contrast(grey.copy(), inverted=False, margin=margin)
+    if level == _WHITE:
+        return Contrast(as_uint8(cv2.bitwise_not(grey)), inverted=True, margin=margin)
+    paper = _light_on_paper(grey) if level is None else np.full_like(grey, level)
+    darker, lighter = as_uint8(cv2.subtract(paper, grey)), as_uint8(cv2.subtract(grey, paper))
+    inverted = _energy(darker) > _energy(lighter)
+    if inverted and level is None:
+        darker = as_uint8(cv2.divide(darker, np.maximum(paper, _DARKEST_PAPER), scale=float(np.median(paper))))
+    return Contrast(darker if inverted else lighter, inverted, margin)
+
+
+def _even_level(grey: Grey) -> int | None:
+    """The level of the paper where most of the border is even; None in uneven light.
+
+    Strokes may cover most of the border of a tightly cut small picture: there the median of the whole decides.
+    """
+    small = max(grey.shape) < RULED_PX
+    border = np.sort(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])).astype(np.int16)
+    most = int(border.size * (_EVEN_SHARE_SMALL if small else _EVEN_SHARE))
+    spreads = border[most:] - border[: border.size - most]
+    evenest = int(spreads.argmin())
+    if spreads[evenest] > _FLAT_RANGE:
+        return None
+    level = int(border[evenest + most // 2])
+    if small and np.count_nonzero(np.abs(border - level) > _FLAT_RANGE) > _CROWDED_SHARE * border.size:
+        return int(np.median(grey))
+    return level
+
+
+def _energy(contrast: Grey) -> float:
+    above = cv2.threshold(contrast, NOISE, 0, cv2.THRESH_TOZERO)[1]
+    return cv2.norm(above, cv2.NORM_L2SQR)
+
+
+def _light_on_paper(grey: Grey) -> Grey:
+    """The picture without its ink: a median, wider than strokes and narrower than shadows."""
+    height, width = grey.shape
+    shrink = max(1.0, max(height, width) / _BACKGROUND_PX)
+    small_size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
+    small = cv2.resize(grey, small_size, interpolation=cv2.INTER_AREA)
+    window = int(max(small_size) * _BACKGROUND_WINDOW) | 1
+    wide = cv2.copyMakeBorder(small, window, window, window, window, cv2.BORDER_REFLECT)
+    light = cv2.medianBlur(wide, window)[window:-window, window:-window]
+    light = cv2.GaussianBlur(light, (0, 0), 2)
+    return as_uint8(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _margin(grey: Grey) -> int:
+    """Width in pixels of a frame or margin whose level differs from the paper inside; mostly 0.
+
+    It ends behind the deepest jump between rings, where the rings are even and at the level of the paper.
+    """
+    rings = _rings(grey)
+    levels = [_percentile(_ring(grey, depth), 50) for depth in range(rings)]
+    jumps = [at for at in range(1, rings) if abs(levels[at] - levels[at - 1]) > _MARGIN_LEVELS]
+    if not jumps:
+        return 0
+    for depth in range(jumps[-1] + 1, rings):
+        low, level, high = (_percentile(_ring(grey, depth), percent) for percent in (20, 50, 80))
+        paper = float(np.median(grey[depth:-depth, depth:-depth]))
+        if high - low <= 2 * _FLAT_RANGE and abs(level - paper) <= _FLAT_RANGE:
+            return depth
+    return 0
+
+
+def _ring(grey: Grey, depth: int) -> Grey:
+    """The pixels that lie ``depth`` inside the border."""
+    inner = grey[depth : grey.shape[0] - depth, depth : grey.shape[1] - depth]
+    return np.concatenate([inner[0], inner[-1], inner[1:-1, 0], inner[1:-1, -1]])
+
+
+def _percentile(levels: Grey, percent: int) -> int:
+    up_to = np.bincount(levels, minlength=256).cumsum()
+    return int(np.searchsorted(up_to, (levels.size - 1) * percent // 100, side="right"))
+
+
+def _level_bands(grey: Grey) -> Grey:
+    """The picture with straight bands at its left and right brought to the level and polarity of its middle.
+
+    Letterbox bars become paper, and strokes that reach into an inverted band are whole again.
+    """
+    if np.ptp(grey[0]) < _BAND_LEVELS:
+        return grey
+    ends = grey[[0, -1]].astype(np.int16)
+    jumps = ends[:, 1:] - ends[:, :-1]
+    width = grey.shape[1]
+    narrowest = max(_NARROWEST_BAND_PX, _NARROWEST_BAND_SHARE * width)
+    edges = [
+        int(column) + 1
+        for column in np.flatnonzero(np.abs(jumps).min(axis=0) >= _BAND_LEVELS)
+        if narrowest <= min(column + 1, width - column - 1) <= _BAND_SHARE * width and _is_edge(grey, int(column))
+    ]
+    if not edges:
+        return grey
+    left = max((edge for edge in edges if edge < width / 2), default=0)
+    right = min((edge for edge in edges if edge > width / 2), default=width)
+    middle = grey[:, left:right].astype(np.int16)
+    if np.ptp(middle) < _BAND_LEVELS:  # a bar from edge to edge is a digit, and its sides are the paper
+        return grey
+    level = int(np.median(middle))
+    levelled = [_levelled(grey[:, :left], middle, level), middle, _levelled(grey[:, right:], middle, level)]
+    return np.clip(np.concatenate(levelled, axis=1), 0, 255).astype(np.uint8)
+
+
+def _is_edge(grey: Grey, column: int) -> bool:
+    """Whether most of a column differs from the next as its two ends do."""
+    steps = grey[:, column + 1].astype(np.int16) - grey[:, column]
+    return bool(np.mean(steps * np.sign(steps[0]) >= _BAND_LEVELS) >= _BAND_UNBROKEN)
+
+
+def _levelled(band: Grey, middle: NDArray[np.int16], level: int) -> NDArray[np.int16]:
+    apart = band - np.int16(np.median(band)) if band.size else band.astype(np.int16)
+    opposite = (apart.sum(dtype=np.int64) < 0) != ((middle - level).sum(dtype=np.int64) < 0)
+    return level - apart if opposite else level + apart

@@ -1,0 +1,202 @@
+"""Where each step of a reading runs: on the event loop, in a decoder thread, or in the batcher's thread.
+
+Small images are decoded on the event loop: that takes 30 µs, less than handing them to a thread. A single image also
+runs there on an engine that `runs_inline`, as two threads would keep passing Python's interpreter lock to each other.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from app.errors import NotReady, TooLarge
+from app.imaging.decode import decode
+from app.imaging.formats import Encoded, inspect, memory_needed
+from app.imaging.preprocess import Ink, Mode, Preprocessed, ink_from_decoded
+from app.inference.batching import Answer, MicroBatcher
+from app.inference.memory import Memory, cores, memory_limit
+from app.model.decision import DIGITS
+from app.model.engine import Engine, Logits
+from app.model.reader import Reader
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
+
+T = TypeVar("T")
+
+_INLINE_PIXELS = 64 * 64  # decoded and searched in 0.3 ms, or 3 ms for pure noise
+_INLINE_BYTES = 8 * 1024  # Pillow takes at most 19 ms for a header of this size
+_LOOP_BUDGET_S = 0.004  # of each turn of the event loop. Accepting a connection takes three turns
+_LARGE_SHARE = 0.25  # of `max_pixels`: larger images take turns, as they take seconds
+
+
+class Found(NamedTuple):
+    """The ink of an image, and the milliseconds it took to decode the image and to find the ink."""
+
+    ink: Preprocessed
+    decode_ms: float
+    preprocess_ms: float
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """An engine whose batches are counted and checked, with the reader of its logits. ``metrics``: None to warm up."""
+
+    engine: Engine
+    reader: Reader
+    metrics: Metrics | None
+
+    def __call__(self, ink: Ink) -> Logits:
+        """Float32 (n, 28, 28, 1) -> (n, 10 or 11)."""
+        if self.metrics:
+            self.metrics.count_batch(len(ink))
+        logits = self.engine.logits(ink)
+        if logits.ndim != 2 or len(logits) != len(ink) or logits.shape[1] not in {DIGITS, DIGITS + 1}:
+            raise RuntimeError(f"the engine gave logits of shape {logits.shape} for {len(ink)} inks")
+        return logits
+
+
+Picture = bytes | Encoded | Found  # an image, as far as it has been read
+
+
+class LoopTimeBudget:
+    """``async with`` around work on the event loop: once the budget is used, more work waits for the next turn.
+
+    Probes and new connections are then answered however many images there are. Nothing may be awaited inside. The
+    budget is renewed before waiting tasks check it, in the order of their arrival, so that none waits for ever.
+    """
+
+    def __init__(self) -> None:
+        self._used_s = 0.0
+        self._started = 0.0
+
+    async def __aenter__(self) -> None:
+        while self._used_s > _LOOP_BUDGET_S:  # noqa: ASYNC110 - there is no event for the next turn
+            await asyncio.sleep(0)
+        self._started = time.perf_counter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._used_s += time.perf_counter() - self._started
+        if self._used_s > _LOOP_BUDGET_S:
+            asyncio.get_running_loop().call_soon(self._renew)
+
+    def _renew(self) -> None:
+        self._used_s = 0
+
+
+class Scheduler:
+    """Owns the decoder threads, their memory, and the batcher."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._max_pixels = settings.max_pixels
+        self._metrics = metrics
+        self._decoders = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+        self._large_decoder = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
+        limit = memory_limit()
+        self.memory = Memory(limit and limit // settings.workers)
+        self.batcher = MicroBatcher(
+            max_batch=settings.max_batch, max_wait_ms=settings.max_wait_ms, max_queue=settings.max_queue
+        )
+        self.budget = LoopTimeBudget()
+
+    def close(self) -> None:
+        """Finish what runs, start nothing more."""
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._large_decoder.shutdown(wait=False, cancel_futures=True)
+        self.batcher.close()
+
+    async def find_inline(self, data: bytes, mode: Mode) -> Picture:
+        """The ink of a small image, found on the event loop. Of other images the header, if it is short."""
+        if len(data) > _INLINE_BYTES:
+            return data
+        async with self.budget:
+            image = inspect(data, max_pixels=self._max_pixels)
+            return _find(image, mode) if image.width * image.height <= _INLINE_PIXELS else image
+
+    async def find(self, picture: Picture, mode: Mode) -> Found:
+        """The ink of an image. Raises the errors of decoding and preprocessing, NotReady when closed."""
+        if isinstance(picture, bytes):
+            picture = await self.find_inline(picture, mode)
+        if isinstance(picture, bytes):
+            picture = await self.in_thread(_inspect_and_find, picture, mode, self._max_pixels)
+        if isinstance(picture, Found):
+            return picture
+        needed = memory_needed(picture)
+        if needed > self.memory.size:
+            raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
+        await self.memory.take(needed)
+        large = picture.width * picture.height > self._max_pixels * _LARGE_SHARE
+        threads = self._large_decoder if large else self._decoders
+        return await _in_thread(threads, partial(_find, picture, mode), partial(self.memory.give_back, needed))
+
+    async def run_single(self, model: Model, ink: Ink) -> Answer:
+        """The logits of the ink of a request for one image. Raises Overloaded when the queue is full."""
+        if model.engine.runs_inline:
+            async with self.budget:
+                return _run_inline(model, ink)
+        self.batcher.check_room()
+        return await self._submit(model, ink)
+
+    async def run_admitted(self, model: Model, ink: Ink) -> Answer:
+        """The logits of an ink whose request was admitted: of a batch, an explanation or a second look."""
+        if model.engine.runs_batches_inline:
+            async with self.budget:
+                return _run_inline(model, ink)
+        return await self._submit(model, ink)
+
+    async def in_thread(self, function: Callable[..., T], *given: object) -> T:
+        """What ``function`` returns. Raises NotReady when closed."""
+        return await _in_thread(self._decoders, partial(function, *given))
+
+    async def _submit(self, model: Model, ink: Ink) -> Answer:
+        try:
+            return await self.batcher.submit(model, ink)
+        finally:
+            self._metrics.set_queue_depth(self.batcher.depth)
+
+
+def _run_inline(model: Model, ink: Ink) -> Answer:
+    started = time.perf_counter()
+    rows = model(ink[None])
+    return Answer(rows[0], 0, (time.perf_counter() - started) * 1000)
+
+
+def _inspect_and_find(data: bytes, mode: Mode, max_pixels: int) -> Encoded | Found:
+    """The header, or the ink if that takes little memory."""
+    image = inspect(data, max_pixels=max_pixels)
+    return image if memory_needed(image) else _find(image, mode)
+
+
+def _find(image: Encoded, mode: Mode) -> Found:
+    started = time.perf_counter()
+    decoded = decode(image)
+    between = time.perf_counter()
+    ink = ink_from_decoded(decoded, mode)
+    return Found(ink, (between - started) * 1000, (time.perf_counter() - between) * 1000)
+
+
+async def _in_thread(
+    threads: ThreadPoolExecutor, function: Callable[[], T], when_done: Callable[[], None] | None = None
+) -> T:
+    """``when_done`` is called on the loop once the thread has finished, even if the caller has gone."""
+    loop = asyncio.get_running_loop()
+
+    def done(_: object) -> None:
+        if when_done is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(when_done)
+
+    try:
+        future = threads.submit(function)
+    except RuntimeError as error:  # the threads are shut down
+        if when_done is not None:
+            when_done()
+        raise NotReady("The service is stopping: send it again in a second.") from error
+    future.add_done_callback(done)
+    try:
+        return await asyncio.wrap_future(future)
+    finally:
+        del future  # it holds the error, whose traceback holds this frame, which holds the image

@@ -1,0 +1,80 @@
+"""Picture -> reading: the only place that reads, looks again and decides. Pure and synchronous.
+
+`Reader.read` does it all with a model that answers at once. A caller that has to await the model takes the same steps:
+`judge`, and for a reading that `needs_retry`, `settle` with the logits of its `alternative_inks`.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from app.imaging.preprocess import Ink, Preprocessed, alternative_inks
+from app.model.decision import Rejection, best_candidate, decide, rejection
+from app.model.engine import Logits
+from app.model.manifest import Manifest, Thresholds
+
+Run = Callable[[Ink], Logits]  # (n, 28, 28, 1) -> (n, 10 or 11)
+
+
+class Reading(NamedTuple):
+    """What was found in a picture, and what the model makes of it.
+
+    ``found``: the ink that decided. ``probabilities``: of the ten digits, calibrated. ``outlier_score``: log-odds that
+    the ink as it lies is no digit. ``alternative``: 0 for the ink as it lies, n for the n-th of the alternatives.
+    """
+
+    found: Preprocessed
+    probabilities: list[float]
+    outlier_score: float
+    rejection: Rejection | None
+    alternative: int = 0
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads with the temperature and the thresholds of one model."""
+
+    temperature: float
+    thresholds: Thresholds
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        return cls(manifest.temperature, manifest.thresholds)
+
+    def read(self, found: Preprocessed, run: Run) -> Reading:
+        """The reading of one picture. Raises RuntimeError if the model gives a NaN."""
+        return self.look_again(self.judge(found, run(found.ink[None])[0]), run)
+
+    def look_again(self, first: Reading, run: Run) -> Reading:
+        """The reading to answer with: ``first``, or that of another ink where ``first`` needs a retry."""
+        inks = alternative_inks(first.found) if self.needs_retry(first) else []
+        return self.settle(first, inks, run(np.stack([found.ink for found in inks]))) if inks else first
+
+    def judge(self, found: Preprocessed, logits: Logits) -> Reading:
+        """The reading of one ink, (10 or 11,) logits. Raises RuntimeError for a NaN."""
+        probable, outlier_score = decide(logits.tolist(), self.temperature)
+        if math.isnan(sum(probable)) or math.isnan(outlier_score):
+            raise RuntimeError("the engine gave a NaN")
+        why = rejection(self.thresholds, outlier_score, max(probable), found.digits)
+        return Reading(found, probable, outlier_score, why)
+
+    def needs_retry(self, first: Reading) -> bool:
+        """Whether to try the alternative inks of the picture: a single digit, or so it seemed, looks like none."""
+        return (
+            first.rejection is not None and first.rejection.reason == "not_a_digit" and first.found.picture is not None
+        )
+
+    def settle(self, first: Reading, inks: Sequence[Preprocessed], logits: Iterable[Logits]) -> Reading:
+        """The best of ``first`` and the alternative ``inks``, by their ``logits``; rejected in any case.
+
+        An answer that guesses how the picture was meant is not accepted.
+        """
+        others = [self.judge(found, row) for found, row in zip(inks, logits, strict=True)]
+        place = best_candidate([first.outlier_score, *(other.outlier_score for other in others)])
+        if place == 0:
+            return first
+        best = others[place - 1]
+        return first._replace(found=best.found, probabilities=best.probabilities, alternative=place)
