@@ -26,7 +26,7 @@ from benchmarks.photos import photo
 from benchmarks.report import rows
 from benchmarks.results import machine
 from benchmarks.servers import Running, digits, running
-from training.drawing.strokes import draw_digit
+from training.drawing.digits import draw_digit
 
 _CALLERS, _SPOILERS, _LEAVERS = 6, 2, 2
 _PICTURES = 200

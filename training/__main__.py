@@ -173,7 +173,7 @@ def reference(
     """Write into the manifest what the service compares its callers' pictures with, to tell drift."""
     from app.model.engine import KerasEngine
     from app.model.manifest import write_manifest
-    from training.reference import LEAST, folder_pictures, make_reference, validation_pictures
+    from training.drift_reference import LEAST, folder_pictures, make_reference, validation_pictures
 
     engine = KerasEngine.load(models)
     manifest = engine.manifest

@@ -32,13 +32,13 @@ from app.model.manifest import (
 )
 from training.architectures import CLASSES, multiply_adds
 from training.data import Mnist, split
+from training.drift_reference import make_reference, validation_pictures
 from training.errors import RunError
 from training.evaluation.measures import nll
 from training.evaluation.scoring import Scores
 from training.evaluation.thresholds import not_a_digit_threshold
 from training.preparation import prepare
 from training.recipes import Recipe, read_recipe
-from training.reference import make_reference, validation_pictures
 from training.reporting.report import FIGURES, Sources, report
 from training.run_directory import DATA, HISTORY, MODEL, RECIPE, read_environment, save_model
 

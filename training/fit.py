@@ -18,9 +18,9 @@ from training.data import Mnist, split
 from training.errors import RecipeError
 from training.evaluation.measures import accuracy, nll
 from training.preparation import epoch_inputs, find_augmentation, prepare
-from training.progress import ProgressBar
 from training.recipes import Recipe
 from training.reporting import plots
+from training.reporting.progress import ProgressBar
 from training.run_directory import (
     CURVES,
     MODEL,

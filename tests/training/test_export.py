@@ -10,6 +10,7 @@ from app.imaging.preprocess import VERSION
 from app.model.engine import KerasEngine
 from app.model.manifest import read_manifest, sha256_of
 from training.data import Mnist, split
+from training.drift_reference import make_reference, validation_pictures
 from training.errors import RunError
 from training.evaluation.classifier import load_classifier
 from training.evaluation.evaluate import read_mnist
@@ -18,7 +19,6 @@ from training.evaluation.scoring import Scores
 from training.export import export, fit_temperature
 from training.preparation import prepare
 from training.recipes import RECIPES, Recipe
-from training.reference import make_reference, validation_pictures
 
 CONTENT = ["card.md", "digits-int8.tflite", "digits.json", "digits.keras", "digits.tflite", "figures", "history.csv"]
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from app.errors import NoInk
 from app.imaging.decode import Grey
 from app.imaging.preprocess import SIDE_PX, Ink, ink_from_grey
-from training.drawing.drawings import change_pen, outline, photograph, squared, strike, warp
+from training.drawing.digits import Alpha, draw_digit
+from training.drawing.distortions import change_pen, outline, photograph, squared, strike, warp
 from training.drawing.outliers import draw_outlier
-from training.drawing.strokes import Alpha, draw_digit
 
 Labels = NDArray[np.int64]
 Augmentation = Callable[[Grey, Labels, int], tuple[Ink, Labels]]

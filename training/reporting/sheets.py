@@ -13,9 +13,9 @@ from app.imaging.preprocess import SIDE_PX, Mode, find_ink
 from training.data import Mnist
 from training.drawing.augmentation import distort
 from training.drawing.corruptions import CORRUPTIONS
-from training.drawing.drawings import change_pen, outline, photograph, squared, strike, warp
+from training.drawing.digits import Alpha, draw_digit
+from training.drawing.distortions import change_pen, outline, photograph, squared, strike, warp
 from training.drawing.outliers import draw_outlier
-from training.drawing.strokes import Alpha, draw_digit
 from training.evaluation.answers import Reader
 from training.evaluation.scoring import Scores
 from training.reporting.plots import Pair, pairs

@@ -8,7 +8,7 @@ from tests.drawings import difference
 from training.data import Mnist
 from training.drawing import augmentation
 from training.drawing.augmentation import DRAWN, NOT_A_DIGIT, OUTLIERS, Labels, distort
-from training.drawing.strokes import Alpha
+from training.drawing.digits import Alpha
 
 
 @pytest.fixture(scope="module")

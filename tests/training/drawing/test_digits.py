@@ -6,8 +6,8 @@ import pytest
 
 from app.imaging.preprocess import ink_from_grey
 from tests.drawings import difference
-from training.drawing import strokes
-from training.drawing.strokes import Alpha, arc, curve, draw, draw_digit
+from training.drawing import digits
+from training.drawing.digits import Alpha, arc, curve, draw, draw_digit
 
 DIGITS = range(10)
 
@@ -79,8 +79,8 @@ def test_some_drawings_have_few_corners_as_a_mouse_leaves_them() -> None:
 def test_blocky_strokes_are_as_many_with_fewer_points_from_end_to_end(digit: int) -> None:
     for seed in range(50):
         random = np.random.default_rng(seed)
-        smooth = strokes._DIGITS[digit](random)
-        blocky = strokes._blocky(smooth, random)
+        smooth = digits._DIGITS[digit](random)
+        blocky = digits._blocky(smooth, random)
 
         assert len(blocky) == len(smooth)
         for before, after in zip(smooth, blocky, strict=True):
@@ -91,7 +91,7 @@ def test_blocky_strokes_are_as_many_with_fewer_points_from_end_to_end(digit: int
 def test_a_blocky_stroke_keeps_the_ends_of_its_straight_parts() -> None:
     roof, belly = np.array([[0.08, 0.0], [0.85, 0.0]]), arc((0.5, 0.7), (0.35, 0.3), -90, 150)
     for step in range(3, 7):
-        kept = strokes._corners(np.vstack([roof, belly]), step).tolist()
+        kept = digits._corners(np.vstack([roof, belly]), step).tolist()
 
         assert kept[:3] == [*roof.tolist(), belly[0].tolist()]
         assert len(kept) < len(belly) / 2

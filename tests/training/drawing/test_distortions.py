@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import find_ink
 from tests.drawings import Grey, digit_drawn, enlarged
-from training.drawing.drawings import _add_noise, change_pen, outline, photograph, squared, strike, warp
-from training.drawing.strokes import Alpha
+from training.drawing.digits import Alpha
+from training.drawing.distortions import _add_noise, change_pen, outline, photograph, squared, strike, warp
 
 
 def alpha(digit: int = 5, side_px: int = 28) -> Alpha:

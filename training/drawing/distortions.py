@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from app.imaging.decode import Grey
-from training.drawing.strokes import Alpha
+from training.drawing.digits import Alpha
 
 
 def warp(alpha: Alpha, random: np.random.Generator, strength: float = 1.0) -> Alpha:

@@ -13,8 +13,8 @@ from tests.drawings import encoded, enlarged, mnist_test
 from tests.pictures import on_paper
 from tests.scraping import Scrape
 from training.__main__ import main
+from training.drift_reference import folder_pictures, make_reference
 from training.errors import DataError
-from training.reference import folder_pictures, make_reference
 
 
 @pytest.fixture(scope="module")
