@@ -1,6 +1,6 @@
-"""The command line of training: ``python -m training fit | evaluate | export | reference | report``.
+"""The commands of training: ``python -m training fit | evaluate | thresholds | export | reference | report | sheets``.
 
-Commands import what they need when they run: ``--help`` waits for no TensorFlow.
+Each command imports what it needs when it runs, so that ``--help`` does not load TensorFlow.
 """
 
 import json
@@ -19,31 +19,54 @@ from app.imaging.formats import MAX_PIXELS
 from app.imaging.preprocess import Mode
 from training.data import Mnist, load_mnist, read_arrays, read_labels, read_unlabelled
 from training.errors import DataError, TrainingError
-from training.evaluation.answers import Reader
-from training.options import Data, ImageFolder, ModelToMeasure, OnlyTags, OutlierFolder, SeveralFolder
 from training.recipes import find_recipe
 from training.reporting.tables import show_choices, show_corruptions, show_rejection, show_scores
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
-complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Data = Annotated[
+    Path | None,
+    typer.Option(help="MNIST as .npz, in the layout of keras.datasets.mnist; downloaded by default."),
+]
+Model = Annotated[
+    Path, typer.Argument(help="A models directory, a run directory, or a .keras file in a run directory.")
+]
+Models = Annotated[Path, typer.Option(help="The directory of the exported model.")]
+Images = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A folder of images with labels.csv (file,label; optionally tag and group)."),
+]
+OnlyTags = Annotated[str | None, typer.Option(metavar="TAG,TAG", help="Only the images with one of these tags.")]
+Outliers = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="A folder of images without a digit, with labels.csv (file). If it has a column pure_negative, only rows "
+        "that say yes are used.",
+    ),
+]
+Several = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="A folder of images of several digits, with labels.csv (file).")
+]
 
 
 @app.callback()
 def training() -> None:
-    """Train, measure and export the model."""
+    """Train, evaluate and export the model."""
     configure_codecs(MAX_PIXELS)
 
 
 @app.command()
 def fit(
-    recipe: Annotated[str, typer.Option(help="A named recipe, or FILE.json with the fields of one.")],
+    recipe: Annotated[str, typer.Option(help="The name of a recipe, or FILE.json with its fields.")],
     data: Data = None,
-    run: Annotated[Path | None, typer.Option(help="Where the run is written; runs/RECIPE-SEED by default.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's own.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's own.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Learn from the first images only.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was killed.")] = False,
+    run: Annotated[Path | None, typer.Option(help="The run directory to write; default: runs/RECIPE-SEED.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Overrides the recipe's number of epochs.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Train on the first images only.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
 ) -> None:
     """Train a network and write a run directory."""
     chosen = find_recipe(recipe)
@@ -64,75 +87,78 @@ def fit(
 
 @app.command()
 def evaluate(
-    model: ModelToMeasure = Path("models"),
+    model: Model = Path("models"),
     data: Data = None,
-    images: ImageFolder = None,
+    images: Images = None,
     only_tags: OnlyTags = None,
-    outliers: OutlierFolder = None,
-    several: SeveralFolder = None,
+    outliers: Outliers = None,
+    several: Several = None,
     corruptions: Annotated[
-        bool, typer.Option("--corruptions", help="Only the test images, corrupted in the fifteen ways of MNIST-C.")
+        bool, typer.Option("--corruptions", help="Evaluate only on the test images with the corruptions of MNIST-C.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="Only the first of the test images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use the first test images only.")] = None,
     through_service: Annotated[
-        str | None, typer.Option(metavar="URL", help="Ask a running service, instead of MODEL.")
+        str | None, typer.Option(metavar="URL", help="Evaluate a running service instead of MODEL.")
     ] = None,
-    preprocess: Annotated[Mode, typer.Option(help="How the service's preprocessing reads an image.")] = "auto",
+    preprocess: Annotated[Mode, typer.Option(help="The preprocessing mode.")] = "auto",
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there too.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures to this file.")
     ] = None,
-    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the mistakes in DIR there, a PNG.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the mistakes on --images to this PNG.")
+    ] = None,
 ) -> None:
-    """Measure a model on MNIST's test set or on a folder of images, and how it rejects what is no digit."""
+    """Evaluate a model on the MNIST test set or a folder of images, and on images that it should reject."""
     from training.evaluation import evaluate as evaluation
     from training.evaluation.classifier import load_classifier
     from training.evaluation.rejection import score_rejection
     from training.evaluation.remote import RemoteService
+    from training.evaluation.scoring import Predictor
     from training.reporting.sheets import mistakes_sheet
 
-    reader: Reader = load_classifier(model) if through_service is None else RemoteService(through_service)
+    predictor: Predictor = load_classifier(model) if through_service is None else RemoteService(through_service)
     if corruptions:
         mnist = _mnist(data)
-        by_corruption = evaluation.corrupted_accuracy(reader, mnist.x_test[:limit], mnist.y_test[:limit], preprocess)
-        show_corruptions(by_corruption, console)
-        _write_json(json_file, dict(by_corruption))
+        accuracies = evaluation.corrupted_accuracy(predictor, mnist.x_test[:limit], mnist.y_test[:limit], preprocess)
+        show_corruptions(accuracies, console)
+        _write_json(json_file, dict(accuracies))
         return
     if images is None:
-        answers, scores = evaluation.read_mnist(reader, _mnist(data).first_tests(limit), preprocess)
+        mnist = _mnist(data)
+        answers, scores = evaluation.read_images(predictor, mnist.x_test[:limit], mnist.y_test[:limit], preprocess)
     else:
         files = read_labels(images, _tags(only_tags))
-        answers, scores = evaluation.read_folder(reader, files, preprocess)
+        answers, scores = evaluation.read_folder(predictor, files, preprocess)
         if sheet is not None:
-            opened = evaluation.contents([file.path for file in files])
-            mistakes_sheet(
-                scores, dict(zip((file.path.name for file in files), opened, strict=True)), preprocess, sheet
-            )
+            pictures = evaluation.contents([file.path for file in files])
+            names = [file.path.name for file in files]
+            mistakes_sheet(scores, dict(zip(names, pictures, strict=True)), preprocess, sheet)
     show_scores(scores, console)
     figures = asdict(scores)
-    for what, folder in (("outliers", outliers), ("several digits", several)):
+    for title, folder in (("outliers", outliers), ("several digits", several)):
         if folder is not None:
-            rejected = reader.read(evaluation.contents(read_unlabelled(folder)), preprocess)
-            # several digits look like digits: the score is not what tells them
+            rejected = predictor.read(evaluation.contents(read_unlabelled(folder)), preprocess)
+            # no AUROC for several digits: the outlier score does not detect them
             rejection = score_rejection(rejected, answers if folder is outliers else None)
-            show_rejection(what, rejection, console)
+            show_rejection(title, rejection, console)
             if folder is outliers and rejection.auroc is None:
-                console.print("  AUROC is left out: a service does not tell the score of what it accepts")
-            figures[what.replace(" ", "_")] = asdict(rejection)
+                console.print("  no AUROC: a service does not report the outlier scores of accepted images")
+            figures[title.replace(" ", "_")] = asdict(rejection)
     _write_json(json_file, figures)
 
 
 @app.command()
 def thresholds(
-    images: Annotated[Path, typer.Option(help="Digits of other people: a folder with labels.csv (file,label).")],
-    model: ModelToMeasure = Path("models"),
+    images: Annotated[Path, typer.Option(help="A folder of digits by other people, with labels.csv (file,label).")],
+    model: Model = Path("models"),
     data: Data = None,
     only_tags: OnlyTags = None,
-    outliers: OutlierFolder = None,
+    outliers: Outliers = None,
 ) -> None:
-    """Show what each choice of thresholds would accept; those chosen are constants of training.export."""
+    """Show the effect of each pair of thresholds. The pair in use is set by constants in training/export.py."""
     from training.evaluation.classifier import load_classifier
     from training.evaluation.evaluate import contents, read_validation
-    from training.evaluation.thresholds import choices
+    from training.evaluation.rejection import choices
 
     classifier = load_classifier(model)
     files = read_labels(images, _tags(only_tags))
@@ -152,9 +178,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="A finished run directory.")],
     version: Annotated[str, typer.Option(metavar="X.Y.Z", help="The version of the model.")],
     data: Data = None,
-    models: Annotated[Path, typer.Option(help="Where the service finds the model.")] = Path("models"),
+    models: Models = Path("models"),
 ) -> None:
-    """Write the model of a run as the service loads it, calibrated and measured, with manifest and card."""
+    """Export a run's model for the service, calibrated and evaluated, with manifest and card."""
     from training import export as training_export
 
     scores = training_export.export(run, models, version, _mnist(data))
@@ -164,47 +190,48 @@ def export(
 
 @app.command()
 def reference(
-    models: Annotated[Path, typer.Option(help="Where the exported model is.")] = Path("models"),
+    models: Models = Path("models"),
     data: Data = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pictures as your callers send them, instead of MNIST's.")
+        Path | None, typer.Option(metavar="DIR", help="Images from your own traffic, instead of MNIST.")
     ] = None,
 ) -> None:
-    """Write into the manifest what the service compares its callers' pictures with, to tell drift."""
+    """Write the drift reference to the manifest: the images that the service compares its traffic with."""
     from app.model.engine import KerasEngine
     from app.model.manifest import write_manifest
-    from training.drift_reference import LEAST, folder_pictures, make_reference, validation_pictures
+    from training.drift_reference import MIN_IMAGES, folder_images, make_reference, validation_images
 
     engine = KerasEngine.load(models)
     manifest = engine.manifest
     if images is None:
-        made = make_reference(engine, manifest, validation_pictures(manifest, _mnist(data)), "mnist")
+        made = make_reference(engine, manifest, validation_images(manifest, _mnist(data)), "mnist")
     else:
-        made = make_reference(engine, manifest, folder_pictures(images), "pictures")
-    if made.pictures < LEAST:
-        raise DataError(f"a reference needs {LEAST} pictures that can be read: there are {made.pictures}")
+        made = make_reference(engine, manifest, folder_images(images), "pictures")
+    if made.pictures < MIN_IMAGES:
+        raise DataError(f"a reference needs at least {MIN_IMAGES} readable images; found {made.pictures}")
     write_manifest(manifest.model_copy(update={"reference": made}), models)
-    console.print(f"{models}: drift is told from {made.pictures} pictures", highlight=False)
+    console.print(f"{models}: drift reference made from {made.pictures} images", highlight=False)
 
 
 @app.command()
 def report(
-    models: Annotated[Path, typer.Option(help="Where the model is, and where the card is written.")] = Path("models"),
+    models: Models = Path("models"),
     data: Data = None,
-    images: ImageFolder = None,
+    images: Images = None,
     only_tags: OnlyTags = None,
-    outliers: OutlierFolder = None,
-    several: SeveralFolder = None,
+    outliers: Outliers = None,
+    several: Several = None,
     semeion: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Semeion as .npz: x uint8 (n, 16, 16), y.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Corrupt only the first of the test images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Corrupt the first test images only.")] = None,
 ) -> None:
-    """Measure the exported model on the data given, and write its card, its pictures and its figures."""
+    """Evaluate the exported model on the given data and write its card, plots and manifest metrics."""
+    from training.evaluation.evaluate import Sources
     from training.reporting import report as reporting
 
     mnist = _mnist(data)
-    sources = reporting.Sources(
+    sources = Sources(
         mnist=mnist,
         files=[] if images is None else read_labels(images, _tags(only_tags)),
         outliers=[] if outliers is None else read_unlabelled(outliers),
@@ -213,7 +240,7 @@ def report(
         corrupted=len(mnist.x_test) if limit is None else limit,
     )
     console.print(
-        f"Measuring; {sources.corrupted} test images corrupted in fifteen ways take the longest.", highlight=False
+        f"Evaluating; the fifteen corruptions of {sources.corrupted} test images take the longest.", highlight=False
     )
     figures = reporting.report(models, sources)
     show_scores(figures.test, console)
@@ -222,10 +249,10 @@ def report(
 
 @app.command()
 def sheets(
-    out: Annotated[Path, typer.Option(help="The folder that the pictures are written into.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to.")],
     data: Data = None,
 ) -> None:
-    """Draw contact sheets of what a model learns from, and of the corruptions that it is measured on."""
+    """Draw contact sheets of the training images and of the corrupted test images."""
     from training.reporting.sheets import drawn_sheets
 
     for path in drawn_sheets(_mnist(data), out):
@@ -233,12 +260,12 @@ def sheets(
 
 
 def main() -> None:
-    """Run the command; a mistake that a person can mend is one line and exit status 1."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes on the processor drown the figures
+    """Run the command. An error that the user can fix is printed as one line, with exit status 1."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hide TensorFlow's notes on the processor
     try:
         app()
     except (TrainingError, ModelError, DigitsError) as error:
-        complaints.print(f"error: {error}", markup=False)
+        stderr.print(f"error: {error}", markup=False)
         raise SystemExit(1) from None
 
 
@@ -254,7 +281,7 @@ def _write_json(path: Path | None, figures: dict[str, object]) -> None:
 def _mnist(data: Path | None) -> Mnist:
     mnist = load_mnist(data)
     if not mnist.published:
-        complaints.print("warning: these are not the arrays of the MNIST database; their hashes are recorded")
+        stderr.print("warning: this is not the original MNIST; its hashes are recorded with the model")
     return mnist
 
 

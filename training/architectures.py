@@ -1,7 +1,7 @@
-"""Architectures: a name -> an untrained keras.Model from (28, 28, 1) to ten logits. Knows no data and no optimiser.
+"""Architectures: untrained keras.Model by name, from ink (n, 28, 28, 1) to logits. Knows no data or optimizer.
 
-The networks of the tutorials end in a softmax and learn from probabilities. Here every network ends in logits and its
-loss takes logits: the same function and the same gradient, and a temperature can be fitted to it afterwards.
+The tutorials' networks end in a softmax. Here all networks end in logits and the loss takes logits: the function and
+the gradient are the same, and a temperature can be fitted afterwards.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,13 @@ from math import prod
 import keras
 from keras import layers
 
+from app.model.decision import DIGITS
+
 INPUT_SHAPE = (28, 28, 1)
-CLASSES = 10
 
 
 def soorya() -> keras.Model:
-    """Three blocks of 64 filters, then 64 and 32 units."""
+    """Three convolutions of 64 filters with pooling, then 64 and 32 units."""
     return _sequential(
         "soorya",
         layers.Conv2D(64, 3, activation="relu"),
@@ -31,7 +32,7 @@ def soorya() -> keras.Model:
 
 
 def yalcin() -> keras.Model:
-    """One convolution, linear as its author left it, then 128 units with dropout."""
+    """One convolution, without activation as in the tutorial, then 128 units with dropout."""
     return _sequential(
         "yalcin",
         layers.Conv2D(28, 3),
@@ -43,7 +44,7 @@ def yalcin() -> keras.Model:
 
 
 def rajwal() -> keras.Model:
-    """Three blocks of 25, 64 and 64 filters, then 64 units."""
+    """Three convolutions of 25, 64 and 64 filters with pooling, then 64 units."""
     return _sequential(
         "rajwal",
         layers.Conv2D(25, 3, activation="relu"),
@@ -58,7 +59,7 @@ def rajwal() -> keras.Model:
 
 
 def adadelta() -> keras.Model:
-    """The network of the first Keras MNIST example: two convolutions, one pooling, 128 units, dropout."""
+    """The network of the first Keras MNIST example: two convolutions, pooling, 128 units, dropout."""
     return _sequential(
         "adadelta",
         layers.Conv2D(32, 3, activation="relu"),
@@ -72,20 +73,20 @@ def adadelta() -> keras.Model:
 
 
 def compact() -> keras.Model:
-    """Convolutions with batch normalisation, most of them residual; each map at the end has a weighting of its own.
+    """Residual convolutions with batch normalisation, then a depthwise convolution as learned pooling.
 
-    Few filters where the frame is large: a convolution of 32 filters at 28x28 would cost 7.2 million multiply-adds by
-    itself, so that the first one has a stride of 2. An eleventh logit speaks for what is no digit.
+    The first convolution has stride 2: at 28×28 the second one, 32 to 32 filters, would cost 7.2 million multiply-adds.
+    The eleventh logit stands for "not a digit".
     """
-    picture = layers.Input(INPUT_SHAPE)
-    maps = _convolved(picture, 32, size=5, stride=2)
+    ink = layers.Input(INPUT_SHAPE)
+    maps = _convolution(ink, 32, size=5, stride=2)
     maps = layers.MaxPooling2D()(_residual(maps))
-    maps = _residual(_convolved(maps, 56))
-    maps = layers.MaxPooling2D(padding="same")(_residual(maps, excited=True))
-    maps = _residual(_convolved(maps, 104), excited=True)
-    weighted = layers.BatchNormalization()(layers.DepthwiseConv2D(4, use_bias=False)(maps))
-    logits = layers.Dense(CLASSES + 1, name="logits")(layers.Flatten()(weighted))
-    return keras.Model(picture, logits, name="compact")
+    maps = _residual(_convolution(maps, 56))
+    maps = layers.MaxPooling2D(padding="same")(_residual(maps, squeeze_excite=True))
+    maps = _residual(_convolution(maps, 104), squeeze_excite=True)
+    pooled = layers.BatchNormalization()(layers.DepthwiseConv2D(4, use_bias=False)(maps))
+    logits = layers.Dense(DIGITS + 1, name="logits")(layers.Flatten()(pooled))
+    return keras.Model(ink, logits, name="compact")
 
 
 ARCHITECTURES: dict[str, Callable[[], keras.Model]] = {
@@ -98,7 +99,7 @@ ARCHITECTURES: dict[str, Callable[[], keras.Model]] = {
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Multiplications, each with an addition, that one image costs in convolutions and dense layers alone."""
+    """Multiply-adds per image in convolutions and dense layers."""
     total = 0
     for layer in model.layers:
         if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
@@ -109,27 +110,27 @@ def multiply_adds(model: keras.Model) -> int:
     return total
 
 
-def _convolved(
-    maps: keras.KerasTensor, filters: int, *, size: int = 3, stride: int = 1, activated: bool = True
+def _convolution(
+    maps: keras.KerasTensor, filters: int, *, size: int = 3, stride: int = 1, activation: bool = True
 ) -> keras.KerasTensor:
     convolved = layers.Conv2D(filters, size, strides=stride, padding="same", use_bias=False)(maps)
     normalised = layers.BatchNormalization()(convolved)
-    return layers.ReLU()(normalised) if activated else normalised
+    return layers.ReLU()(normalised) if activation else normalised
 
 
-def _residual(maps: keras.KerasTensor, *, excited: bool = False) -> keras.KerasTensor:
-    """The maps and what a convolution adds to them, ``excited``: weighted map by map by what it is overall.
+def _residual(maps: keras.KerasTensor, *, squeeze_excite: bool = False) -> keras.KerasTensor:
+    """A residual block of one convolution, optionally with squeeze-and-excitation.
 
     Sources: He et al. 2016, Deep Residual Learning; Hu, Shen and Sun 2018, Squeeze-and-Excitation Networks.
     """
     filters = maps.shape[-1]
-    added = _convolved(maps, filters, activated=False)
-    if excited:
-        overall = layers.GlobalAveragePooling2D(keepdims=True)(added)
-        squeezed = layers.Conv2D(filters // 4, 1, activation="relu")(overall)
+    added = _convolution(maps, filters, activation=False)
+    if squeeze_excite:
+        means = layers.GlobalAveragePooling2D(keepdims=True)(added)
+        squeezed = layers.Conv2D(filters // 4, 1, activation="relu")(means)
         added = layers.Multiply()([added, layers.Conv2D(filters, 1, activation="sigmoid")(squeezed)])
     return layers.ReLU()(layers.Add()([maps, added]))
 
 
 def _sequential(name: str, *body: keras.Layer) -> keras.Model:
-    return keras.Sequential([layers.Input(INPUT_SHAPE), *body, layers.Dense(CLASSES, name="logits")], name=name)
+    return keras.Sequential([layers.Input(INPUT_SHAPE), *body, layers.Dense(DIGITS, name="logits")], name=name)

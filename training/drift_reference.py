@@ -1,4 +1,4 @@
-"""The reference of an exported model: what the service measures of its callers' pictures, measured of known ones."""
+"""The drift reference in the manifest: feature histograms of known images, which the service compares requests with."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,42 +12,41 @@ from app.model.decision import probabilities
 from app.model.engine import Engine
 from app.model.manifest import Manifest, Reference, Source
 from app.telemetry.drift import FEATURES, histogram, shape
-from training.data import Mnist, split
+from training.data import Mnist
 from training.errors import DataError
+from training.evaluation.evaluate import validation_set
 
-LEAST = 200  # pictures: fewer fill the tenths of a feature too unevenly
-
-
-def validation_pictures(manifest: Manifest, mnist: Mnist) -> list[bytes]:
-    """The images that the model was validated on, as PNG."""
-    share = manifest.recipe["validation_share"]
-    assert isinstance(share, float)
-    _, held_out = split(len(mnist.x_train), share)
-    return [encode_png(grey) for grey in mnist.x_train[held_out]]
+MIN_IMAGES = 200  # fewer fill the deciles of a feature too unevenly
 
 
-def folder_pictures(folder: Path) -> list[bytes]:
-    """All files of a folder. Raises DataError."""
+def validation_images(manifest: Manifest, mnist: Mnist) -> list[bytes]:
+    """The model's validation images, as PNG."""
+    images, _ = validation_set(manifest, mnist)
+    return [encode_png(grey) for grey in images]
+
+
+def folder_images(folder: Path) -> list[bytes]:
+    """The contents of all files in ``folder``. Raises DataError."""
     try:
         return [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
 
 
-def make_reference(engine: Engine, manifest: Manifest, pictures: Sequence[bytes], source: Source) -> Reference:
-    """How the features of encoded ``pictures`` are distributed. Raises DataError when none of them can be read."""
-    seen: list[Preprocessed] = []
-    for picture in pictures:
+def make_reference(engine: Engine, manifest: Manifest, images: Sequence[bytes], source: Source) -> Reference:
+    """Histograms of the drift features over the encoded ``images``. Raises DataError if none can be read."""
+    readable: list[Preprocessed] = []
+    for image in images:
         try:
-            seen.append(preprocess(picture))
-        except DigitsError:  # the service counts none that it cannot read, either
+            readable.append(preprocess(image))
+        except DigitsError:  # the service does not count unreadable images either
             continue
-    if not seen:
-        raise DataError("no picture of the reference can be read")
-    logits = engine.logits(np.stack([found.ink for found in seen]))
+    if not readable:
+        raise DataError("none of the reference images can be read")
+    logits = engine.logits(np.stack([image.ink for image in readable]))
     rows = probabilities(logits, manifest.temperature).round(8)
-    measured = [
-        (*shape(found.ink), found.inverted, row.max(), row.argmax()) for found, row in zip(seen, rows, strict=True)
+    features = [
+        (*shape(image.ink), image.inverted, row.max(), row.argmax()) for image, row in zip(readable, rows, strict=True)
     ]
-    histograms = {name: histogram(name, values) for name, values in zip(FEATURES, np.array(measured).T, strict=True)}
-    return Reference(source=source, pictures=len(seen), **histograms)
+    histograms = {name: histogram(name, values) for name, values in zip(FEATURES, np.array(features).T, strict=True)}
+    return Reference(source=source, pictures=len(readable), **histograms)

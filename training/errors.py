@@ -1,21 +1,21 @@
-"""Every error of training that a person at the command line can mend: one line, exit status 1, no traceback."""
+"""Training errors that the user can fix: printed as one line, exit status 1, no traceback."""
 
 
 class TrainingError(Exception):
-    """What is wrong and what to do about it, in one line."""
+    """The message says in one line what is wrong and how to fix it."""
 
 
 class DataError(TrainingError):
-    """The data set is missing, damaged or of another layout."""
+    """The data set is missing, damaged or has the wrong layout."""
 
 
 class RecipeError(TrainingError):
-    """The recipe is unknown, or its JSON does not describe one."""
+    """The recipe is unknown or invalid."""
 
 
 class RunError(TrainingError):
-    """The run directory or the model file does not fit what was asked of it."""
+    """The run directory or the model file does not fit the request."""
 
 
 class ServiceError(TrainingError):
-    """The service that should answer does not, or answers something else."""
+    """The service that is being evaluated is unreachable or sends unexpected responses."""

@@ -1,6 +1,6 @@
-"""Export: a finished run -> models/: weights, manifest and history, calibrated; the report of it on MNIST alone.
+"""Export: a finished run -> models/: calibrated weights, manifest, history and the report on MNIST.
 
-Everything is made beside the target and moved into it at the end: an export that fails leaves the old model alone.
+Everything is written beside the target and moved into it at the end, so a failed export leaves the old model in place.
 """
 
 import json
@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from app.imaging.preprocess import VERSION
-from app.model.decision import outlier_scores, probabilities
+from app.model.decision import DIGITS, outlier_scores, probabilities
 from app.model.engine import Int8Engine, KerasEngine, LiteRTEngine
 from app.model.manifest import (
     INT8_WEIGHTS,
@@ -30,73 +30,71 @@ from app.model.manifest import (
     sha256_of,
     write_manifest,
 )
-from training.architectures import CLASSES, multiply_adds
+from training.architectures import multiply_adds
 from training.data import Mnist, split
-from training.drift_reference import make_reference, validation_pictures
+from training.drift_reference import make_reference, validation_images
 from training.errors import RunError
+from training.evaluation.evaluate import Sources
 from training.evaluation.measures import nll
+from training.evaluation.rejection import not_a_digit_threshold
 from training.evaluation.scoring import Scores
-from training.evaluation.thresholds import not_a_digit_threshold
 from training.preparation import prepare
 from training.recipes import Recipe, read_recipe
-from training.reporting.report import FIGURES, Sources, report
+from training.reporting.report import FIGURES, report
 from training.run_directory import DATA, HISTORY, MODEL, RECIPE, read_environment, save_model
 
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
-MAX_APART = 1e-4  # the largest difference of a probability between Keras and LiteRT
-MAX_DIFFER = 0.001  # the share of validation images that 8-bit weights may read otherwise
+MAX_LITERT_ERROR = 1e-4  # largest difference in a probability between Keras and LiteRT
+MAX_INT8_CHANGED = 0.001  # largest share of validation images that the 8-bit weights may classify differently
 
-ACCEPTED = 0.995  # the share of validation digits not rejected as none; of real drawings it is 98.9 %
-LOW_CONFIDENCE = 0.8  # what is accepted of real drawings is right in 99.5 % or more
+ACCEPTED = 0.995  # share of validation digits not rejected as "not a digit"; of real drawings it is 98.9 %
+LOW_CONFIDENCE = 0.8  # accepted real drawings are at least 99.5 % correct
 
-# Temperatures tried lie in exp(-3)..exp(3); the search stops when the interval is this narrow.
+# Temperatures between exp(-3) and exp(3) are searched, until the interval of their logarithm is this narrow.
 LOG_TEMPERATURE_RANGE = (-3.0, 3.0)
 LOG_TEMPERATURE_PRECISION = 1e-4
 
 
-def export(run: Path, models: Path, version: str, mnist: Mnist) -> Scores:
-    """Write the model of ``run`` into ``models``; its scores on the test set, measured through the served engine.
+def export(run_directory: Path, models: Path, version: str, mnist: Mnist) -> Scores:
+    """Write the run's model to ``models`` and return its scores on the test set, measured with the served engine.
 
-    Raises RunError when the run is not finished, learnt from other data, or with another preprocessing than ``auto``,
-    and when ``models`` holds another model of that version.
+    Raises RunError if the run is unfinished, was trained on other data or with a preprocessing other than ``auto``, or
+    if ``models`` already has this version.
     """
     if not SEMVER.fullmatch(version):
-        raise RunError(f"version {version!r} is not of the form X.Y.Z")
+        raise RunError(f"version {version!r} must have the form X.Y.Z")
     if (models / MANIFEST).exists() and read_manifest(models).version == version:
-        raise RunError(f"{models} holds version {version} already: give another, for two models must not share one")
-    recipe = _finished(run, mnist)
+        raise RunError(f"{models} already has version {version}: choose another, versions must be unique")
+    recipe = _finished_recipe(run_directory, mnist)
     models.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix="part-", dir=models))
+    staging = Path(tempfile.mkdtemp(prefix="part-", dir=models))
     try:
-        scores = _write(run, part, recipe, version, mnist)
-        _move(part, models)
+        scores = _write(run_directory, staging, recipe, version, mnist)
+        _move(staging, models)
     finally:
-        shutil.rmtree(part)
+        shutil.rmtree(staging)
     return scores
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The temperature at which the labels are likeliest. Source: Guo et al. 2017, On Calibration.
-
-    ``logits``: (n, 10). The loss is convex in 1 / temperature, so that a golden-section search finds its minimum.
-    """
+    """The softmax temperature with the lowest NLL. ``logits``: (n, 10). Source: Guo et al. 2017, On Calibration."""
     return math.exp(_golden_section(lambda logarithm: nll(probabilities(logits, math.exp(logarithm)), labels)))
 
 
-def _finished(run: Path, mnist: Mnist) -> Recipe:
-    if not (run / MODEL).is_file():
-        raise RunError(f"{run} holds no finished run: there is no {MODEL}")
-    recipe = read_recipe(run / RECIPE)
+def _finished_recipe(run_directory: Path, mnist: Mnist) -> Recipe:
+    if not (run_directory / MODEL).is_file():
+        raise RunError(f"{run_directory} is not a finished run: it has no {MODEL}")
+    recipe = read_recipe(run_directory / RECIPE)
     if recipe.preprocessing != "auto":
-        raise RunError(f"{run} learnt from {recipe.preprocessing!r} input, and the service gives its model 'auto'")
-    if json.loads((run / DATA).read_bytes()) != mnist.hashes:
-        raise RunError(f"{run} learnt from other data: see its {DATA}")
+        raise RunError(f"{run_directory} was trained on {recipe.preprocessing!r} input; the service needs 'auto'")
+    if json.loads((run_directory / DATA).read_bytes()) != mnist.hashes:
+        raise RunError(f"{run_directory} was trained on different data: see its {DATA}")
     return recipe
 
 
-def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) -> Scores:
-    network = keras.saving.load_model(run / MODEL, compile=False, safe_mode=True)
+def _write(run_directory: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) -> Scores:
+    network = keras.saving.load_model(run_directory / MODEL, compile=False, safe_mode=True)
     save_model(target / WEIGHTS, network)
     network.export(target / LITE_WEIGHTS, format="litert", verbose=False)
     network.export(target / INT8_WEIGHTS, format="litert", verbose=False, optimizations=[tf.lite.Optimize.DEFAULT])
@@ -105,7 +103,7 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
         version=version,
         sha256={file: sha256_of(target / file) for file in (WEIGHTS, LITE_WEIGHTS, INT8_WEIGHTS)},
         preprocessing=VERSION,
-        classes=tuple(range(CLASSES)),
+        classes=tuple(range(DIGITS)),
         architecture=recipe.architecture,
         parameters=network.count_params(),
         multiply_adds=multiply_adds(network),
@@ -114,47 +112,51 @@ def _write(run: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) 
         temperature=1.0,
         thresholds=Thresholds(not_a_digit=0.0, low_confidence=LOW_CONFIDENCE),
         metrics={},
-        trained=read_environment(run),
+        trained=read_environment(run_directory),
     )
-    write_manifest(manifest, target)
+    write_manifest(manifest, target)  # the engines need one to load
 
     _, held_out = split(len(mnist.x_train), recipe.validation_share)
-    labels = mnist.y_train[held_out]
     ink = prepare(mnist.x_train[held_out], "auto")
     engine = KerasEngine.load(target)
     logits = engine.logits(ink)
-    temperature = round(fit_temperature(logits, labels), 4)
+    temperature = round(fit_temperature(logits, mnist.y_train[held_out]), 4)
+    _check_lite_weights(target, ink, logits, temperature)
     not_a_digit = not_a_digit_threshold(outlier_scores(logits), ACCEPTED)
     thresholds = Thresholds(not_a_digit=not_a_digit, low_confidence=LOW_CONFIDENCE)
-    apart = np.abs(
-        probabilities(LiteRTEngine.load(target).logits(ink), temperature) - probabilities(logits, temperature)
-    )
-    if apart.max() > MAX_APART:
-        raise RunError(
-            f"{LITE_WEIGHTS} and {WEIGHTS} differ by {apart.max():.1e} in a probability: a fault of the export"
-        )
-    differ = np.mean(Int8Engine.load(target).logits(ink)[:, :CLASSES].argmax(1) != logits[:, :CLASSES].argmax(1))
-    if differ > MAX_DIFFER:
-        raise RunError(f"{INT8_WEIGHTS} reads {differ:.2%} of the validation images otherwise than {WEIGHTS}")
     manifest = manifest.model_copy(update={"temperature": temperature, "thresholds": thresholds})
-    reference = make_reference(engine, manifest, validation_pictures(manifest, mnist), "mnist")
-    manifest = manifest.model_copy(update={"reference": reference})
-    write_manifest(manifest, target)
+    reference = make_reference(engine, manifest, validation_images(manifest, mnist), "mnist")
+    write_manifest(manifest.model_copy(update={"reference": reference}), target)
 
-    shutil.copyfile(run / HISTORY, target / HISTORY)
-    # Loaded again, from what was written: the figures are those of the model that is served.
+    shutil.copyfile(run_directory / HISTORY, target / HISTORY)
+    # report() loads the model from the written files, so it measures what will be served
     return report(target, Sources(mnist)).test
+
+
+def _check_lite_weights(
+    target: Path, ink: NDArray[np.float32], logits: NDArray[np.float32], temperature: float
+) -> None:
+    """Raise RunError if the LiteRT weights answer differently from Keras, whose ``logits`` are given."""
+    lite = probabilities(LiteRTEngine.load(target).logits(ink), temperature)
+    error = np.abs(lite - probabilities(logits, temperature)).max()
+    if error > MAX_LITERT_ERROR:
+        raise RunError(f"export failed: a probability differs by {error:.1e} between {LITE_WEIGHTS} and {WEIGHTS}")
+    int8_digits = Int8Engine.load(target).logits(ink)[:, :DIGITS].argmax(1)
+    changed = np.mean(int8_digits != logits[:, :DIGITS].argmax(1))
+    if changed > MAX_INT8_CHANGED:
+        raise RunError(f"{INT8_WEIGHTS} classifies {changed:.2%} of the validation images differently from {WEIGHTS}")
 
 
 def _move(source: Path, target: Path) -> None:
     (target / FIGURES).mkdir(exist_ok=True)
     files = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
-    # The manifest last: until then the old one refuses the new weights.
+    # Move the manifest last: until then the old manifest does not match the new weights, and loading is refused.
     for file in sorted(files, key=lambda file: file.name == MANIFEST):
         (source / file).replace(target / file)
 
 
 def _golden_section(loss: Callable[[float], float]) -> float:
+    """The argument in `LOG_TEMPERATURE_RANGE` that minimises ``loss``, which must have one minimum."""
     low, high = LOG_TEMPERATURE_RANGE
     ratio = (math.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)

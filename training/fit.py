@@ -1,6 +1,6 @@
-"""Training: (recipe, run directory) -> weights. Same seed, machine and versions: the same weights, resumed or not.
+"""Training: (recipe, run directory) -> weights. Same seed, machine and versions: same weights, resumed or not.
 
-Runs on any backend of Keras 3. Knows no file format but that of its run directory.
+Runs on any Keras 3 backend. Knows no file format except the run directory's.
 """
 
 import math
@@ -38,80 +38,79 @@ VALIDATION_BATCH = 1000
 
 def fit(
     recipe: Recipe,
-    run: Path,
+    run_directory: Path,
     mnist: Mnist,
     *,
     resume: bool = False,
     workers: int | None = None,
     console: Console | None = None,
 ) -> None:
-    """Train the recipe's network on ``mnist`` and leave everything in ``run``.
+    """Train ``recipe`` on ``mnist`` and write everything to ``run_directory``.
 
-    With ``resume`` a run that was killed goes on after its last whole epoch, to the same weights as if it never was.
-    ``workers``: processes that distort images, all cores by default; it changes no weight.
-    Raises RunError and RecipeError before anything is learnt.
+    ``resume`` continues a killed run after its last complete epoch and gives the weights of an uninterrupted run.
+    ``workers``: processes that augment images, all cores by default; the number does not affect the weights.
+    Raises RunError or RecipeError before training starts.
     """
     console = console or Console()
     if recipe.architecture not in ARCHITECTURES:
-        raise RecipeError(f"no architecture is called {recipe.architecture!r}; there are {', '.join(ARCHITECTURES)}")
+        raise RecipeError(f"unknown architecture {recipe.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
     find_augmentation(recipe.augmentation)
-    open_run(run, recipe, mnist.hashes, resume=resume)
+    open_run(run_directory, recipe, mnist.hashes, resume=resume)
     _make_deterministic(recipe.seed)
 
-    learnt, held_out = split(len(mnist.x_train), recipe.validation_share)
-    learnt = learnt[: recipe.limit]
-    labels = mnist.y_train[learnt]
-    validation = prepare(mnist.x_train[held_out], recipe.preprocessing)
+    train, held_out = split(len(mnist.x_train), recipe.validation_share)
+    train = train[: recipe.limit]
+    validation_ink = prepare(mnist.x_train[held_out], recipe.preprocessing)
     validation_labels = mnist.y_train[held_out]
 
-    steps_per_epoch = math.ceil(len(learnt) / recipe.batch_size)
+    steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
     model = compiled_model(recipe, steps_per_epoch)
-    write_text(run / SUMMARY, _summary(model))
-    history = restore_checkpoint(run, model)
+    write_text(run_directory / SUMMARY, _summary(model))
+    history = restore_checkpoint(run_directory, model)
     bar = ProgressBar(console, epochs=recipe.epochs, steps_per_epoch=steps_per_epoch, epochs_done=len(history))
-    with bar.progress, epoch_inputs(mnist.x_train[learnt], labels, recipe, workers) as inputs:
+    with bar.progress, epoch_inputs(mnist.x_train[train], mnist.y_train[train], recipe, workers) as inputs:
         for epoch in range(len(history), recipe.epochs):
             started = time.monotonic()
             _seed_dropout(model, recipe.seed, epoch)
-            raw_weights = _RawWeights()
-            ink, given = inputs.of(epoch)
+            last_step = _LastStepWeights()
+            ink, labels = inputs.of(epoch)
             logs = model.fit(
                 ink,
-                _targets(given, recipe, outputs=model.output_shape[-1]),
+                _targets(labels, recipe, outputs=model.output_shape[-1]),
                 batch_size=recipe.batch_size,
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 shuffle=False,
                 verbose=0,
-                callbacks=[bar, raw_weights],
+                callbacks=[bar, last_step],
             ).history
-            # Here the model holds the averaged weights where the recipe averages: they are what is validated. On JAX it
-            # shares their buffers with the optimizer, and prediction gives its buffers away: hence copies.
+            # If the recipe averages weights, the model now holds the averages: validate those. On JAX they share
+            # buffers with the optimizer, and predict() donates its buffers, so copy them first.
             model.set_weights(model.get_weights())
-            logits = model.predict(validation, batch_size=VALIDATION_BATCH, verbose=0)
-            model.set_weights(raw_weights.weights)
-            validated = probabilities(logits, temperature=1.0)
+            logits = model.predict(validation_ink, batch_size=VALIDATION_BATCH, verbose=0)
+            model.set_weights(last_step.weights)
+            validation_probabilities = probabilities(logits, temperature=1.0)
             figures = EpochFigures(
                 epoch=epoch + 1,
                 seconds=round(time.monotonic() - started, 2),
                 learning_rate=float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
                 loss=float(logs["loss"][0]),
                 accuracy=float(logs["accuracy"][0]),
-                val_loss=nll(validated, validation_labels),
-                val_accuracy=accuracy(validated, validation_labels),
+                val_loss=nll(validation_probabilities, validation_labels),
+                val_accuracy=accuracy(validation_probabilities, validation_labels),
             )
             history.append(figures)
-            save_checkpoint(run, model, history)
+            save_checkpoint(run_directory, model, history)
             console.print(_line(figures), soft_wrap=True, highlight=False)
 
     if recipe.average_momentum is not None:
         model.optimizer.finalize_variable_values(model.trainable_variables)
-    save_model(run / MODEL, model)
-    plots.learning_curves(history, run / CURVES)
+    save_model(run_directory / MODEL, model)
+    plots.learning_curves(history, run_directory / CURVES)
 
 
 def compiled_model(recipe: Recipe, steps_per_epoch: int) -> keras.Model:
-    """The recipe's untrained network with its optimizer, loss and metric."""
+    """The recipe's untrained network with optimizer, loss and metric."""
     model = ARCHITECTURES[recipe.architecture]()
     losses = {
         "sparse_categorical_crossentropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -123,8 +122,8 @@ def compiled_model(recipe: Recipe, steps_per_epoch: int) -> keras.Model:
     return model
 
 
-class _RawWeights(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Keeps the weights of the epoch's last step: after it, `Model.fit` puts the averaged ones in their place."""
+class _LastStepWeights(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """Saves the weights of the epoch's last step, before `Model.fit` replaces them by their moving average."""
 
     weights: list[NDArray[np.float32]]
 
@@ -133,11 +132,7 @@ class _RawWeights(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
 
 
 def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    classes = {
-        "adam": keras.optimizers.Adam,
-        "adadelta": keras.optimizers.Adadelta,
-        "sgd": lambda **settings: keras.optimizers.SGD(momentum=0.9, nesterov=True, **settings),
-    }
+    classes = {"adam": keras.optimizers.Adam, "adadelta": keras.optimizers.Adadelta}
     optimizer = classes[recipe.optimizer](
         learning_rate=_learning_rate(recipe, steps_per_epoch),
         weight_decay=recipe.weight_decay or None,
@@ -176,10 +171,10 @@ def _make_deterministic(seed: int) -> None:
 
 
 def _seed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
-    """Start the epoch's random numbers anew: Keras writes the state of its generators into no checkpoint."""
+    """Reseed the random generators each epoch, because Keras does not write their state to checkpoints."""
     states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
-    for place, state in enumerate(states):
-        start = int(np.random.SeedSequence([seed, epoch, place]).generate_state(1)[0] >> 1)
+    for index, state in enumerate(states):
+        start = int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0] >> 1)
         state.assign([start, 0])
 
 

@@ -1,7 +1,7 @@
-"""Preparation: grey images -> what a network learns from, epoch by epoch, in worker processes. Knows no model.
+"""Preparation: grey images -> model input for each epoch, made in worker processes. Knows no model.
 
-What comes out depends on the images, the recipe and the epoch alone, never on the number of workers. The workers
-import this module: numpy and OpenCV, no TensorFlow and no Keras.
+The result depends on images, recipe and epoch only, not on the number of workers. Worker processes import this
+module, so it imports neither TensorFlow nor Keras.
 """
 
 import multiprocessing
@@ -25,12 +25,12 @@ from training.recipes import Preprocessing, Recipe
 Grey = NDArray[np.uint8]
 Ink = NDArray[np.float32]
 
-CHUNK = 500  # images: small enough to share the work evenly, large enough that sending it costs nothing
+CHUNK = 500  # images per task: small enough to balance the load, large enough that the overhead is negligible
 MAX_WORKERS = 16
 
 
 def prepare(grey: Grey, preprocessing: Preprocessing) -> Ink:
-    """Model input, float32 (n, 28, 28, 1), of grey images, uint8 (n, 28, 28), undistorted."""
+    """Model input, float32 (n, 28, 28, 1), from grey images, uint8 (n, 28, 28), without augmentation."""
     if preprocessing == "unit":
         return grey.astype(np.float32)[..., np.newaxis] / np.float32(255)
     if preprocessing == "l2":
@@ -39,27 +39,24 @@ def prepare(grey: Grey, preprocessing: Preprocessing) -> Ink:
     for image, target in zip(grey, ink, strict=True):
         try:
             target[:] = ink_from_grey(image)
-        except NoInk:  # a blank image stays blank
+        except NoInk:  # leave blank images blank
             continue
     return ink
 
 
 def normalise_columns(images: Ink) -> Ink:
-    """The images, (n, 28, 28, 1), each column of pixels scaled to length 1; an empty one stays empty.
-
-    The same as `keras.utils.normalize(images, axis=1)`.
-    """
-    length = np.linalg.norm(images, axis=1, keepdims=True)
-    return (images / np.where(length == 0, 1, length)).astype(np.float32, copy=False)
+    """Images (n, 28, 28, 1), each pixel column scaled to unit length, as by `keras.utils.normalize(images, axis=1)`."""
+    norm = np.linalg.norm(images, axis=1, keepdims=True)
+    return (images / np.where(norm == 0, 1, norm)).astype(np.float32, copy=False)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order in which that epoch learns the images."""
+    """The order of the images in that epoch."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 class EpochInputs:
-    """Model input and labels, epoch by epoch, each in its order; the next is made while one is learnt from."""
+    """Model input and labels per epoch, shuffled. Prepares the next epoch while the current one trains."""
 
     def __init__(self, grey: Grey, labels: Labels, recipe: Recipe, pool: ProcessPoolExecutor | None) -> None:
         self._grey = grey
@@ -67,32 +64,32 @@ class EpochInputs:
         self._recipe = recipe
         self._pool = pool
         self._augmentation = find_augmentation(recipe.augmentation)
-        self._undistorted = prepare(grey, recipe.preprocessing) if pool is None else None
-        self._ahead: dict[int, list[Future[tuple[Ink, Labels]]]] = {}
-        self._kept: dict[int, tuple[Grey, Labels]] = {}
+        self._unaugmented = prepare(grey, recipe.preprocessing) if pool is None else None
+        self._pending: dict[int, list[Future[tuple[Ink, Labels]]]] = {}
+        self._cache: dict[int, tuple[Grey, Labels]] = {}
 
     def of(self, epoch: int) -> tuple[Ink, Labels]:
-        """Float32 (n, 28, 28, 1) and int64 (n,), image i being the one at place i of `epoch_order`.
+        """Ink float32 (n, 28, 28, 1) and labels int64 (n,), in the order of `epoch_order`.
 
-        From the recipe's `distinct_epochs` on: what an earlier epoch held, in another order.
+        After the recipe's `distinct_epochs`: the images of an earlier epoch, reshuffled.
         """
-        if self._undistorted is not None:
+        if self._unaugmented is not None:
             order = self._order(epoch)
-            return self._undistorted[order], self._labels[order]
+            return self._unaugmented[order], self._labels[order]
         distinct = self._recipe.distinct_epochs or self._recipe.epochs
-        made, following = epoch % distinct, (epoch + 1) % distinct
-        chunks = self._ahead.pop(made, None) or ([] if made in self._kept else self._submit(made))
-        if epoch + 1 < self._recipe.epochs and following not in {made, *self._kept}:
-            self._ahead[following] = self._submit(following)
+        source, next_source = epoch % distinct, (epoch + 1) % distinct
+        chunks = self._pending.pop(source, None) or ([] if source in self._cache else self._submit(source))
+        if epoch + 1 < self._recipe.epochs and next_source not in {source, *self._cache}:
+            self._pending[next_source] = self._submit(next_source)
         if chunks:
             ink, labels = (np.concatenate(parts) for parts in zip(*(chunk.result() for chunk in chunks), strict=True))
-            if made + distinct < self._recipe.epochs:  # to be learnt again: kept at a quarter of the size
-                self._kept[made] = (np.round(ink * 255).astype(np.uint8), labels)
+            if source + distinct < self._recipe.epochs:  # will be reused: uint8 takes a quarter of the memory
+                self._cache[source] = (np.round(ink * 255).astype(np.uint8), labels)
         if epoch < distinct:
             return ink, labels
-        kept, labels = self._kept[made]
-        again = self._order(epoch)
-        return kept[again].astype(np.float32) / np.float32(255), labels[again]
+        cached, labels = self._cache[source]
+        order = self._order(epoch)
+        return cached[order].astype(np.float32) / np.float32(255), labels[order]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return epoch_order(len(self._grey), self._recipe.seed, epoch)
@@ -114,13 +111,13 @@ class EpochInputs:
 
 @contextmanager
 def epoch_inputs(grey: Grey, labels: Labels, recipe: Recipe, workers: int | None = None) -> Iterator[EpochInputs]:
-    """The inputs of a training; worker processes live as long as the context, and only if the recipe distorts."""
+    """The inputs of a training run. Worker processes run within the context, if the recipe has an augmentation."""
     if recipe.augmentation is None:
         yield EpochInputs(grey, labels, recipe, None)
         return
     pool = ProcessPoolExecutor(
         workers or min(os.cpu_count() or 1, MAX_WORKERS),
-        # fork would copy a process in which TensorFlow already runs threads
+        # fork would copy a process that already runs TensorFlow's threads
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
     )
@@ -131,23 +128,23 @@ def epoch_inputs(grey: Grey, labels: Labels, recipe: Recipe, workers: int | None
 
 
 def find_augmentation(name: str | None) -> Augmentation | None:
-    """The augmentation of that name, None for None. Raises RecipeError."""
+    """The augmentation called ``name``, None for None. Raises RecipeError."""
     if name is None:
         return None
     try:
         return AUGMENTATIONS[name]
     except KeyError as error:
-        raise RecipeError(f"no augmentation is called {name!r}; there are {', '.join(AUGMENTATIONS)}") from error
+        raise RecipeError(f"unknown augmentation {name!r}; choose one of {', '.join(AUGMENTATIONS)}") from error
 
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next task for ever."""
+def _exit_with_parent() -> None:
+    """Exit when the parent is killed; otherwise the worker would wait for its next task forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,6 +1,6 @@
-"""Recipes: everything that an experimenter may choose, as data. Knows no network, no image and no directory.
+"""Recipes: everything an experimenter can choose, as data. Knows nothing of networks, images or directories.
 
-A new one is an entry of `RECIPES`, or a JSON file with the same fields; its network is an entry of
+Add a recipe as an entry of `RECIPES` or as a JSON file with the same fields. `architecture` names an entry of
 `training.architectures.ARCHITECTURES`.
 """
 
@@ -17,34 +17,34 @@ Preprocessing = Literal["unit", "l2", "auto"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One training, complete: with the data and the versions of the libraries it decides the weights."""
+    """All settings of one training run. Recipe, data and library versions together determine the weights."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     name: str
     architecture: str
-    # unit: grey / 255; l2: each column of pixels normalised to length 1; auto: what the service does to any image
+    # unit: grey / 255; l2: each pixel column scaled to unit length; auto: the preprocessing of the service
     preprocessing: Preprocessing
     augmentation: str | None = None
-    # distort anew for so many epochs, then learn what came of it again: distorting costs as much as learning
+    # generate new distortions for this many epochs, then reuse them: distorting takes as long as learning
     distinct_epochs: int | None = None
-    optimizer: Literal["adam", "adadelta", "sgd"] = "adam"
+    optimizer: Literal["adam", "adadelta"] = "adam"
     learning_rate: float = 0.001
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = 0.0  # cosine: linearly from 0 to learning_rate before it falls
-    weight_decay: float = 0.0  # decoupled from the gradient; kernels only
-    average_momentum: float | None = None  # per step; the weights kept are the exponential moving average
-    # the same loss from integer or from one-hot labels; smoothing needs the latter
+    warmup_epochs: float = 0.0  # cosine only: linear ramp from 0 to learning_rate
+    weight_decay: float = 0.0  # decoupled (AdamW), kernels only
+    average_momentum: float | None = None  # per step; keeps the moving average of the weights
+    # the same loss on integer or one-hot labels; label_smoothing needs one-hot
     loss: Literal["sparse_categorical_crossentropy", "categorical_crossentropy"] = "sparse_categorical_crossentropy"
     label_smoothing: float = 0.0
     batch_size: int = 32
     epochs: int = 10
     validation_share: float = 1 / 12
     seed: int = 0
-    limit: int | None = None  # learn from the first images only: for a quick trial
+    limit: int | None = None  # use only the first training images, for a quick trial
 
     def __post_init__(self) -> None:
-        """Raises RecipeError for what no training could follow."""
+        """Raises RecipeError if a value is out of range."""
         wrong = [
             message
             for holds, message in (
@@ -64,20 +64,14 @@ class Recipe:
             raise RecipeError(f"recipe {self.name}: {'; '.join(wrong)}")
 
     def as_json(self) -> dict[str, JsonValue]:
-        """The fields, as they stand in recipe.json and in the manifest."""
+        """The fields as written to recipe.json and to the manifest."""
         return asdict(self)
 
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(
-            name="soorya",
-            architecture="soorya",
-            preprocessing="l2",
-            epochs=5,
-            validation_share=0.3,
-        ),
+        Recipe(name="soorya", architecture="soorya", preprocessing="l2", epochs=5, validation_share=0.3),
         Recipe(name="yalcin", architecture="yalcin", preprocessing="unit"),
         Recipe(name="rajwal", architecture="rajwal", preprocessing="unit"),
         Recipe(
@@ -85,7 +79,7 @@ RECIPES: dict[str, Recipe] = {
             architecture="adadelta",
             preprocessing="unit",
             optimizer="adadelta",
-            # Keras at the time of the tutorial; Keras 3 defaults to 0.001, which does not reproduce its figures.
+            # the default of Keras when the tutorial was written; Keras 3's 0.001 does not reproduce its accuracy
             learning_rate=1.0,
             loss="categorical_crossentropy",
             batch_size=128,
@@ -109,20 +103,17 @@ RECIPES: dict[str, Recipe] = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of that name, or the one in the file of that name when it ends in .json.
-
-    Raises RecipeError when there is none, or when the file does not hold one.
-    """
+    """The recipe called ``name``, or the one in the file ``name`` if that ends in .json. Raises RecipeError."""
     if name.endswith(".json"):
         return read_recipe(Path(name))
     try:
         return RECIPES[name]
     except KeyError as error:
-        raise RecipeError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}, or FILE.json") from error
+        raise RecipeError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}, or FILE.json") from error
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a JSON file. Raises RecipeError, naming the first field that is wrong."""
+    """The recipe in a JSON file. Raises RecipeError, which names the first invalid field."""
     try:
         return TypeAdapter(Recipe).validate_json(path.read_bytes())
     except OSError as error:
@@ -130,4 +121,4 @@ def read_recipe(path: Path) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RecipeError(f"{path} is no recipe: {field}: {first['msg']}") from error
+        raise RecipeError(f"{path} is not a valid recipe: {field}: {first['msg']}") from error

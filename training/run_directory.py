@@ -1,7 +1,7 @@
-"""A run directory: what a training leaves, written so that a kill at any moment costs the running epoch alone.
+"""The run directory: everything a training run writes. A run killed at any moment loses only the current epoch.
 
-state.json names the checkpoint that it belongs to and is replaced last, so the two always agree. Keras is imported
-where a model is written, not with this module.
+state.json names its checkpoint and is replaced last, so the two always match. Keras is imported by the functions that
+need it, not with this module.
 """
 
 import csv
@@ -38,7 +38,7 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class EpochFigures:
-    """One row of history.csv. ``learning_rate`` is that of the epoch's last step; losses are in nats."""
+    """One row of history.csv. ``learning_rate`` is the value at the epoch's last step; losses are in nats."""
 
     epoch: int
     seconds: float
@@ -50,18 +50,17 @@ class EpochFigures:
 
 
 def open_run(run: Path, recipe: Recipe, hashes: dict[str, str], *, resume: bool) -> None:
-    """Make the directory and write what the run starts from, or check that it started from the same.
+    """Create the directory and record recipe, data and environment; or check them against an existing run.
 
-    Raises RunError when it holds something and ``resume`` is not asked for, or when recipe, data or preprocessing
-    differ.
+    Raises RunError if the directory is not empty and ``resume`` is False, or if recipe, data or preprocessing differ.
     """
     if run.exists() and (not run.is_dir() or any(run.iterdir())) and not resume:
-        raise RunError(f"{run} is not empty: give another --run, or --resume to go on with it")
+        raise RunError(f"{run} is not empty: choose another --run, or pass --resume to continue it")
     if (run / RECIPE).exists():
         if read_recipe(run / RECIPE) != recipe:
-            raise RunError(f"{run} was started with another recipe, seed, epochs or limit: see its {RECIPE}")
+            raise RunError(f"{run} was started with a different recipe, seed, epochs or limit: see its {RECIPE}")
         if json.loads((run / DATA).read_bytes()) != hashes:
-            raise RunError(f"{run} was started with other data: see its {DATA}")
+            raise RunError(f"{run} was started with different data: see its {DATA}")
         read_environment(run)
         return
     run.mkdir(parents=True, exist_ok=True)
@@ -71,15 +70,15 @@ def open_run(run: Path, recipe: Recipe, hashes: dict[str, str], *, resume: bool)
 
 
 def read_environment(run: Path) -> dict[str, str]:
-    """What `environment` said at the start of the run. Raises RunError when its preprocessing is not today's."""
-    found: dict[str, str] = json.loads((run / ENVIRONMENT).read_bytes())
-    if found.get("preprocessing") != VERSION:
-        raise RunError(f"{run} learnt through another version of the preprocessing than {VERSION}: train it again")
-    return found
+    """The `environment` at the start of the run. Raises RunError if the preprocessing version has changed since."""
+    recorded: dict[str, str] = json.loads((run / ENVIRONMENT).read_bytes())
+    if recorded.get("preprocessing") != VERSION:
+        raise RunError(f"{run} was trained with another preprocessing version than {VERSION}: train it again")
+    return recorded
 
 
 def save_checkpoint(run: Path, model: "keras.Model", history: list[EpochFigures]) -> None:
-    """Write weights, optimizer, random state and history of the epochs done; then forget the checkpoint before."""
+    """Write weights, optimizer, random state and history; then delete the previous checkpoint."""
     checkpoint = f"checkpoint-{len(history):03}.keras"
     _replace(run / checkpoint, model.save)
     write_json(run / STATE, {"checkpoint": checkpoint, "history": [asdict(figures) for figures in history]})
@@ -90,28 +89,24 @@ def save_checkpoint(run: Path, model: "keras.Model", history: list[EpochFigures]
 
 
 def restore_checkpoint(run: Path, model: "keras.Model") -> list[EpochFigures]:
-    """Load the last checkpoint into a compiled model; the history of the epochs done, empty when there is none."""
+    """Load the last checkpoint into a compiled model and return its history; an empty list if there is none."""
     if not (run / STATE).exists():
         return []
+    state = json.loads((run / STATE).read_bytes())
     model.optimizer.build(model.trainable_variables)
-    model.load_weights(run / json.loads((run / STATE).read_bytes())["checkpoint"])
-    return read_history(run)
-
-
-def read_history(run: Path) -> list[EpochFigures]:
-    """The figures of the epochs done."""
-    return [EpochFigures(**row) for row in json.loads((run / STATE).read_bytes())["history"]]
+    model.load_weights(run / state["checkpoint"])
+    return [EpochFigures(**row) for row in state["history"]]
 
 
 def save_model(path: Path, model: "keras.Model") -> None:
-    """Write the network and its weights, without optimizer and loss."""
+    """Write the network and its weights, without optimizer or loss."""
     bare = model.__class__.from_config(model.get_config())
     bare.set_weights(model.get_weights())
     _replace(path, bare.save)
 
 
 def write_history(path: Path, history: list[EpochFigures]) -> None:
-    """Write the history as CSV, one row an epoch, a header first."""
+    """Write the history as CSV: a header, then one row per epoch."""
     table = StringIO(newline="")
     writer = csv.DictWriter(table, [field.name for field in fields(EpochFigures)], lineterminator="\n")
     writer.writeheader()
@@ -120,7 +115,7 @@ def write_history(path: Path, history: list[EpochFigures]) -> None:
 
 
 def read_history_table(path: Path) -> list[EpochFigures]:
-    """The history in a file that `write_history` wrote."""
+    """Read a file written by `write_history`."""
     with path.open(encoding="utf-8", newline="") as lines:
         return [
             EpochFigures(int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
@@ -137,7 +132,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The versions and the processor that weights depend on, and the date; nothing that names a machine or a person."""
+    """The library versions, processor and date that the weights depend on. Names no machine and no person."""
     import keras
 
     backend = keras.backend.backend()

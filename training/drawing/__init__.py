@@ -1,1 +1,1 @@
-"""Pictures that code draws or distorts."""
+"""Generate synthetic digits and outliers, distort drawings, and corrupt test images."""

@@ -1,7 +1,7 @@
-"""Augmentation: MNIST's digits as other people would send them, and what is no digit. Pure functions of a seed.
+"""Augmentation: distorted MNIST digits, synthetic digits and outliers. Pure functions of a seed.
 
-Distortions go in before preprocessing, so that what is learnt from was found, cut and centred as a request's would be.
-Worker processes import this module: numpy, OpenCV and Pillow only.
+Distortions come before preprocessing, so that training images are segmented, cropped and centred like requests.
+Worker processes import this module: NumPy, OpenCV and Pillow only.
 """
 
 from collections.abc import Callable
@@ -20,22 +20,22 @@ from training.drawing.outliers import draw_outlier
 Labels = NDArray[np.int64]
 Augmentation = Callable[[Grey, Labels, int], tuple[Ink, Labels]]
 
-NOT_A_DIGIT = 10  # the label of what is none
+NOT_A_DIGIT = 10  # label of outliers
 
-OUTLIERS = 0.15  # the share of images that are no digit
-DRAWN = 0.22  # the share of digits that code draws, with the strokes MNIST's writers do not make
-WARPED = 0.9  # of MNIST's digits
-REPENNED = 0.25  # of MNIST's digits, thicker or thinner
-OUTLINED = 0.04  # of MNIST's other digits
-SQUARED = 0.06  # of all digits
-STRUCK = 0.05  # of all digits
-PHOTOGRAPHED = 0.25  # of all digits; outliers half
+OUTLIERS = 0.15  # share of images that are replaced by an outlier
+DRAWN = 0.22  # share of digits that are replaced by a synthetic one, in styles that MNIST lacks
+WARPED = 0.9  # share of the MNIST digits
+REPENNED = 0.25  # share of the MNIST digits: other stroke width
+OUTLINED = 0.04  # share of the remaining MNIST digits: hollow strokes
+SQUARED = 0.06  # share of all digits
+STRUCK = 0.05  # share of all digits
+PHOTOGRAPHED = 0.25  # share of all digits; of outliers, half
 
 
 def distort(grey: Grey, labels: Labels, seed: int) -> tuple[Ink, Labels]:
     """Model input, float32 (n, 28, 28, 1), and labels 0 to 10, in the order of ``grey``, uint8 (n, 28, 28).
 
-    The label of a digit is kept: one that code draws is the digit that it replaces.
+    Digits keep their labels: a synthetic digit shows the digit that it replaces.
     """
     random = np.random.default_rng(seed)
     ink = np.zeros((len(grey), SIDE_PX, SIDE_PX, 1), np.float32)
@@ -48,7 +48,7 @@ def distort(grey: Grey, labels: Labels, seed: int) -> tuple[Ink, Labels]:
             picture = _digit(random, grey[place], int(labels[place]))
         try:
             ink[place] = _missegment(ink_from_grey(picture), random)
-        except NoInk:  # a distortion wiped it out
+        except NoInk:  # the distortions erased it
             if given[place] != NOT_A_DIGIT:
                 ink[place] = ink_from_grey(grey[place])
     return ink, given
@@ -79,7 +79,7 @@ def _digit(random: np.random.Generator, grey: Grey, label: int) -> Grey:
 
 
 def _pen_width(random: np.random.Generator) -> float:
-    """Of a digit's height: from a hairline to a marker, seldom a brush."""
+    """Stroke width as a share of the digit's height: hairline to marker, rarely a brush."""
     return random.uniform(0.02, 0.14) if random.random() < 0.85 else random.uniform(0.14, 0.22)
 
 
@@ -95,7 +95,7 @@ def _as_grey(alpha: Alpha) -> Grey:
 
 
 def _missegment(ink: Ink, random: np.random.Generator) -> Ink:
-    """Half of the time a little off centre and off size, as a speck or a cut stroke leaves it."""
+    """Half of the time slightly shifted and scaled, as after segmentation errors caused by specks or cut strokes."""
     if random.random() < 0.5:
         return ink
     scale = np.exp(random.normal(0, 0.04))

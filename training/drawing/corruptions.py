@@ -1,9 +1,8 @@
-"""Corruptions: the fifteen of MNIST-C, written from their definitions. Pure functions of (images, seed).
+"""The fifteen corruptions of MNIST-C, reimplemented from their definitions. Pure functions of (images, seed).
 
-Source: Mu and Gilmer 2019, MNIST-C: A Robustness Benchmark for Computer Vision, at the severities published there.
-Images are uint8 (n, 28, 28), light on dark. Ours differ from the published set in their random numbers, in the kernel
-of motion blur (ImageMagick's there, half a Gaussian sampled here), in how blurs treat the border, and in Canny's edges,
-which OpenCV thins otherwise than scikit-image at the same blur and thresholds.
+Source: Mu and Gilmer 2019, MNIST-C: A Robustness Benchmark for Computer Vision, at the published severities. Images
+are uint8 (n, 28, 28), light ink on dark. Differences from the published set: the random numbers, the kernel of motion
+blur (half a Gaussian, not ImageMagick's), the border of blurs, and OpenCV's edge thinning in canny_edges.
 """
 
 from collections.abc import Callable
@@ -32,7 +31,7 @@ def _impulse_noise(frame: Frame, random: np.random.Generator) -> Frame:
 
 
 def _glass_blur(frame: Frame, random: np.random.Generator) -> Frame:
-    """Blurred, neighbours exchanged at random twice over, blurred again."""
+    """Blur, swap neighbouring pixels at random in two passes, blur again."""
     blurred = np.floor(_blur(frame, 0.7) * 255) / 255
     for _ in range(2):
         for row in range(SIDE_PX - 1, 1, -1):
@@ -45,7 +44,7 @@ def _glass_blur(frame: Frame, random: np.random.Generator) -> Frame:
 
 
 def _motion_blur(frame: Frame, random: np.random.Generator) -> Frame:
-    """Trailing off to one side, within 45 degrees of level: the weights of half a Gaussian of 3 pixels."""
+    """A one-sided trail within 45 degrees of horizontal, weighted by half a Gaussian with sigma 3 pixels."""
     angle = np.deg2rad(random.uniform(-45, 45))
     weights = np.exp(-(np.arange(21) ** 2) / (2 * 3.0**2))
     kernel = np.zeros((41, 41))
@@ -77,7 +76,7 @@ def _translate(frame: Frame, random: np.random.Generator) -> Frame:
 
 
 def _stripe(frame: Frame, _: np.random.Generator) -> Frame:
-    """The outer quarters on the left and on the right turned over."""
+    """Invert the left and the right quarter."""
     striped = frame.copy()
     striped[:, :7] = 1 - striped[:, :7]
     striped[:, 21:] = 1 - striped[:, 21:]
@@ -91,7 +90,7 @@ def _fog(frame: Frame, random: np.random.Generator) -> Frame:
 
 
 def _spatter(frame: Frame, random: np.random.Generator) -> Frame:
-    """Drops of mud, a quarter as bright as the pen, over pen and paper."""
+    """Drops of mud over ink and paper, a quarter as bright as the ink."""
     liquid = _blur(random.normal(0.65, 0.3, frame.shape), 1)
     mud = _blur((liquid > 0.65).astype(np.float64), 1.5)
     mud[mud < 0.8] = 0
@@ -107,7 +106,7 @@ def _dotted_line(frame: Frame, random: np.random.Generator) -> Frame:
 
 
 def _zigzag(frame: Frame, random: np.random.Generator) -> Frame:
-    """A saw of teeth 2 pixels high, each side 2 pixels long along the line, from one side to the other."""
+    """A zigzag line across the image: teeth 2 pixels high, 2 pixels per side."""
     left, right, tooth = 2, 25, 2
     start = int(random.integers(0, SIDE_PX - 1))
     slope = np.arctan(int(random.integers(-5, 5)) / (right - left))
@@ -124,7 +123,7 @@ def _zigzag(frame: Frame, random: np.random.Generator) -> Frame:
 
 def _canny_edges(frame: Frame, _: np.random.Generator) -> Frame:
     smooth = _blur(frame, 1)
-    # Sobel's kernels sum to 4 a side; 0.1 and 0.2 are thresholds on them for images in [0, 1], here in 1/256
+    # thresholds 0.1 and 0.2 are for images in [0, 1]; cv2.Canny needs int16 gradients, here in units of 1/256
     gradients = [(cv2.Sobel(smooth, cv2.CV_64F, *order) * 256).astype(np.int16) for order in ((1, 0), (0, 1))]
     return cv2.Canny(gradients[0], gradients[1], 0.1 * 256, 0.2 * 256, L2gradient=True) / 255
 
@@ -157,7 +156,7 @@ def _blur(frame: Frame, sigma: float) -> Frame:
 
 
 def _warp(frame: Frame, matrix: list[list[float]], shift: tuple[float, float] = (0, 0)) -> Frame:
-    """What lies at ``matrix`` (x, y) about the centre, moved by ``shift``, comes to (x, y)."""
+    """The pixel at (x, y) comes from ``matrix`` (x, y) about the centre, plus ``shift``."""
     linear = np.array(matrix)
     offset = CENTRE - linear @ (CENTRE, CENTRE) + shift
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -165,7 +164,7 @@ def _warp(frame: Frame, matrix: list[list[float]], shift: tuple[float, float] = 
 
 
 def _line(column: float, row: float, to_column: float, to_row: float) -> Frame:
-    """A soft line over the columns between two points, 1 on it and 0 at 1.45 pixels above and below."""
+    """An antialiased line between two points: 1 on the line, 0 from 1.45 pixels above and below."""
     columns, rows = np.arange(SIDE_PX), np.arange(SIDE_PX)[:, np.newaxis]
     centre = row + (to_row - row) / (to_column - column) * (columns - column)
     away = np.minimum(np.abs(rows - centre) / 2.3, 1 - 1e-10)
@@ -176,7 +175,7 @@ def _line(column: float, row: float, to_column: float, to_row: float) -> Frame:
 
 
 def _plasma(random: np.random.Generator, side: int, decay: float) -> Frame:
-    """A height map by diamond-square on a torus, in [0, 1]. Source: Fournier, Fussell and Carpenter 1982."""
+    """A diamond-square height map on a torus, in [0, 1]. Source: Fournier, Fussell and Carpenter 1982."""
     heights = np.zeros((side, side))
     step, wobble = side, 100.0
     while step >= 2:

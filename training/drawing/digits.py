@@ -1,7 +1,7 @@
-"""Digits that code draws: the hands that MNIST's writers lack. Pure functions of a random generator.
+"""Synthetic digits in styles that MNIST lacks. Pure functions of a random generator.
 
-Each digit is a few strokes in a box of side 1, y downwards, drawn anew each time: ones with a flag and a foot, crossed
-sevens, open and closed fours, slashed zeros, curved and straight tails. Worker processes import this module.
+Each digit is a few random strokes in a unit square, y downwards: ones with a flag and a foot, crossed sevens, open and
+closed fours, slashed zeros, curved and straight tails. Worker processes import this module.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ Strokes = list[Points]
 Alpha = NDArray[np.float32]  # (height, width) in [0, 1], 1 = pen
 
 _SUBPIXEL_BITS = 4
-_STRAIGHT = 0.2  # longer than any step of a curve
+_STRAIGHT = 0.2  # segments longer than this are straight strokes, not steps of a curve
 
 
 def draw_digit(digit: int, random: np.random.Generator, height_px: int, pen_px: float, smooth: bool = True) -> Alpha:
-    """One digit, ``height_px`` high before it is slanted, drawn with a round pen, on a frame with room around it.
+    """One digit with a margin, ``height_px`` high before slanting, drawn with a round pen of width ``pen_px``.
 
-    ``smooth``: antialiased, as ink is; else as a mouse leaves it in a paint program.
+    ``smooth``: antialiased; otherwise with hard edges, as in a paint program.
     """
     strokes = _DIGITS[digit](random)
     if random.random() < 0.12:
@@ -30,7 +30,7 @@ def draw_digit(digit: int, random: np.random.Generator, height_px: int, pen_px: 
 
 
 def draw(strokes: Strokes, height_px: int, pen_px: float, smooth: bool = True) -> Alpha:
-    """Strokes in a box of side 1, scaled so that they are at most ``height_px`` high or wide."""
+    """Strokes scaled so that they are at most ``height_px`` high or wide."""
     points = np.concatenate(strokes)
     low, high = points.min(axis=0), points.max(axis=0)
     scale = height_px / max(*(high - low), 0.2)
@@ -44,7 +44,7 @@ def draw(strokes: Strokes, height_px: int, pen_px: float, smooth: bool = True) -
 
 
 def curve(*points: tuple[float, float], corners: bool = False) -> Points:
-    """A smooth line through points (Catmull-Rom), or a broken one."""
+    """A smooth line through the points (Catmull-Rom spline), or a polyline if ``corners``."""
     knots = np.array(points, float)
     if corners or len(knots) < 3:
         return knots
@@ -61,19 +61,19 @@ def curve(*points: tuple[float, float], corners: bool = False) -> Points:
 
 
 def arc(centre: tuple[float, float], radius: tuple[float, float], start: float, end: float) -> Points:
-    """Part of an ellipse, angles in degrees clockwise from the right."""
+    """Part of an ellipse; angles in degrees, clockwise from the right."""
     angle = np.radians(np.linspace(start, end, 32))
     return np.array(centre) + np.stack([np.cos(angle), np.sin(angle)], axis=1) * radius
 
 
 def _blocky(strokes: Strokes, random: np.random.Generator) -> Strokes:
-    """As a mouse draws them click by click: few corners, mostly on a coarse grid."""
+    """Few corners, mostly on a coarse grid, as drawn with mouse clicks."""
     grid = random.uniform(0.12, 0.3) if random.random() < 0.6 else 0.01
     return [np.round(_corners(stroke, int(random.integers(3, 7))) / grid) * grid for stroke in strokes]
 
 
 def _corners(stroke: Points, step: int) -> Points:
-    """Every so many points of a curve, its end, and the ends of straight parts; what has few corners keeps them."""
+    """Every ``step``-th point, the last point, and the ends of straight segments; short strokes are unchanged."""
     if len(stroke) < 8:
         return stroke
     long = np.linalg.norm(np.diff(stroke, axis=0), axis=1) > _STRAIGHT
@@ -86,7 +86,7 @@ def _corners(stroke: Points, step: int) -> Points:
 
 
 def _hand(strokes: Strokes, random: np.random.Generator) -> Strokes:
-    """The same strokes in another hand: slanted, turned, squeezed, bent a little."""
+    """The strokes slanted, rotated, squeezed and slightly bent, as by another writer."""
     shear, angle = random.normal(0, 0.18), random.normal(0, np.radians(6))
     squeeze = random.uniform(0.45, 1.25)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -112,8 +112,8 @@ def _one(random: np.random.Generator) -> Strokes:
     lean = random.uniform(-0.1, 0.15)
     stem = [(0.5 + lean, 0.0), (0.5, 1.0)]
     kind = random.random()
-    if kind > 0.12:  # a flag, from a tick to an upstroke as long as the stem
-        if kind > 0.85:  # nearly as steep as the stem, down to the line
+    if kind > 0.12:  # with a flag, from a tick to an upstroke as long as the stem
+        if kind > 0.85:  # nearly as steep as the stem, down to the baseline
             length = random.uniform(0.3, 0.75)
             drop = random.uniform(0.6, 1.02)
         elif kind > 0.65:
@@ -124,7 +124,7 @@ def _one(random: np.random.Generator) -> Strokes:
             drop = min(length * random.uniform(0.35, 1.3), 0.75)
         stem = [(0.5 + lean - length, drop), *stem]
     strokes = [curve(*stem, corners=True)]
-    if kind > 0.12 and random.random() < 0.3:  # the flag meets the stem in a curve
+    if kind > 0.12 and random.random() < 0.3:  # rounded corner between flag and stem
         strokes = [
             np.vstack([curve(stem[0], ((stem[0][0] + stem[1][0]) / 2 + 0.04, stem[0][1] / 2), stem[1]), stem[2:]])
         ]
@@ -189,7 +189,7 @@ def _five(random: np.random.Generator) -> Strokes:
         neck, (0.5, shoulder - 0.08), (0.88, random.uniform(0.58, 0.7)), (0.65, 0.97), (0.05, random.uniform(0.85, 1.0))
     )
     bar = [(0.22, 0.0), (random.uniform(0.75, 1.0), random.uniform(-0.06, 0.04))]
-    if random.random() < 0.6:  # the bar comes last, and seldom meets
+    if random.random() < 0.6:  # separate top bar, which rarely meets the neck
         gap = random.uniform(-0.02, 0.08)
         return [np.vstack([[(0.22, 0.0)], belly]), curve((bar[0][0] + gap, bar[0][1] + gap / 2), bar[1])]
     return [np.vstack([[bar[1], bar[0]], belly])]
@@ -248,13 +248,13 @@ def _nine(random: np.random.Generator) -> Strokes:
     kind = random.random()
     if kind < 0.3:
         tail = curve(start, (right - random.uniform(-0.02, 0.25), 1.0))
-    elif kind < 0.37:  # far to the left, as in a P that leans back
+    elif kind < 0.37:  # straight, far to the left
         tail = curve(start, (right - random.uniform(0.25, 0.8), 1.0))
     elif kind < 0.6:
         tail = curve(start, (right, 0.7), (right - 0.15, 0.95), (random.uniform(0.1, 0.4), 1.0))
-    elif kind < 0.72:  # along the line
+    elif kind < 0.72:  # along the baseline
         tail = curve(start, (right, 0.72), (0.6, 0.98), (random.uniform(-0.1, 0.15), random.uniform(0.95, 1.02)))
-    elif kind < 0.85:  # a round turn, then straight along the line
+    elif kind < 0.85:  # a round turn, then straight along the baseline
         turn = curve(start, (right, random.uniform(0.7, 0.85)), (random.uniform(0.5, 0.7), 0.97))
         tail = np.vstack([turn, [(random.uniform(-0.35, 0.1), random.uniform(0.93, 1.03))]])
     else:  # a hook, as in a handwritten g

@@ -1,7 +1,7 @@
-"""Distortions of drawings, before preprocessing: the hand, the pen, the paper, the camera.
+"""Distortions of drawings before preprocessing: writer, pen, paper, camera. Pure functions of a random generator.
 
-A drawing is alpha, float32 (height, width) in [0, 1], 1 = pen; `photograph` makes of it what people send, uint8 grey.
-Pure functions of a random generator. Worker processes import this module.
+A drawing is alpha, float32 (height, width) in [0, 1], 1 = pen. `photograph` turns it into a grey picture, uint8.
+Worker processes import this module.
 """
 
 import cv2
@@ -12,9 +12,9 @@ from training.drawing.digits import Alpha
 
 
 def warp(alpha: Alpha, random: np.random.Generator, strength: float = 1.0) -> Alpha:
-    """Slanted, turned, stretched and bent at random, on a frame a third larger.
+    """Randomly slanted, rotated, stretched and bent, with a margin added.
 
-    Elastic displacements after Simard, Steinkraus and Platt 2003: a coarse random field, made smooth.
+    Elastic displacements after Simard, Steinkraus and Platt 2003: a coarse random field, interpolated.
     """
     height, width = alpha.shape
     side = max(height, width)
@@ -37,20 +37,20 @@ def warp(alpha: Alpha, random: np.random.Generator, strength: float = 1.0) -> Al
 
 
 def change_pen(alpha: Alpha, random: np.random.Generator) -> Alpha:
-    """Thicker or thinner strokes, changed in a drawing of thrice the size: by thirds of a pixel."""
+    """Thicker or thinner strokes, at three times the size: stroke width changes by thirds of a pixel."""
     factor = 3
     large = cv2.resize(alpha, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     change = int(random.integers(-3, 8))  # in thirds of a pixel
     if change:
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (abs(change) + 1, abs(change) + 1))
         large = cv2.dilate(large, kernel) if change > 0 else cv2.erode(large, kernel)
-    if random.random() < 0.5:  # a pen is either on the paper or not
+    if random.random() < 0.5:  # hard edges
         large = np.clip((large - 0.5) * random.uniform(1.5, 6) + 0.5, 0, 1)
     return np.clip(large, 0, 1).astype(np.float32)
 
 
 def outline(alpha: Alpha, random: np.random.Generator) -> Alpha:
-    """Strokes hollow, as broad pens of drawing programs and filters that find edges leave them; thrice the size."""
+    """Hollow strokes, as from edge filters or outline pens, at three times the size."""
     large = cv2.resize(alpha, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
     padded = np.pad((large > random.uniform(0.3, 0.6)).astype(np.float32), 4)
     size = int(random.integers(2, 4))
@@ -60,7 +60,7 @@ def outline(alpha: Alpha, random: np.random.Generator) -> Alpha:
 
 
 def squared(alpha: Alpha, random: np.random.Generator) -> Alpha:
-    """Cut at its bounds and resized to a square or nearly, as many programs do; sometimes coarsely."""
+    """Cropped to its ink and resized towards a square, as many programs do; half of the time black and white."""
     x, y, width, height = cv2.boundingRect((alpha > 0.2).astype(np.uint8))
     if not width or not height:
         return alpha
@@ -69,13 +69,13 @@ def squared(alpha: Alpha, random: np.random.Generator) -> Alpha:
     shorter = random.uniform(0.5, 1) * longest
     size = [round(side * max(length, min(shorter, 2 * length)) / longest) for length in (width, height)]
     cut = cv2.resize(alpha[y : y + height, x : x + width], size, interpolation=cv2.INTER_AREA)
-    if random.random() < 0.5:  # black and white, by what is near: a hairline is pale all along
+    if random.random() < 0.5:  # local threshold: a global one would erase hairlines
         cut = (cut > random.uniform(0.3, 0.6) * cv2.dilate(cut, np.ones((5, 5)))).astype(np.float32)
     return np.pad(cut / cut.max(), 1).astype(np.float32)
 
 
 def strike(alpha: Alpha, random: np.random.Generator) -> Alpha:
-    """One line across the drawing, straight, dotted or a saw, thinner than the pen."""
+    """A straight, dotted or zigzag line across the drawing, thinner than its strokes."""
     height, width = alpha.shape
     side = max(height, width)
     steps = min(max(8, side // 2), 21)
@@ -96,7 +96,7 @@ def strike(alpha: Alpha, random: np.random.Generator) -> Alpha:
 
 
 def photograph(alpha: Alpha, random: np.random.Generator) -> Grey:
-    """The drawing as a picture file would hold it: paper, light, lines, dirt, blur, noise, compression, polarity."""
+    """A picture of the drawing, with paper, light, ruled lines, dirt, blur, noise, compression and polarity."""
     grown = _on_sheet(alpha, random)
     height, width = grown.shape
     side = max(height, width)
@@ -132,7 +132,7 @@ def photograph(alpha: Alpha, random: np.random.Generator) -> Grey:
 
 
 def _add_noise(grey: Grey, random: np.random.Generator, contrast: float) -> None:
-    """Of a sensor in the dark, or of few photons: then it is as strong as the light."""
+    """Add sensor noise or photon noise in place. Photon noise grows with brightness."""
     if random.random() < 0.6:
         noise = random.normal(0, contrast * random.uniform(0.05, 0.25), grey.shape)
     else:
@@ -142,18 +142,18 @@ def _add_noise(grey: Grey, random: np.random.Generator, contrast: float) -> None
 
 
 def _kill_pixels(grey: Grey, random: np.random.Generator) -> None:
-    """Pixels that are black or white whatever the picture is."""
+    """Set random pixels to black or white in place."""
     dead = random.random(grey.shape) < random.uniform(0.002, 0.2)
     grey[dead] = np.where(random.random(grey.shape) < 0.5, 0, 255)[dead]
 
 
 def _on_sheet(alpha: Alpha, random: np.random.Generator) -> Alpha:
-    """With room around it, or cut off at the edge of the strokes and a pixel further."""
+    """Cropped to its ink, with a random margin or almost none."""
     x, y, width, height = cv2.boundingRect((alpha > 0.2).astype(np.uint8))
     if not width or not height:
         return alpha
     cut = alpha[y : y + height, x : x + width]
-    if random.random() < 0.15:  # touches the border on some sides
+    if random.random() < 0.15:  # the ink touches the border on some sides
         top, bottom, left, right = (int(side) for side in random.integers(0, 4, 4))
     else:
         most = int(max(width, height) * random.uniform(0.1, 1.2)) + 3
@@ -162,7 +162,7 @@ def _on_sheet(alpha: Alpha, random: np.random.Generator) -> Alpha:
 
 
 def _light(random: np.random.Generator, height: int, width: int) -> Alpha:
-    """A slope, a vignette or the soft edge of a shadow, 1 where the light is full."""
+    """A gradient, a vignette or the soft edge of a shadow; 1 = full light."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     angle = random.uniform(0, 2 * np.pi)
     along = x * np.cos(angle) + y * np.sin(angle)
@@ -179,7 +179,7 @@ def _light(random: np.random.Generator, height: int, width: int) -> Alpha:
 
 
 def _rule(paper: Alpha, random: np.random.Generator, contrast: float) -> None:
-    """Draw lines, squares or a frame onto the paper, paler than the pen mostly."""
+    """Draw ruled lines, a grid or a frame onto the paper, usually paler than the ink."""
     height, width = paper.shape
     side = max(height, width)
     level = float(paper.mean() - contrast * random.uniform(0.1, 0.6))

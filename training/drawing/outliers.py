@@ -1,7 +1,7 @@
-"""What is no digit, made by code, so that the network learns to say so. Pure functions of a random generator.
+"""Synthetic outliers, from which the network learns what is not a digit. Pure functions of a random generator.
 
-Letters and symbols of matplotlib's fonts as a pen would write them, scribbles, shapes, blots, textures, digits side by
-side. Signs that a digit may look like (O, l, S, Z, b, q, g ...) are left out. Worker processes import this module.
+Letters and symbols from Matplotlib's fonts with pen-like strokes, scribbles, shapes, blots, textures, adjacent digits.
+Characters that resemble digits (O, l, S, Z, b, q, g ...) are excluded. Worker processes import this module.
 """
 
 from functools import cache
@@ -27,7 +27,7 @@ _GLYPH_PX = 64
 
 
 def draw_outlier(random: np.random.Generator, digits: NDArray[np.uint8]) -> Alpha:
-    """Something that is no single digit. ``digits``: uint8 (n, 28, 28), MNIST to join side by side."""
+    """An image that is not a single digit. ``digits``: MNIST images, uint8 (n, 28, 28), for adjacent digits."""
     kinds = (_sign, _scribble, _shapes, _blot, _texture, _word)
     chance = random.random()
     if chance < 0.1:
@@ -56,7 +56,7 @@ def _word(random: np.random.Generator) -> Alpha:
 
 
 def _joined(random: np.random.Generator, digits: NDArray[np.uint8]) -> Alpha:
-    """Two or three digits that touch or nearly do."""
+    """Two or three digits that touch or nearly touch."""
     count = random.integers(2, 4)
     parts = []
     for _ in range(count):
@@ -87,7 +87,7 @@ def _scribble(random: np.random.Generator) -> Alpha:
 
 
 def _shapes(random: np.random.Generator) -> Alpha:
-    """Crosses, arrows, ticks, polygons, rings in rings, grids, brackets, faces."""
+    """Polygons, stars, crosses, grids, arrows, rings with dots, boxes, parallel lines."""
     kind = random.integers(7)
     if kind == 0:
         corners = random.integers(3, 7)
@@ -127,7 +127,7 @@ def _shapes(random: np.random.Generator) -> Alpha:
 
 
 def _blot(random: np.random.Generator) -> Alpha:
-    """Filled outlines, as silhouettes and clothes leave them."""
+    """Filled shapes, like silhouettes."""
     if random.random() < 0.3:  # round
         angles = np.linspace(0, 2 * np.pi, 24)
         radius = np.full(24, random.uniform(8, 30))
@@ -166,7 +166,7 @@ def _noise(random: np.random.Generator, shape: tuple[int, int], cells: int) -> A
 
 @cache
 def _glyph(font: int, sign: str) -> NDArray[np.uint8]:
-    """One sign, 0 or 1, on a frame with room around it."""
+    """A mask (0 or 1) of one character, with a margin."""
     import matplotlib
 
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / _FONTS[font]
@@ -183,7 +183,7 @@ def _skeleton(font: int, sign: str) -> NDArray[np.uint8]:
 
 
 def thin(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The skeleton, 0 or 1, one pixel wide, of a mask of zeros and ones.
+    """The skeleton of a mask (0 or 1), one pixel wide.
 
     Source: Zhang and Suen 1984, A fast parallel algorithm for thinning digital patterns.
     """
@@ -201,7 +201,7 @@ _NEIGHBOUR_BITS = np.array([[128, 1, 2], [64, 0, 4], [32, 16, 8]], np.float32)  
 
 
 def _erasable(step: int) -> NDArray[np.bool_]:
-    """For each pattern of eight neighbours, whether this half of the algorithm takes the pixel away."""
+    """For each pattern of eight neighbours: whether this sub-iteration (0 or 1) deletes the pixel."""
     table = np.zeros(256, bool)
     for pattern in range(256):
         p = [pattern >> bit & 1 for bit in range(8)]  # P2, P3, ... P9

@@ -1,1 +1,1 @@
-"""How well a model reads, and how it is measured."""
+"""Measure models: accuracy, calibration and rejection."""

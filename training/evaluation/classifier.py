@@ -1,4 +1,4 @@
-"""What is measured: a classifier from models/, from a run directory or from a .keras file in one."""
+"""The classifier to evaluate: from models/, a run directory, or a .keras file in a run directory."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from app.model.engine import KerasEngine
 from app.model.manifest import MANIFEST, WEIGHTS, Manifest, Thresholds
 from app.model.reader import Reader
 from training.errors import RunError
-from training.evaluation.answers import Answers
+from training.evaluation.scoring import Answers
 from training.preparation import normalise_columns
 from training.recipes import Preprocessing, read_recipe
 from training.run_directory import MODEL, RECIPE
@@ -27,9 +27,9 @@ _ACCEPTS_ALL = Reader(temperature=1.0, thresholds=Thresholds(not_a_digit=math.in
 
 @dataclass(frozen=True)
 class Classifier:
-    """``logits``: ink (n, 28, 28, 1) -> (n, 10 or 11). ``preprocessing``: what the network was trained on.
+    """``logits``: ink (n, 28, 28, 1) -> (n, 10 or 11). ``preprocessing``: the input it was trained on.
 
-    ``manifest``: of an exported model, for its temperature and thresholds. Without one nothing is rejected.
+    ``manifest``: has temperature and thresholds if the model was exported; without it nothing is rejected.
     """
 
     logits: Callable[[Ink], NDArray[np.float32]]
@@ -37,7 +37,7 @@ class Classifier:
     manifest: Manifest | None = None
 
     def read(self, pictures: Sequence[bytes | str], mode: Mode) -> Answers:
-        """The answers to encoded pictures, as the service would give them. See `training.evaluation.answers.Reader`."""
+        """The answers the service would give. See `training.evaluation.scoring.Predictor`."""
         found: dict[int, Preprocessed] = {}
         unread: dict[int, str] = {}
         for place, picture in enumerate(pictures):
@@ -66,9 +66,9 @@ class Classifier:
 
 
 def load_classifier(path: Path) -> Classifier:
-    """The classifier at ``path``: the served engine if that is a directory with a manifest.
+    """The classifier at ``path``; if that directory has a manifest, it uses the served engine.
 
-    Raises RunError, or ModelError when the engine refuses the directory.
+    Raises RunError, or ModelError if the engine cannot load the directory.
     """
     if path.name == WEIGHTS and (path.parent / MANIFEST).exists():
         path = path.parent
@@ -78,7 +78,7 @@ def load_classifier(path: Path) -> Classifier:
     weights = path / MODEL if path.is_dir() else path
     recipe = weights.parent / RECIPE
     if not weights.is_file() or not recipe.is_file():
-        raise RunError(f"{path} is no models directory, no finished run, and no .keras file beside its {RECIPE}")
+        raise RunError(f"{path} is not a models directory, a finished run, or a .keras file beside its {RECIPE}")
     return Classifier(_read_network(weights), read_recipe(recipe).preprocessing)
 
 
@@ -87,6 +87,6 @@ def _read_network(path: Path) -> Callable[[Ink], NDArray[np.float32]]:
 
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises anything for a file that is no model
+    except Exception as error:  # Keras raises many types for invalid files
         raise RunError(f"{path} is not a Keras model") from error
     return lambda ink: np.asarray(model.predict(ink, batch_size=BATCH, verbose=0))

@@ -1,49 +1,126 @@
-"""Evaluation: a classifier or a running service, asked about MNIST's test set or a folder -> answers and scores."""
+"""Evaluation: a model or a running service reads MNIST or a folder of images -> answers, scores and all figures."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from app.imaging.decode import encode_png
 from app.imaging.preprocess import Mode
+from app.model.manifest import Manifest
 from training.data import Images, LabelledFile, Labels, Mnist, split
 from training.drawing.corruptions import CORRUPTIONS
 from training.errors import RunError
-from training.evaluation.answers import Answers, Reader
-from training.evaluation.classifier import Classifier
+from training.evaluation.classifier import Classifier, load_classifier
 from training.evaluation.measures import accuracy
-from training.evaluation.scoring import Scores, score
+from training.evaluation.rejection import RejectionScores, score_rejection
+from training.evaluation.scoring import Answers, Predictor, Scores, score
 
 CORRUPTION_SEED = 2019
 
 
-def read_mnist(reader: Reader, mnist: Mnist, mode: Mode = "auto") -> tuple[Answers, Scores]:
-    """Of the test images, each encoded as PNG. A network that learnt its own input is shown that, not ``mode``."""
-    return read_images(reader, mnist.x_test, mnist.y_test, mode)
+@dataclass(frozen=True)
+class Sources:
+    """The data to evaluate on; MNIST is required. ``corrupted``: how many test images to corrupt."""
+
+    mnist: Mnist
+    files: Sequence[LabelledFile] = ()
+    outliers: Sequence[Path] = ()
+    several: Sequence[Path] = ()
+    semeion: tuple[Images, Labels] | None = None
+    corrupted: int = 0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything measured of one model; None where there was no data.
+
+    ``images``: drawings and photos by other people. ``outliers`` are compared with these, or with the MNIST test digits
+    if there are none. ``corruptions``: accuracy by name, on ``corrupted`` images each.
+    """
+
+    test: Scores
+    validation: Scores
+    images: Scores | None
+    semeion: Scores | None
+    outliers: RejectionScores | None
+    several: RejectionScores | None
+    corrupted: int
+    corruptions: dict[str, float] | None
+
+    @property
+    def sets(self) -> dict[str, Scores]:
+        """Scores of the digit sets that were measured, by name."""
+        sets = {"test": self.test, "validation": self.validation, "images": self.images, "semeion": self.semeion}
+        return {name: scores for name, scores in sets.items() if scores}
+
+    @property
+    def to_reject(self) -> dict[str, RejectionScores]:
+        """Scores of the sets to reject that were measured, by name."""
+        return {name: scores for name, scores in (("outliers", self.outliers), ("several", self.several)) if scores}
+
+    @property
+    def corrupted_accuracy(self) -> float | None:
+        """The mean over the corruptions."""
+        return sum(self.corruptions.values()) / len(self.corruptions) if self.corruptions else None
+
+
+def measure(models: Path, sources: Sources) -> Figures:
+    """All figures of the model in ``models``, measured with the served engine. Raises ModelError."""
+    classifier = load_classifier(models)
+    mnist, corrupted = sources.mnist, min(sources.corrupted, len(sources.mnist.x_test))
+    digits, test = read_images(classifier, mnist.x_test, mnist.y_test)
+    images = outliers = several = corruptions = None
+    if sources.files:
+        digits, images = read_folder(classifier, sources.files)
+    if sources.outliers:
+        outliers = score_rejection(classifier.read(contents(sources.outliers), "auto"), digits)
+    if sources.several:
+        several = score_rejection(classifier.read(contents(sources.several), "auto"), None)
+    if corrupted:
+        corruptions = corrupted_accuracy(classifier, mnist.x_test[:corrupted], mnist.y_test[:corrupted])
+    return Figures(
+        test=test,
+        validation=read_validation(classifier, mnist)[1],
+        images=images,
+        semeion=read_images(classifier, *sources.semeion)[1] if sources.semeion else None,
+        outliers=outliers,
+        several=several,
+        corrupted=corrupted,
+        corruptions=corruptions,
+    )
+
+
+def read_images(predictor: Predictor, images: Images, labels: Labels, mode: Mode = "auto") -> tuple[Answers, Scores]:
+    """Answers to grey images, uint8 (n, height, width), sent as PNG, and their scores.
+
+    A network trained on another input than ``auto`` gets that input, whatever ``mode`` says.
+    """
+    if isinstance(predictor, Classifier) and predictor.preprocessing != "auto":
+        mode = "plain"
+    answers = predictor.read([encode_png(grey) for grey in images], mode)
+    return answers, score(answers, labels, [f"test {index}" for index in range(len(images))])
 
 
 def read_validation(classifier: Classifier, mnist: Mnist) -> tuple[Answers, Scores]:
-    """Of the training images that an exported model was validated on. Raises RunError for one that was not exported."""
+    """Answers to the images an exported model was validated on. Raises RunError if the model was not exported."""
     if classifier.manifest is None:
-        raise RunError("this asks for a model that was exported, and its manifest: give a models directory")
-    share = classifier.manifest.recipe["validation_share"]
+        raise RunError("this needs an exported model with its manifest: pass a models directory")
+    return read_images(classifier, *validation_set(classifier.manifest, mnist))
+
+
+def validation_set(manifest: Manifest, mnist: Mnist) -> tuple[Images, Labels]:
+    """The MNIST training images that were held out when the model was trained, and their labels."""
+    share = manifest.recipe["validation_share"]
     assert isinstance(share, float)
     _, held_out = split(len(mnist.x_train), share)
-    return read_images(classifier, mnist.x_train[held_out], mnist.y_train[held_out])
+    return mnist.x_train[held_out], mnist.y_train[held_out]
 
 
-def read_images(reader: Reader, images: Images, labels: Labels, mode: Mode = "auto") -> tuple[Answers, Scores]:
-    """Of grey images, uint8 (n, height, width), and their labels."""
-    if isinstance(reader, Classifier) and reader.preprocessing != "auto":
-        mode = "plain"
-    answers = reader.read([encode_png(grey) for grey in images], mode)
-    return answers, score(answers, labels, [f"test {place}" for place in range(len(images))])
-
-
-def read_folder(reader: Reader, files: Sequence[LabelledFile], mode: Mode = "auto") -> tuple[Answers, Scores]:
-    """Of encoded images. One that cannot be read counts as wrong."""
-    answers = reader.read(contents([file.path for file in files]), mode)
+def read_folder(predictor: Predictor, files: Sequence[LabelledFile], mode: Mode = "auto") -> tuple[Answers, Scores]:
+    """Answers to image files and their scores. An unreadable file counts as wrong."""
+    answers = predictor.read(contents([file.path for file in files]), mode)
     scores = score(
         answers,
         np.array([file.label for file in files], np.int64),
@@ -54,24 +131,20 @@ def read_folder(reader: Reader, files: Sequence[LabelledFile], mode: Mode = "aut
     return answers, scores
 
 
-def corrupted_accuracy(reader: Reader, images: Images, labels: Labels, mode: Mode = "auto") -> dict[str, float]:
-    """Accuracy by corruption, on the same images each time."""
-    return {
-        name: _accuracy(reader, corrupt(images, CORRUPTION_SEED), labels, mode) for name, corrupt in CORRUPTIONS.items()
-    }
+def corrupted_accuracy(predictor: Predictor, images: Images, labels: Labels, mode: Mode = "auto") -> dict[str, float]:
+    """Accuracy by corruption, always on the same images. An unreadable image counts as wrong."""
+    accuracies = {}
+    for name, corrupt in CORRUPTIONS.items():
+        answers = predictor.read([encode_png(grey) for grey in corrupt(images, CORRUPTION_SEED)], mode)
+        answered = np.array([index not in answers.unread for index in range(len(labels))], bool)
+        correct = accuracy(answers.probabilities[answered], labels[answered]) if answered.any() else 0.0
+        accuracies[name] = correct * float(answered.mean())
+    return accuracies
 
 
 def contents(paths: Sequence[Path]) -> list[bytes | str]:
-    """The bytes of the files, or why one cannot be opened."""
+    """The bytes of each file, or the reason why it cannot be opened."""
     return [_content(path) for path in paths]
-
-
-def _accuracy(reader: Reader, images: Images, labels: Labels, mode: Mode) -> float:
-    answers = reader.read([encode_png(grey) for grey in images], mode)
-    answered = np.array([place not in answers.unread for place in range(len(labels))], bool)
-    if not answered.any():
-        return 0.0
-    return accuracy(answers.probabilities[answered], labels[answered]) * float(answered.mean())
 
 
 def _content(path: Path) -> bytes | str:

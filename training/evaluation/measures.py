@@ -1,4 +1,4 @@
-"""Measures: probabilities, labels and scores -> single figures and their uncertainty. Knows no model and no image."""
+"""Metrics and their confidence intervals, from probabilities, labels and scores. Knows no model or image."""
 
 import math
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from training.data import Labels
 Probabilities = NDArray[np.float64]
 Shares = NDArray[np.float64]
 
-BINS = 15  # of confidence, equally wide: the usual number since Guo et al. 2017
-Z_95 = 1.959964  # the standard normal distribution has 95 % within this many deviations
-RESAMPLES = 10_000
-RESAMPLING_SEED = 1979  # of the bootstrap: the same figures give the same interval
+BINS = 15  # equal-width confidence bins; the usual number since Guo et al. 2017
+Z_95 = 1.959964  # 95 % of the standard normal distribution lies within this many deviations
+RESAMPLES = 10_000  # of the bootstrap
+RESAMPLING_SEED = 1979  # fixed, so that the same data give the same interval
 
 
 @dataclass(frozen=True)
 class ConfidenceBin:
-    """The answers of one range of confidence: how many, how sure on average, and the share that is right."""
+    """The answers in one confidence range: their number, mean confidence and accuracy."""
 
     images: int
     confidence: float
@@ -28,7 +28,7 @@ class ConfidenceBin:
 
 
 def nll(probabilities: Probabilities, labels: Labels) -> float:
-    """Mean negative log-likelihood of the labels, in nats; nan where there is none."""
+    """Mean negative log-likelihood of the labels, in nats; NaN if there are none."""
     if not len(labels):
         return math.nan
     likelihood = probabilities[np.arange(len(labels)), labels]
@@ -36,22 +36,22 @@ def nll(probabilities: Probabilities, labels: Labels) -> float:
 
 
 def accuracy(probabilities: Probabilities, labels: Labels) -> float:
-    """The share of labels that are the most probable digit."""
+    """The share of rows whose most probable digit is the label."""
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
-def wilson_interval(right: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share, ``right`` out of ``of``. Source: Wilson 1927."""
-    if not of:
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of the share ``count / total``. Source: Wilson 1927."""
+    if not total:
         return 0.0, 1.0
-    share, z2 = right / of, Z_95**2
-    middle = (share + z2 / (2 * of)) / (1 + z2 / of)
-    half = Z_95 / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of**2))
+    share, z2 = count / total, Z_95**2
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def bootstrap_interval(shares: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean of ``shares``, resampled with replacement. Source: Efron 1979."""
+    """The 95 % bootstrap interval of the mean of ``shares``. Source: Efron 1979."""
     values = np.array(shares)
     random = np.random.default_rng(RESAMPLING_SEED)
     means = values[random.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
@@ -59,18 +59,18 @@ def bootstrap_interval(shares: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def reliability(confidences: Shares, right: NDArray[np.bool_]) -> list[ConfidenceBin]:
-    """The answers by confidence, `BINS` ranges of equal width; those that nothing falls into are left out."""
+def reliability(confidences: Shares, correct: NDArray[np.bool_]) -> list[ConfidenceBin]:
+    """The answers in `BINS` confidence bins of equal width, without the empty ones."""
     places = np.minimum((confidences * BINS).astype(np.int64), BINS - 1)
     return [
-        ConfidenceBin(int(inside.sum()), float(confidences[inside].mean()), float(right[inside].mean()))
+        ConfidenceBin(int(inside.sum()), float(confidences[inside].mean()), float(correct[inside].mean()))
         for inside in (places == place for place in range(BINS))
         if inside.any()
     ]
 
 
 def ece(bins: Sequence[ConfidenceBin]) -> float:
-    """The expected calibration error: the mean gap of confidence and accuracy, weighted by images; nan of nothing.
+    """Expected calibration error: mean gap between confidence and accuracy, weighted by images; NaN if empty.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
     """
@@ -80,18 +80,18 @@ def ece(bins: Sequence[ConfidenceBin]) -> float:
     return sum(each.images * abs(each.accuracy - each.confidence) for each in bins) / images
 
 
-def risk_coverage(confidences: Shares, right: NDArray[np.bool_]) -> list[float]:
-    """The share of wrong answers among the 1, 2 ... 100 % of images that are answered with most confidence.
+def risk_coverage(confidences: Shares, correct: NDArray[np.bool_]) -> list[float]:
+    """The share of wrong answers among the most confident 1, 2 ... 100 % of images.
 
     Source: Geifman and El-Yaniv 2017, Selective Classification for Deep Neural Networks.
     """
-    wrong = np.cumsum(~right[np.argsort(-confidences, kind="stable")])
-    counts = np.maximum(1, np.round(np.arange(1, 101) * len(right) / 100).astype(np.int64))
+    wrong = np.cumsum(~correct[np.argsort(-confidences, kind="stable")])
+    counts = np.maximum(1, np.round(np.arange(1, 101) * len(correct) / 100).astype(np.int64))
     return [float(wrong[count - 1] / count) for count in counts]
 
 
 def auroc(digits: Shares, outliers: Shares) -> float:
-    """The chance that an outlier's score is above a digit's, a tie counting half: the area under the ROC curve."""
+    """Area under the ROC curve: the chance that an outlier scores higher than a digit; ties count half."""
     ordered = np.sort(digits)
     below = np.searchsorted(ordered, outliers, "left")
     not_above = np.searchsorted(ordered, outliers, "right")
@@ -99,5 +99,5 @@ def auroc(digits: Shares, outliers: Shares) -> float:
 
 
 def threshold_accepting(scores: Shares, share: float) -> float:
-    """The lowest of ``scores`` at which at least that share of them is accepted, being no higher."""
+    """The lowest of ``scores`` such that at least ``share`` of them are no higher."""
     return float(np.quantile(scores, share, method="higher"))

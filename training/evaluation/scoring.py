@@ -1,17 +1,19 @@
-"""Scores: answers and labels -> figures. Knows no model and no image.
+"""Answers of a model or service, and answers + labels -> scores. Knows no model or image.
 
-An image without an answer counts as wrong, and has no likelihood and no confidence.
+An unanswered image counts as wrong and is left out of loss and calibration.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.imaging.preprocess import Mode
+from app.model.decision import DIGITS
 from training.data import Labels
-from training.evaluation.answers import Answers
 from training.evaluation.measures import (
     ConfidenceBin,
     bootstrap_interval,
@@ -22,14 +24,34 @@ from training.evaluation.measures import (
     wilson_interval,
 )
 
-CLASSES = 10
+Interval = tuple[float, float]  # 95 % confidence interval
 
-Interval = tuple[float, float]  # 95 %
+
+@dataclass(frozen=True)
+class Answers:
+    """One row per image, in the order of the request.
+
+    ``probabilities``: (n, 10); a row is NaN if unanswered. ``outlier_scores``: (n,), infinite if unanswered; None if
+    the service does not report them. ``rejections``: the reason, or None if accepted; None as a whole if no thresholds
+    are known. ``unread``: index -> reason why there is no answer.
+    """
+
+    probabilities: NDArray[np.float64]
+    outlier_scores: NDArray[np.float64] | None
+    rejections: list[str | None] | None
+    unread: dict[int, str]
+
+
+class Predictor(Protocol):
+    """A classifier or a running service."""
+
+    def read(self, pictures: Sequence[bytes | str], mode: Mode) -> Answers:
+        """Answers to encoded images. A string stands for an unreadable image and is the reason."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong answer. ``place`` is the index among the images, ``name`` what a reader finds the image by."""
+    """One wrong answer. ``place`` is the index among the images, ``name`` identifies the image in reports."""
 
     name: str
     place: int
@@ -41,7 +63,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class TagScore:
-    """How the images of one tag were read."""
+    """Accuracy on the images with one tag."""
 
     images: int
     accuracy: float
@@ -50,7 +72,7 @@ class TagScore:
 
 @dataclass(frozen=True)
 class GroupScore:
-    """The mean over groups of their accuracy: a hand that sent a hundred images counts no more than another."""
+    """Mean accuracy over groups (writers), each with equal weight however many images it has."""
 
     groups: int
     accuracy: float
@@ -60,7 +82,7 @@ class GroupScore:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """``share`` accepted; ``wrong`` and ``accuracy`` of these. ``reasons``: counts of the rest."""
+    """``share`` accepted; ``wrong`` and ``accuracy`` among those; ``reasons``: counts of the rejected."""
 
     share: float
     wrong: int
@@ -70,12 +92,12 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Scores:
-    """All figures of one set of images.
+    """All scores of one set of images.
 
-    ``nll``: mean over the answered, in nats, the loss with no smoothing; ``ece`` and ``reliability`` are theirs too.
-    ``confusion``: counts (10, 10), row the label, column the digit answered. ``precision``, ``recall``: by digit, None
-    where nothing can be divided. ``mistakes``: the most confident first. ``unread``: name -> reason.
-    ``risk_coverage``: 100 shares, see `training.evaluation.measures`.
+    ``nll``: mean over the answered images, in nats, without label smoothing; ``ece`` and ``reliability`` likewise.
+    ``confusion``: counts (10, 10), row = label, column = predicted digit. ``precision``, ``recall``: by digit, None if
+    undefined. ``mistakes``: most confident first. ``unread``: name -> reason. ``risk_coverage``: 100 shares, see
+    `training.evaluation.measures`.
     """
 
     images: int
@@ -96,7 +118,7 @@ class Scores:
 
     @property
     def wrong(self) -> int:
-        """Images misread or not read at all."""
+        """Number of misread and unread images."""
         return len(self.mistakes) + len(self.unread)
 
 
@@ -108,31 +130,31 @@ def score(
     tags: Sequence[str] = (),
     groups: Sequence[str] = (),
 ) -> Scores:
-    """The figures of n answers and n labels. ``tags``, ``groups``: one an image, empty for none."""
+    """The scores of n answers with n labels. ``tags``, ``groups``: one per image, may be empty strings."""
     answered = np.array([place not in answers.unread for place in range(len(labels))], bool)
     probabilities = np.nan_to_num(answers.probabilities)
     digits = np.where(answered, probabilities.argmax(axis=1), -1)
     confidences = probabilities.max(axis=1)
-    right = digits == labels
-    counts = np.zeros((CLASSES, CLASSES), np.int64)
+    correct = digits == labels
+    counts = np.zeros((DIGITS, DIGITS), np.int64)
     np.add.at(counts, (labels[answered], digits[answered]), 1)
-    wrong = np.flatnonzero(answered & ~right)
-    bins = reliability(confidences[answered], right[answered])
+    wrong = np.flatnonzero(answered & ~correct)
+    bins = reliability(confidences[answered], correct[answered])
     rejections = answers.rejections or [None] * len(labels)
     return Scores(
         images=len(labels),
-        accuracy=float(right.mean()),
-        interval=wilson_interval(int(right.sum()), len(labels)),
+        accuracy=float(correct.mean()),
+        interval=wilson_interval(int(correct.sum()), len(labels)),
         nll=nll(probabilities[answered], labels[answered]),
         ece=ece(bins),
-        acceptance=_acceptance(answers.rejections, right),
-        tags={tag: _tag_score(of_tag) for tag, of_tag in _parts(right, tags).items()},
-        groups=_group_score(_parts(right, groups)),
+        acceptance=_acceptance(answers.rejections, correct),
+        tags={tag: _tag_score(of_tag) for tag, of_tag in _parts(correct, tags).items()},
+        groups=_group_score(_parts(correct, groups)),
         precision=_ratio(counts.diagonal(), counts.sum(axis=0)),
-        recall=_ratio(counts.diagonal(), np.bincount(labels, minlength=CLASSES)),
+        recall=_ratio(counts.diagonal(), np.bincount(labels, minlength=DIGITS)),
         confusion=counts.tolist(),
         reliability=bins,
-        risk_coverage=risk_coverage(confidences, right),
+        risk_coverage=risk_coverage(confidences, correct),
         mistakes=[
             Mistake(
                 names[place],
@@ -148,34 +170,34 @@ def score(
     )
 
 
-def _acceptance(rejections: list[str | None] | None, right: NDArray[np.bool_]) -> Acceptance | None:
+def _acceptance(rejections: list[str | None] | None, correct: NDArray[np.bool_]) -> Acceptance | None:
     if rejections is None:
         return None
     accepted = np.array([reason is None for reason in rejections], bool)
     return Acceptance(
         share=float(accepted.mean()),
-        wrong=int((accepted & ~right).sum()),
-        accuracy=float(right[accepted].mean()) if accepted.any() else None,
+        wrong=int((accepted & ~correct).sum()),
+        accuracy=float(correct[accepted].mean()) if accepted.any() else None,
         reasons=dict(Counter(reason for reason in rejections if reason)),
     )
 
 
-def _parts(right: NDArray[np.bool_], column: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """What was read rightly, by the value in the column."""
+def _parts(correct: NDArray[np.bool_], column: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """The part of ``correct`` for each non-empty value of ``column``."""
     values = np.array(column, str)
-    return {str(value): right[values == value] for value in np.unique(values) if value}
+    return {str(value): correct[values == value] for value in np.unique(values) if value}
 
 
-def _tag_score(right: NDArray[np.bool_]) -> TagScore:
-    return TagScore(len(right), float(right.mean()), wilson_interval(int(right.sum()), len(right)))
+def _tag_score(correct: NDArray[np.bool_]) -> TagScore:
+    return TagScore(len(correct), float(correct.mean()), wilson_interval(int(correct.sum()), len(correct)))
 
 
 def _group_score(groups: dict[str, NDArray[np.bool_]]) -> GroupScore | None:
     if not groups:
         return None
-    shares = [float(right.mean()) for right in groups.values()]
+    shares = [float(correct.mean()) for correct in groups.values()]
     return GroupScore(len(shares), float(np.mean(shares)), bootstrap_interval(shares), min(shares))
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> list[float | None]:
-    return [int(right) / int(all_) if all_ else None for right, all_ in zip(part, whole, strict=True)]
+    return [int(count) / int(total) if total else None for count, total in zip(part, whole, strict=True)]

@@ -1,1 +1,1 @@
-"""Cards, tables and figures."""
+"""Present results: the model card, plots, contact sheets, tables and the progress bar."""

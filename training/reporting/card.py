@@ -1,6 +1,6 @@
-"""The model card: manifest and figures -> Markdown. Source of its order: Mitchell et al. 2019, Model Cards.
+"""The model card: manifest and figures -> Markdown. Its sections follow Mitchell et al. 2019, Model Cards.
 
-The sentences are in card.md beside this module; every number comes from what is given.
+The template is card.md beside this module; all numbers come from the arguments.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,10 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from app.model.manifest import Manifest
-from training.evaluation.figures import Figures
+from training.evaluation.evaluate import Figures
 from training.evaluation.rejection import RejectionScores
 from training.evaluation.scoring import Interval, Scores
+from training.reporting.tables import percent
 
 TEMPLATE = Path(__file__).with_name("card.md")
 LIBRARIES = ("python", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "opencv")
@@ -19,14 +20,14 @@ LIBRARIES = ("python", "keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", 
 _SETS = {
     "test": "MNIST test",
     "validation": "MNIST validation",
-    "images": "images of other people",
+    "images": "drawings and photos by other people",
     "semeion": "Semeion (Italian writers)",
 }
-_TO_REJECT = {"outliers": "pictures of no digit", "several": "several digits in one picture"}
+_TO_REJECT = {"outliers": "images without a digit", "several": "images of several digits"}
 
 
 def card(manifest: Manifest, figures: Figures) -> str:
-    """The card as it stands in models/card.md; its pictures are in figures/ beside it."""
+    """The text of models/card.md. It links to the plots in figures/ beside it."""
     return TEMPLATE.read_text(encoding="utf-8").format(
         name=manifest.name,
         version=manifest.version,
@@ -47,11 +48,11 @@ def _facts(manifest: Manifest) -> str:
     facts = {
         "architecture": f"`{manifest.architecture}`",
         "parameters": f"{manifest.parameters:,}",
-        "multiply-adds an image": f"{manifest.multiply_adds:,}",
+        "multiply-adds per image": f"{manifest.multiply_adds:,}",
         "preprocessing": f"`auto`, version {manifest.preprocessing}",
         "temperature": f"{manifest.temperature:g}",
-        "thresholds": f"no digit above {manifest.thresholds.not_a_digit:g} (log odds), "
-        f"not sure below {manifest.thresholds.low_confidence:g} (probability)",
+        "thresholds": f"not a digit above {manifest.thresholds.not_a_digit:g} (log odds), "
+        f"low confidence below {manifest.thresholds.low_confidence:g} (probability)",
         "trained": f"{trained['date']}, {', '.join(libraries)}, {trained['cpu']}",
         "sha256": "<br>".join(f"`{digest}` {file}" for file, digest in manifest.sha256.items()),
     }
@@ -60,18 +61,18 @@ def _facts(manifest: Manifest) -> str:
 
 def _measured(figures: Figures) -> str:
     rows = [_row(_SETS[name], scores) for name, scores in figures.sets.items()]
-    header = ("measured on", "images", "right %", "loss (nats)", "ECE %", "accepted %", "right of the accepted %")
+    header = ("data", "images", "accuracy %", "loss (nats)", "ECE %", "accepted %", "accuracy of the accepted %")
     text = _table(header, rows)
     if figures.images:
         tags = figures.images.tags.items()
         text += "\n" + _table(
-            ("images of other people", "images", "right %"),
+            ("drawings and photos by other people", "images", "accuracy %"),
             [(tag, f"{of_tag.images:,}", _share(of_tag.accuracy, of_tag.interval)) for tag, of_tag in tags],
         )
         if groups := figures.images.groups:
             text += (
-                f"\nBy hand and camera, each counting the same: {_share(groups.accuracy, groups.interval)} % "
-                f"over {groups.groups} (bootstrap).\n"
+                f"\nMean over {groups.groups} writers and cameras, equally weighted: "
+                f"{_share(groups.accuracy, groups.interval)} % (bootstrap).\n"
             )
     if missing := _not_measured(figures):
         text += f"\nNot measured, because no data was given: {', '.join(missing)}.\n"
@@ -91,15 +92,15 @@ def _row(title: str, scores: Scores) -> tuple[str, ...]:
         f"{scores.images:,}",
         f"{_share(scores.accuracy, scores.interval)}, {scores.wrong} wrong",
         f"{scores.nll:.4f}",
-        _percent(scores.ece),
-        _percent(accepted.share if accepted else None),
-        f"{_percent(accepted.accuracy)}, {accepted.wrong} wrong" if accepted else "-",
+        percent(scores.ece),
+        percent(accepted.share if accepted else None),
+        f"{percent(accepted.accuracy)}, {accepted.wrong} wrong" if accepted else "-",
     )
 
 
 def _digits(test: Scores) -> str:
     rows = [
-        (str(digit), f"{sum(row):,}", _percent(precision), _percent(recall))
+        (str(digit), f"{sum(row):,}", percent(precision), percent(recall))
         for digit, (row, precision, recall) in enumerate(zip(test.confusion, test.precision, test.recall, strict=True))
     ]
     return _table(("digit", "test images", "precision %", "recall %"), rows)
@@ -111,10 +112,10 @@ def _rejection(figures: Figures) -> str:
     beside = _SETS["images" if figures.images else "test"]
     rows = [_rejection_row(_TO_REJECT[name], scores) for name, scores in figures.to_reject.items()]
     return (
-        "### What should be rejected\n\n"
-        + _table(("", "images", "accepted %", "AUROC", "accepted % at the other threshold", "reasons"), rows)
-        + f"\nAUROC is that of the score that tells no digit, against the {beside}; the other threshold is the one "
-        "that accepts 98 % of these by the score alone.\n\n"
+        "### Rejection\n\n"
+        + _table(("", "images", "accepted %", "AUROC", "accepted % at the alternative threshold", "reasons"), rows)
+        + f"\nAUROC: of the outlier score, against the {beside}. The alternative threshold accepts 98 % of those by "
+        "the outlier score alone.\n\n"
     )
 
 
@@ -124,7 +125,7 @@ def _rejection_row(title: str, scores: RejectionScores) -> tuple[str, ...]:
         str(scores.images),
         "-" if scores.accepted is None else _share(scores.accepted, scores.interval),
         "-" if scores.auroc is None else f"{scores.auroc:.4f}",
-        _percent(scores.accepted_beside),
+        percent(scores.accepted_beside),
         ", ".join(f"`{reason}` {count}" for reason, count in sorted(scores.reasons.items())),
     )
 
@@ -132,39 +133,41 @@ def _rejection_row(title: str, scores: RejectionScores) -> tuple[str, ...]:
 def _corruptions(figures: Figures) -> str:
     if figures.corruptions is None:
         return ""
-    rows = [(name.replace("_", " "), _percent(accuracy)) for name, accuracy in figures.corruptions.items()]
+    rows = [(name.replace("_", " "), percent(accuracy)) for name, accuracy in figures.corruptions.items()]
     return (
-        "### Corrupted\n\nThe test images in the fifteen ways of MNIST-C (Mu and Gilmer 2019), made anew by "
-        f"`training/corruptions.py`, the first {figures.corrupted:,} each. Not all are of unseen kinds: it learnt "
-        "from lines struck across, hollow strokes and strong noise, though none was made as these are:\n\n"
-        + _table(("corruption", "right %"), [*rows, ("**mean**", f"**{_percent(figures.corrupted_accuracy)}**")])
+        f"### Corruptions\n\nThe first {figures.corrupted:,} test images with the fifteen corruptions of MNIST-C "
+        "(Mu and Gilmer 2019), reimplemented in `training/drawing/corruptions.py`. Some resemble the augmentation, "
+        "which includes lines across the digit, hollow strokes and strong noise, made in other ways:\n\n"
+        + _table(("corruption", "accuracy %"), [*rows, ("**mean**", f"**{percent(figures.corrupted_accuracy)}**")])
         + "\n"
     )
 
 
 def _failures(figures: Figures) -> str:
-    """The weakest places of each set, as a list."""
+    """The weakest points of each set, as a list."""
     lines = []
     for name, scores in figures.sets.items():
         if name == "validation" or not scores.wrong:
             continue
-        line = f"- {_SETS[name]}: {_weakest_digit(scores)}; most often {', '.join(_confusions(scores)) or 'not read'}"
+        line = (
+            f"- {_SETS[name]}: {_weakest_digit(scores)}; most frequent: {', '.join(_confusions(scores)) or 'not read'}"
+        )
         if len(scores.tags) > 1:
             tag, of_tag = min(scores.tags.items(), key=lambda each: each[1].accuracy)
-            line += f"; weakest kind `{tag}`, {_share(of_tag.accuracy, of_tag.interval)} % of {of_tag.images}"
+            line += f"; lowest by kind: `{tag}`, {_share(of_tag.accuracy, of_tag.interval)} % of {of_tag.images}"
         if scores.groups:
-            line += f"; of the weakest hand {_percent(scores.groups.lowest)} %"
+            line += f"; lowest by writer: {percent(scores.groups.lowest)} %"
         lines.append(line)
     if figures.corruptions:
         weakest = sorted(figures.corruptions.items(), key=lambda each: each[1])[:3]
-        told = ", ".join(f"{name.replace('_', ' ')} {_percent(accuracy)} %" for name, accuracy in weakest)
-        lines.append(f"- corrupted: {told}")
+        listed = ", ".join(f"{name.replace('_', ' ')} {percent(accuracy)} %" for name, accuracy in weakest)
+        lines.append(f"- corruptions: {listed}")
     return "\n".join(lines) + "\n"
 
 
 def _weakest_digit(scores: Scores) -> str:
     recall, digit = min((recall, digit) for digit, recall in enumerate(scores.recall) if recall is not None)
-    return f"weakest digit {digit}, {_percent(recall)} % found"
+    return f"lowest recall: digit {digit}, {percent(recall)} %"
 
 
 def _confusions(scores: Scores, most: int = 3) -> list[str]:
@@ -188,8 +191,4 @@ def _short(value: JsonValue) -> str:
 
 
 def _share(share: float, interval: Interval) -> str:
-    return f"{_percent(share)} ({_percent(interval[0])} to {_percent(interval[1])})"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}"
+    return f"{percent(share)} ({percent(interval[0])} to {percent(interval[1])})"

@@ -1,4 +1,4 @@
-"""Pictures: samples, curves, confusion, reliability, risk, mistakes; figures in, one PNG out. Knows no model."""
+"""Plots: each function takes scores or images and writes one PNG. Knows no model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from app.model.decision import DIGITS
 from training.evaluation.measures import ConfidenceBin
-from training.evaluation.scoring import CLASSES, Mistake
+from training.evaluation.scoring import Mistake
 from training.run_directory import EpochFigures
 
 INK = "#1f2933"
@@ -26,7 +27,7 @@ DPI = 110
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and the ink that was seen of it, both uint8 and dark on light, and what to write above."""
+    """A picture, the ink found in it (both uint8, dark on light) and a title."""
 
     picture: NDArray[np.uint8]
     ink: NDArray[np.uint8]
@@ -34,7 +35,7 @@ class Pair:
 
 
 def learning_curves(history: Sequence[EpochFigures], path: Path) -> None:
-    """Loss and accuracy of training and validation, side by side, over the epochs."""
+    """Loss and accuracy over the epochs, training and validation."""
     epochs = [row.epoch for row in history]
     with _figure(path, 8.4, 3.2) as figure:
         loss, accuracy = figure.subplots(1, 2)
@@ -59,16 +60,16 @@ def learning_curves(history: Sequence[EpochFigures], path: Path) -> None:
         loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         loss.yaxis.set_minor_locator(NullLocator())
         loss.yaxis.set_major_formatter("{x:g}")
-        # The first epochs would flatten all others: what lies far below the middle is left out of the frame.
+        # cut off the first epochs, which would flatten all others
         middle = float(np.median([100 * row.val_accuracy for row in history]))
         accuracy.set_ylim(bottom=max(0.0, 100 - 5 * max(100 - middle, 0.2)), top=100.1)
         accuracy.legend(frameon=False, fontsize=9, loc="lower right")
 
 
 def samples(images: NDArray[np.uint8], labels: NDArray[np.int64], path: Path, *, per_digit: int = 12) -> None:
-    """The first images of each digit, uint8 (n, 28, 28), one row a digit, its label before it."""
+    """The first images, uint8 (n, 28, 28), of each digit: one row per digit, with its label."""
     with _figure(path, 0.5 * (per_digit + 1), 5.0) as figure:
-        grid = figure.subplots(CLASSES, 1)
+        grid = figure.subplots(DIGITS, 1)
         for digit, axes in enumerate(grid):
             row = np.hstack([np.pad(image, 2) for image in images[labels == digit][:per_digit]])
             axes.imshow(row, cmap="gray_r", vmin=0, vmax=255, interpolation="nearest")
@@ -77,18 +78,18 @@ def samples(images: NDArray[np.uint8], labels: NDArray[np.int64], path: Path, *,
 
 
 def confusion(counts: Sequence[Sequence[int]], path: Path) -> None:
-    """Counts (10, 10), row the label, column the answer; the mistakes carry the colour, for they are few."""
+    """The confusion matrix: counts (10, 10), row = label, column = answer. Colours show the mistakes only."""
     matrix = np.array(counts)
-    right = np.eye(len(matrix), dtype=bool)
-    mistaken = np.where(right, 0, matrix)
-    most = max(1, int(mistaken.max()))
+    diagonal = np.eye(len(matrix), dtype=bool)
+    wrong = np.where(diagonal, 0, matrix)
+    most = max(1, int(wrong.max()))
     with _figure(path, 5.2, 5.2) as figure:
         axes = figure.subplots()
-        axes.imshow(np.where(right, 1.0, np.nan), cmap="Greys", vmin=0, vmax=16)
-        axes.imshow(np.ma.masked_equal(mistaken, 0), cmap="Reds", vmin=-0.15 * most, vmax=1.3 * most)
+        axes.imshow(np.where(diagonal, 1.0, np.nan), cmap="Greys", vmin=0, vmax=16)
+        axes.imshow(np.ma.masked_equal(wrong, 0), cmap="Reds", vmin=-0.15 * most, vmax=1.3 * most)
         for (label, digit), count in np.ndenumerate(matrix):
             if count:
-                colour = "white" if not right[label, digit] and count > 0.6 * most else INK
+                colour = "white" if not diagonal[label, digit] and count > 0.6 * most else INK
                 axes.text(digit, label, str(count), ha="center", va="center", fontsize=9, color=colour)
         axes.set_xticks(range(len(matrix)))
         axes.set_yticks(range(len(matrix)))
@@ -99,7 +100,7 @@ def confusion(counts: Sequence[Sequence[int]], path: Path) -> None:
 
 
 def mistakes(images: NDArray[np.uint8], worst: Sequence[Mistake], path: Path, *, columns: int = 8) -> None:
-    """The images of the mistakes, in the order given, each with its label, the answer and the confidence."""
+    """The misread images in the given order, each with label, answer and confidence."""
     rows = max(1, -(-len(worst) // columns))
     with _figure(path, 1.05 * columns, 1.4 * rows) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
@@ -112,7 +113,7 @@ def mistakes(images: NDArray[np.uint8], worst: Sequence[Mistake], path: Path, *,
 
 
 def reliability(sets: Mapping[str, Sequence[ConfidenceBin]], path: Path) -> None:
-    """Accuracy over confidence of each named set, larger points of more images; the diagonal is ideal."""
+    """Accuracy over confidence of each named set. Larger points stand for more images; the diagonal is ideal."""
     with _figure(path, 4.6, 4.2) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=TRAINING, linewidth=1, linestyle="--", zorder=1)
@@ -137,13 +138,13 @@ def reliability(sets: Mapping[str, Sequence[ConfidenceBin]], path: Path) -> None
 
 
 def risk_coverage(sets: Mapping[str, Sequence[float]], path: Path) -> None:
-    """The share that is wrong (%) over the share that is answered (%), the most confident first, of each named set."""
+    """Error rate over coverage, both in per cent, of each named set."""
     with _figure(path, 4.6, 3.4) as figure:
         axes = figure.subplots()
         for colour, (name, risks) in zip(SERIES, sets.items(), strict=False):
             axes.plot(range(1, len(risks) + 1), [100 * risk for risk in risks], color=colour, label=name)
         _plain_axes(axes, "answered, the most confident first (%)", "wrong among them (%)")
-        # most of the way nothing is wrong: what is left of the first mistakes is cut off
+        # cut off the range without errors
         faultless = min(sum(risk == 0 for risk in risks) for risks in sets.values())
         axes.set_xlim(max(0, faultless - 10), 100.5)
         axes.set_ylim(bottom=0)
@@ -151,7 +152,7 @@ def risk_coverage(sets: Mapping[str, Sequence[float]], path: Path) -> None:
 
 
 def pairs(shown: Sequence[Pair], path: Path, *, columns: int = 8) -> None:
-    """Each picture beside its ink, its title above."""
+    """Each picture beside its ink, with its title."""
     rows = max(1, -(-len(shown) // columns))
     with _figure(path, 1.9 * columns, 1.5 * rows) as figure:
         grid = figure.subplots(rows, 2 * columns, squeeze=False)
@@ -184,5 +185,5 @@ def _figure(path: Path, width_in: float, height_in: float) -> Iterator[Figure]:
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     yield figure
-    # no Software entry: the same figures give the same file
+    # without Matplotlib's version, so that the same input gives the same file
     figure.savefig(path, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""The progress of a training on the terminal: one bar over all batches, one line an epoch."""
+"""The progress bar of a training run: one bar over all batches of all epochs."""
 
 import time
 
@@ -6,12 +6,11 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-# Reading a figure waits for the device to reach it; four times a second costs nothing.
-REFRESH_S = 0.25
+REFRESH_S = 0.25  # reading a metric waits for the device, so do it rarely
 
 
 class ProgressBar(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """A bar that follows `Model.fit`, with loss and accuracy of the running epoch and the time that is left."""
+    """Follows `Model.fit`: shows loss and accuracy of the current epoch and the remaining time."""
 
     def __init__(self, console: Console, *, epochs: int, steps_per_epoch: int, epochs_done: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Contact sheets: the mistakes of a folder, what code draws, what distortions make of it, what the model sees."""
+"""Contact sheets of mistakes, synthetic digits and outliers, distortions, corruptions, and model input."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,17 +16,17 @@ from training.drawing.corruptions import CORRUPTIONS
 from training.drawing.digits import Alpha, draw_digit
 from training.drawing.distortions import change_pen, outline, photograph, squared, strike, warp
 from training.drawing.outliers import draw_outlier
-from training.evaluation.answers import Reader
-from training.evaluation.scoring import Scores
+from training.evaluation.scoring import Predictor, Scores
 from training.reporting.plots import Pair, pairs
 
 COLUMNS = 16
 TILE_PX = 44
-SHOWN = 96  # mistakes on one sheet: the most confident, then the unread
+SHOWN = 96  # mistakes per sheet: the most confident, then the unread
 PICTURE_PX = 160
 
 _WHITE = 255
-_AFTER_WARP: dict[int, Callable[[Alpha, np.random.Generator], Alpha]] = {  # by column of the distorted digits
+# applied after warping, by column of the sheet
+_AFTER_WARP: dict[int, Callable[[Alpha, np.random.Generator], Alpha]] = {
     **dict.fromkeys((4, 5, 6, 7), change_pen),
     **dict.fromkeys((8, 9), outline),
     **dict.fromkeys((10, 11, 12), squared),
@@ -35,7 +35,7 @@ _AFTER_WARP: dict[int, Callable[[Alpha, np.random.Generator], Alpha]] = {  # by 
 
 
 def mistakes_sheet(scores: Scores, pictures: dict[str, bytes | str], mode: Mode, path: Path) -> None:
-    """Each misread picture, by name, beside the ink that was seen, with label, answer, confidence and rejection."""
+    """The misread pictures beside the ink found in them, with label, answer, confidence and rejection."""
     shown = [
         _pair(
             pictures[mistake.name],
@@ -49,13 +49,13 @@ def mistakes_sheet(scores: Scores, pictures: dict[str, bytes | str], mode: Mode,
     pairs(shown[:SHOWN], path)
 
 
-def hard_sheet(mnist: Mnist, reader: Reader, path: Path, seed: int = 9) -> None:
-    """A dozen hard pictures, made of test digits and of strokes that code draws, each with the answer of ``reader``."""
+def hard_sheet(mnist: Mnist, predictor: Predictor, path: Path, seed: int = 9) -> None:
+    """A dozen hard pictures, made from test digits and synthetic digits, each with the answer of ``predictor``."""
     random = np.random.default_rng(seed)
     drawings = [(_enlarged(drawing), digit) for digit, drawing in enumerate(_digits(mnist))]
     drawings += [(draw_digit(digit, random, 90, 90 * 0.05), digit) for digit in (0, 1)]
     pictures = [encode_png(photograph(drawing, random)) for drawing, _ in drawings]
-    answers = reader.read(pictures, "auto")
+    answers = predictor.read(pictures, "auto")
     shown = []
     for picture, row, (_, label) in zip(pictures, answers.probabilities, drawings, strict=True):
         read = "not read" if np.isnan(row).any() else f"read as {row.argmax()}, {100 * row.max():.1f} %"
@@ -64,14 +64,14 @@ def hard_sheet(mnist: Mnist, reader: Reader, path: Path, seed: int = 9) -> None:
 
 
 def drawn_sheets(mnist: Mnist, folder: Path, seed: int = 0) -> list[Path]:
-    """Write the sheets that show what the model learns from, one PNG each, from MNIST and code alone."""
+    """Write one PNG for each kind of training image and for the corruptions; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, Callable[[Mnist, np.random.Generator], list[Grey]]] = {
         "strokes": _strokes,
         "distorted": _distorted,
         "photographs": _photographs,
         "outliers": _outliers,
-        "seen": _seen,
+        "seen": _model_input,
         "corruptions": _corruptions,
     }
     return [_write(folder / f"{name}.png", tiles(mnist, np.random.default_rng(seed))) for name, tiles in drawn.items()]
@@ -86,7 +86,7 @@ def _strokes(_: Mnist, random: np.random.Generator) -> list[Grey]:
 
 
 def _distorted(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
-    """Each row: a test digit, then what warping makes of it, then some of what follows on it."""
+    """Each row: a test digit, three warped copies, and copies that are warped and distorted further."""
     return [_grey(_distort(drawing, column, random)) for drawing in _digits(mnist) for column in range(COLUMNS)]
 
 
@@ -105,8 +105,8 @@ def _outliers(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
     return [_grey(draw_outlier(random, mnist.x_test)) for _ in range(10 * COLUMNS)]
 
 
-def _seen(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
-    """What is learnt from, through the preprocessing: digits in the order of their labels, what is none at the end."""
+def _model_input(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
+    """Augmented model input after preprocessing: digits by label, then outliers."""
     ink, labels = distort(mnist.x_test[: 10 * COLUMNS], mnist.y_test[: 10 * COLUMNS], int(random.integers(2**31)))
     return [_grey(ink[place, ..., 0]) for place in np.argsort(labels, kind="stable")]
 
@@ -131,7 +131,7 @@ def _grey(alpha: Alpha) -> Grey:
 
 
 def _write(path: Path, tiles: Sequence[Grey]) -> Path:
-    """Rows of `COLUMNS` tiles, each fitted into a square; sixteen greys are enough, and small."""
+    """Rows of `COLUMNS` square tiles, in sixteen greys to keep the file small."""
     fitted = [np.pad(_fitted(tile, TILE_PX), 1, constant_values=_WHITE) for tile in tiles]
     sheet = np.vstack([np.hstack(fitted[start : start + COLUMNS]) for start in range(0, len(fitted), COLUMNS)])
     cv2.imwrite(str(path), np.round(sheet / 17).astype(np.uint8) * np.uint8(17), [cv2.IMWRITE_PNG_COMPRESSION, 9])
@@ -139,7 +139,7 @@ def _write(path: Path, tiles: Sequence[Grey]) -> Path:
 
 
 def _fitted(grey: Grey, side_px: int) -> Grey:
-    """In the middle of a white square, its aspect kept."""
+    """Scaled to fit and centred on a white square."""
     scale = side_px / max(grey.shape)
     height, width = (max(1, round(side * scale)) for side in grey.shape)
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -150,7 +150,7 @@ def _fitted(grey: Grey, side_px: int) -> Grey:
 
 
 def _pair(picture: bytes | str, mode: Mode, title: str) -> Pair:
-    """A picture and its ink, blank where there is none."""
+    """A picture and its ink; blank if it cannot be decoded or has no ink."""
     blank = np.full((SIDE_PX, SIDE_PX), _WHITE, np.uint8)
     if isinstance(picture, str):
         return Pair(blank, blank, title)

@@ -1,35 +1,34 @@
-"""Scores as tables on the terminal."""
+"""Scores as terminal tables."""
 
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from training.evaluation.rejection import RejectionScores
+from training.evaluation.rejection import Choice, RejectionScores
 from training.evaluation.scoring import Interval, Scores
-from training.evaluation.thresholds import Choice
 
 MISTAKES = 10
 
 
 def show_scores(scores: Scores, console: Console) -> None:
-    """Print every figure: the whole, by digit, by tag, the confusion, the worst mistakes, what was not read."""
-    _say(
+    """Print all scores: overall, by digit, by tag, confusion matrix, worst mistakes, unread images."""
+    _print(
         console,
-        f"{scores.images} images   accuracy {_percent(scores.accuracy)} % {_interval(scores.interval)}   "
-        f"loss {scores.nll:.4f}   ece {_percent(scores.ece)} %   "
-        f"wrong {scores.wrong}, of which unread {len(scores.unread)}",
+        f"{scores.images} images   accuracy {percent(scores.accuracy)} % {_interval(scores.interval)}   "
+        f"loss {scores.nll:.4f}   ece {percent(scores.ece)} %   "
+        f"wrong {scores.wrong}, {len(scores.unread)} of them unread",
     )
     if groups := scores.groups:
-        _say(
+        _print(
             console,
-            f"mean of {groups.groups} groups {_percent(groups.accuracy)} % {_interval(groups.interval)}   "
-            f"lowest group {_percent(groups.lowest)} %",
+            f"mean of {groups.groups} groups {percent(groups.accuracy)} % {_interval(groups.interval)}   "
+            f"lowest group {percent(groups.lowest)} %",
         )
     if acceptance := scores.acceptance:
-        _say(
+        _print(
             console,
-            f"accepted {_percent(acceptance.share)} %, of which right {_percent(acceptance.accuracy)} % "
+            f"accepted {percent(acceptance.share)} %, accuracy of these {percent(acceptance.accuracy)} % "
             f"(wrong {acceptance.wrong}){_reasons(acceptance.reasons)}",
         )
     console.print(_digits(scores))
@@ -43,51 +42,56 @@ def show_scores(scores: Scores, console: Console) -> None:
 
 
 def show_rejection(what: str, scores: RejectionScores, console: Console) -> None:
-    """Print how pictures fared that should be rejected."""
+    """Print the scores of images that should be rejected."""
     accepted = (
-        f"accepted {_percent(scores.accepted)} % {_interval(scores.interval)}" if scores.accepted is not None else ""
+        f"accepted {percent(scores.accepted)} % {_interval(scores.interval)}" if scores.accepted is not None else ""
     )
-    _say(console, f"{scores.images} {what}   {accepted}{_reasons(scores.reasons)}")
+    _print(console, f"{scores.images} {what}   {accepted}{_reasons(scores.reasons)}")
     if scores.auroc is not None:
-        _say(
+        _print(
             console,
-            f"  AUROC of the outlier score {scores.auroc:.4f}   at a threshold that accepts 98 % of the digits: "
-            f"accepted {_percent(scores.accepted_beside)} %",
+            f"  AUROC of the outlier score {scores.auroc:.4f}   at the threshold that accepts 98 % of the digits: "
+            f"accepted {percent(scores.accepted_beside)} %",
         )
 
 
 def show_corruptions(accuracies: Mapping[str, float], console: Console) -> None:
-    """Print the accuracy by corruption, and the mean."""
-    table = _table("MNIST-C, drawn anew", "corruption", "accuracy %")
+    """Print accuracy by corruption, and the mean."""
+    table = _table("corruptions of MNIST-C", "corruption", "accuracy %")
     for name, accuracy in accuracies.items():
-        table.add_row(name.replace("_", " "), _percent(accuracy))
-    table.add_row("mean", _percent(sum(accuracies.values()) / len(accuracies)))
+        table.add_row(name.replace("_", " "), percent(accuracy))
+    table.add_row("mean", percent(sum(accuracies.values()) / len(accuracies)))
     console.print(table)
 
 
 def show_choices(choices: Sequence[Choice], console: Console) -> None:
-    """Print what each pair of thresholds accepts."""
+    """Print the effect of each pair of thresholds."""
     table = _table(
         "thresholds",
         "validation accepted %",
         "not_a_digit",
         "low_confidence",
         "digits accepted %",
-        "right of these %",
+        "accuracy of these %",
         "wrong",
         "outliers accepted %",
     )
     for choice in choices:
         table.add_row(
-            _percent(choice.validation_accepted),
+            percent(choice.validation_accepted),
             f"{choice.not_a_digit:.2f}",
             f"{choice.low_confidence:g}",
-            _percent(choice.digits_accepted),
-            _percent(choice.accuracy),
+            percent(choice.digits_accepted),
+            percent(choice.accuracy),
             str(choice.wrong),
-            _percent(choice.outliers_accepted),
+            percent(choice.outliers_accepted),
         )
     console.print(table)
+
+
+def percent(share: float | None) -> str:
+    """The share in per cent with two decimals; a dash for None."""
+    return "-" if share is None else f"{100 * share:.2f}"
 
 
 def _digits(scores: Scores) -> Table:
@@ -95,12 +99,12 @@ def _digits(scores: Scores) -> Table:
     for digit, (row, precision, recall) in enumerate(
         zip(scores.confusion, scores.precision, scores.recall, strict=True)
     ):
-        table.add_row(str(digit), str(sum(row)), _percent(precision), _percent(recall))
+        table.add_row(str(digit), str(sum(row)), percent(precision), percent(recall))
     return table
 
 
 def _confusion(scores: Scores) -> Table:
-    table = _table("confusion (row: label, column: answer)", "", *map(str, range(len(scores.confusion))))
+    table = _table("confusion matrix (row: label, column: answer)", "", *map(str, range(len(scores.confusion))))
     for label, row in enumerate(scores.confusion):
         cells = [f"[bold]{count}[/]" if digit == label else str(count or "·") for digit, count in enumerate(row)]
         table.add_row(str(label), *cells)
@@ -110,7 +114,7 @@ def _confusion(scores: Scores) -> Table:
 def _tags(scores: Scores) -> Table:
     table = _table("by tag", "tag", "images", "accuracy %", "95 %")
     for tag, of_tag in scores.tags.items():
-        table.add_row(tag, str(of_tag.images), _percent(of_tag.accuracy), _interval(of_tag.interval))
+        table.add_row(tag, str(of_tag.images), percent(of_tag.accuracy), _interval(of_tag.interval))
     return table
 
 
@@ -121,7 +125,7 @@ def _mistakes(scores: Scores) -> Table:
             mistake.name,
             str(mistake.label),
             str(mistake.digit),
-            _percent(mistake.confidence),
+            percent(mistake.confidence),
             mistake.rejection or "",
         )
     return table
@@ -141,7 +145,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _say(console: Console, line: str) -> None:
+def _print(console: Console, line: str) -> None:
     console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -153,7 +157,3 @@ def _reasons(reasons: Mapping[str, int]) -> str:
 
 def _interval(interval: Interval) -> str:
     return f"({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}"
