@@ -1,13 +1,29 @@
-"""A real subset of MNIST, and one finished run on it that the tests of export and evaluation share."""
+"""A small subset of MNIST, a tiny network, one run and one exported model. All tests share them; none changes them."""
 
-from dataclasses import replace
 from pathlib import Path
 
+import keras
 import pytest
+from keras import layers
 
+from training.architectures import ARCHITECTURES
 from training.data import Mnist, load_mnist
+from training.evaluation.scoring import Scores
+from training.export import export
 from training.fit import fit
-from training.recipes import RECIPES, Recipe
+from training.recipes import Recipe
+
+
+def tiny() -> keras.Model:
+    """Has what a checkpoint must restore: batch normalisation, dropout, and a logit for "not a digit"."""
+    ink = layers.Input((28, 28, 1))
+    maps = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 5, strides=3)(ink)))
+    return keras.Model(ink, layers.Dense(11)(layers.Dropout(0.1)(layers.Flatten()(maps))))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tiny_architecture() -> None:
+    ARCHITECTURES["tiny"] = tiny
 
 
 @pytest.fixture(scope="session")
@@ -17,18 +33,26 @@ def small_file() -> Path:
 
 @pytest.fixture(scope="session")
 def mnist(small_file: Path) -> Mnist:
-    """600 training and 200 test images, the first of each digit."""
+    """The first 60 training and 20 test images of each digit."""
     return load_mnist(small_file)
 
 
 @pytest.fixture(scope="session")
 def recipe() -> Recipe:
-    """`compact`, shortened until it takes seconds."""
-    return replace(RECIPES["compact"], epochs=2, batch_size=50, average_momentum=None, validation_share=0.1)
+    return Recipe(
+        name="tiny", architecture="tiny", preprocessing="auto", epochs=2, learning_rate=0.01, validation_share=0.1
+    )
 
 
 @pytest.fixture(scope="session")
 def finished_run(mnist: Mnist, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "compact"
-    fit(recipe, run, mnist, workers=1)
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    fit(recipe, run, mnist)
     return run
+
+
+@pytest.fixture(scope="session")
+def exported(finished_run: Path, mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scores]:
+    """The models directory of version 1.2.3 and its scores on the test images."""
+    models = tmp_path_factory.mktemp("models")
+    return models, export(finished_run, models, "1.2.3", mnist)

@@ -11,42 +11,37 @@ from training.recipes import RECIPES, Recipe, find_recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_names_what_exists(name: str) -> None:
+def test_recipes_name_existing_parts_and_survive_json(name: str, tmp_path: Path) -> None:
     recipe = find_recipe(name)
     assert recipe.architecture in ARCHITECTURES
     find_augmentation(recipe.augmentation)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_survives_its_json(name: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
-    file.write_text(json.dumps(RECIPES[name].as_json()))
-    assert find_recipe(str(file)) == RECIPES[name]
+    file.write_text(json.dumps(recipe.as_json()))
+    assert find_recipe(str(file)) == recipe
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(RecipeError, match="soorya, yalcin, rajwal, adadelta, compact"):
         find_recipe("resnet")
-
-
-def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="cannot be read"):
-        find_recipe(str(tmp_path / "mine.json"))
+    with pytest.raises(RecipeError, match="drawings"):
+        find_augmentation("blur")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (None, "cannot be read"),
         ("{", "the file"),
         ('{"name": "mine"}', "architecture"),
         ('{"name": "mine", "architecture": "yalcin", "preprocessing": "magic"}', "preprocessing"),
         ('{"name": "mine", "architecture": "yalcin", "preprocessing": "unit", "epochs": "10"}', "epochs"),
         ('{"name": "mine", "architecture": "yalcin", "preprocessing": "unit", "speed": 1}', "speed"),
     ],
-    ids=["no json", "field missing", "unknown choice", "wrong type", "unknown field"],
+    ids=["missing file", "not JSON", "field missing", "unknown choice", "wrong type", "unknown field"],
 )
-def test_a_file_that_holds_no_recipe_names_the_field(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.json").write_text(text)
+def test_the_error_about_an_invalid_file_names_the_field(text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "mine.json").write_text(text)
     with pytest.raises(RecipeError, match=message):
         find_recipe(str(tmp_path / "mine.json"))
 
@@ -64,11 +59,11 @@ def test_a_file_that_holds_no_recipe_names_the_field(text: str, message: str, tm
         ("label_smoothing", 0.1),
     ],
 )
-def test_a_recipe_that_cannot_be_followed_is_refused(field: str, value: float) -> None:
+def test_values_out_of_range_are_refused(field: str, value: float) -> None:
     changes: dict[str, object] = {**RECIPES["yalcin"].as_json(), field: value}
     with pytest.raises(RecipeError, match=field):
         Recipe(**changes)  # type: ignore[arg-type]  # the point of the test
 
 
-def test_labels_can_be_smoothed_where_they_are_one_hot() -> None:
+def test_one_hot_labels_can_be_smoothed() -> None:
     assert replace(RECIPES["adadelta"], label_smoothing=0.1).label_smoothing == 0.1

@@ -2,18 +2,17 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from training.evaluation.answers import Answers
-from training.evaluation.scoring import Scores, score
+from training.evaluation.scoring import Answers, Scores, score
 
 
-def _confident(digits: list[int], confidence: float = 0.91) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    rest = (1 - confidence) / 9
-    return np.where(np.eye(10, dtype=bool)[digits], confidence, rest)
+def _confident(digits: list[int], confidence: float = 0.91) -> NDArray[np.float64]:
+    return np.where(np.eye(10, dtype=bool)[digits], confidence, (1 - confidence) / 9)
 
 
 def _answers(
-    probabilities: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    probabilities: NDArray[np.float64],
     rejections: list[str | None] | None = None,
     unread: dict[int, str] | None = None,
 ) -> Answers:
@@ -22,7 +21,7 @@ def _answers(
 
 @pytest.fixture
 def scores() -> Scores:
-    """Four images: a 1 and a 7 read rightly, a 7 taken for a 1, a 3 not read at all."""
+    """Four images: a 1 and a 7 read correctly, a 7 read as 1, an unread 3."""
     probabilities = np.vstack([_confident([1, 7]), _confident([1], 0.99), np.full((1, 10), np.nan)])
     return score(
         _answers(probabilities, unread={3: "no_ink"}, rejections=[None, "not_a_digit", None, "no_ink"]),
@@ -33,86 +32,53 @@ def scores() -> Scores:
     )
 
 
-def test_an_unread_image_counts_as_wrong(scores: Scores) -> None:
-    assert scores.accuracy == 0.5
-    assert scores.wrong == 2
-    assert scores.unread == {"d": "no_ink"}
-
-
-def test_the_loss_is_that_of_the_images_that_were_answered(scores: Scores) -> None:
+def test_an_unread_image_counts_as_wrong_and_is_left_out_of_loss_and_calibration(scores: Scores) -> None:
+    assert (scores.accuracy, scores.wrong, scores.unread) == (0.5, 2, {"d": "no_ink"})
     assert scores.nll == pytest.approx(-(2 * math.log(0.91) + math.log(0.01 / 9)) / 3)
+    # two bins: 0.91 twice, both correct, and 0.99, which is wrong
+    assert sum(each.images for each in scores.reliability) == 3
+    assert scores.ece == pytest.approx((2 * 0.09 + 0.99) / 3)
+    assert scores.risk_coverage[-1] == 0.5
+    assert scores.risk_coverage[0] == 1.0  # the most confident answer is the wrong one
 
 
-def test_precision_and_recall_are_by_digit(scores: Scores) -> None:
-    assert scores.precision[1] == 0.5
-    assert scores.precision[7] == 1.0
-    assert scores.recall[7] == 0.5
-    assert scores.recall[3] == 0.0
+def test_precision_recall_and_confusion_are_by_digit(scores: Scores) -> None:
+    assert (scores.precision[1], scores.precision[7]) == (0.5, 1.0)
+    assert (scores.recall[7], scores.recall[3]) == (0.5, 0.0)
     assert scores.precision[0] is scores.recall[0] is None
-
-
-def test_confusion_has_labels_in_rows_and_answers_in_columns(scores: Scores) -> None:
-    assert scores.confusion[7][1] == 1
+    assert scores.confusion[7][1] == 1  # row = label, column = answer
     assert sum(map(sum, scores.confusion)) == 3
 
 
-def test_mistakes_say_what_was_taken_for_what(scores: Scores) -> None:
+def test_mistakes_are_listed_most_confident_first(scores: Scores) -> None:
     (mistake,) = scores.mistakes
     assert (mistake.name, mistake.place, mistake.label, mistake.digit) == ("c", 2, 7, 1)
     assert mistake.confidence == pytest.approx(0.99)
-
-
-def test_mistakes_come_the_most_confident_first() -> None:
     probabilities = np.vstack([_confident([1], 0.5), _confident([2], 0.9), _confident([3], 0.7)])
     mistakes = score(_answers(probabilities), np.zeros(3, np.int64), ["a", "b", "c"]).mistakes
     assert [mistake.name for mistake in mistakes] == ["b", "c", "a"]
 
 
-def test_accuracy_is_told_by_tag_where_there_is_one(scores: Scores) -> None:
-    assert {tag: (each.images, each.accuracy) for tag, each in scores.tags.items()} == {
-        "photo": (2, 1.0),
-        "canvas": (1, 0.0),
-    }
-
-
-def test_a_group_counts_as_much_as_another_however_large(scores: Scores) -> None:
+def test_accuracy_is_given_by_tag_and_as_mean_over_groups_of_any_size(scores: Scores) -> None:
+    by_tag = {tag: (each.images, each.accuracy) for tag, each in scores.tags.items()}
+    assert by_tag == {"photo": (2, 1.0), "canvas": (1, 0.0)}
     assert scores.groups is not None
     assert (scores.groups.groups, scores.groups.lowest) == (2, 0.0)
     assert scores.groups.accuracy == pytest.approx(1 / 3)
-
-
-def test_without_groups_there_is_no_mean_of_them() -> None:
     assert score(_answers(_confident([1])), np.array([1]), ["a"], groups=[""]).groups is None
 
 
-def test_what_was_not_accepted_is_counted_by_reason(scores: Scores) -> None:
+def test_rejected_images_are_counted_by_reason(scores: Scores) -> None:
     assert scores.acceptance is not None
     assert (scores.acceptance.share, scores.acceptance.wrong, scores.acceptance.accuracy) == (0.5, 1, 0.5)
     assert scores.acceptance.reasons == {"not_a_digit": 1, "no_ink": 1}
-
-
-def test_a_model_without_thresholds_rejects_nothing_that_could_be_counted() -> None:
     assert score(_answers(_confident([1])), np.array([1]), ["a"]).acceptance is None
+    nothing_accepted = score(_answers(_confident([1]), rejections=["not_a_digit"]), np.array([1]), ["a"]).acceptance
+    assert nothing_accepted is not None
+    assert nothing_accepted.accuracy is None
 
 
-def test_nothing_accepted_has_no_accuracy() -> None:
-    acceptance = score(_answers(_confident([1]), rejections=["not_a_digit"]), np.array([1]), ["a"]).acceptance
-    assert acceptance is not None
-    assert acceptance.accuracy is None
-
-
-def test_calibration_is_that_of_the_images_that_were_answered(scores: Scores) -> None:
-    # 0.91 twice, of which both are right, and 0.99, which is wrong: two bins
-    assert sum(each.images for each in scores.reliability) == 3
-    assert scores.ece == pytest.approx((2 * 0.09 + 0.99) / 3)
-
-
-def test_an_unread_image_is_the_last_that_would_be_answered(scores: Scores) -> None:
-    assert scores.risk_coverage[-1] == 0.5
-    assert scores.risk_coverage[0] == 1.0  # the most confident answer is the wrong one
-
-
-def test_no_answer_at_all_has_no_loss() -> None:
+def test_without_any_answer_there_is_no_loss() -> None:
     scores = score(_answers(np.full((1, 10), np.nan), unread={0: "no_ink"}), np.array([3]), ["a"])
     assert math.isnan(scores.nll)
     assert scores.accuracy == 0
