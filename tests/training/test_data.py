@@ -136,9 +136,6 @@ def test_a_table_without_files_and_labels_is_refused(table: str | None, tmp_path
 def test_images_to_reject_need_no_label(table: str, names: list[str], tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(table)
     assert [path.name for path in read_unlabelled(tmp_path)] == names
-
-
-def test_a_folder_without_images_to_reject_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file,pure_negative\na.png,no\n")
     with pytest.raises(DataError, match="no image to reject"):
         read_unlabelled(tmp_path)

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +62,3 @@ def test_values_out_of_range_are_refused(field: str, value: float) -> None:
     changes: dict[str, object] = {**RECIPES["yalcin"].as_json(), field: value}
     with pytest.raises(RecipeError, match=field):
         Recipe(**changes)  # type: ignore[arg-type]  # the point of the test
-
-
-def test_one_hot_labels_can_be_smoothed() -> None:
-    assert replace(RECIPES["adadelta"], label_smoothing=0.1).label_smoothing == 0.1

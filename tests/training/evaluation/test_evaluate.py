@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.imaging.preprocess import preprocess
+from app.imaging.preprocess import Mode, preprocess
 from app.model.engine import LiteRTEngine
 from app.model.manifest import Manifest, Thresholds
 from tests.drawings import digit_drawn, encoded
@@ -66,17 +66,16 @@ def test_what_is_not_a_model_is_refused(finished_run: Path, tmp_path: Path) -> N
         load_classifier(tmp_path)
 
 
-@pytest.mark.parametrize("preprocessing", ["unit", "l2", "auto"])
-def test_a_network_gets_the_input_that_it_was_trained_on(preprocessing: Preprocessing, mnist: Mnist) -> None:
+@pytest.mark.parametrize(
+    ("preprocessing", "mode", "expected"),
+    [("unit", "auto", "unit"), ("l2", "auto", "l2"), ("auto", "auto", "auto"), ("auto", "plain", "unit")],
+)
+def test_a_network_gets_the_input_that_it_was_trained_on(
+    preprocessing: Preprocessing, mode: Mode, expected: Preprocessing, mnist: Mnist
+) -> None:
     recorder = Recorder(preprocessing)
-    read_images(recorder.classifier, mnist.x_test, mnist.y_test)
-    assert np.allclose(recorder.seen[0], prepare(mnist.x_test, preprocessing), rtol=0, atol=1e-6)
-
-
-def test_plain_mode_passes_the_images_unchanged(mnist: Mnist) -> None:
-    recorder = Recorder()
-    read_images(recorder.classifier, mnist.x_test, mnist.y_test, "plain")
-    assert np.array_equal(recorder.seen[0], prepare(mnist.x_test, "unit"))
+    read_images(recorder.classifier, mnist.x_test, mnist.y_test, mode)
+    assert np.allclose(recorder.seen[0], prepare(mnist.x_test, expected), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("preprocessing", ["auto", "l2"])

@@ -5,15 +5,8 @@ import numpy as np
 
 from training.data import Mnist
 from training.evaluation.measures import ConfidenceBin
-from training.evaluation.scoring import Mistake
 from training.reporting import plots
 from training.run_directory import EpochFigures
-
-
-def _shape(path: Path) -> tuple[int, ...]:
-    plot = cv2.imread(str(path))
-    assert plot is not None
-    return tuple(plot.shape)
 
 
 def test_extreme_scores_can_be_drawn(mnist: Mnist, tmp_path: Path) -> None:
@@ -25,11 +18,4 @@ def test_extreme_scores_can_be_drawn(mnist: Mnist, tmp_path: Path) -> None:
     plots.reliability({"one": bins, "other": bins[:1]}, tmp_path / "reliability.png")
     plots.risk_coverage({"one": [0.0] * 90 + [0.01] * 10, "other": [0.0] * 100}, tmp_path / "risk.png")
     assert len(list(tmp_path.iterdir())) == 6
-    assert all(_shape(path) for path in tmp_path.iterdir())
-
-
-def test_more_mistakes_take_more_rows(mnist: Mnist, tmp_path: Path) -> None:
-    worst = [Mistake(f"test {index}", index, 7, 1, 0.9) for index in range(9)]
-    plots.mistakes(mnist.x_test, worst[:8], tmp_path / "one.png")
-    plots.mistakes(mnist.x_test, worst, tmp_path / "two.png")
-    assert _shape(tmp_path / "two.png")[0] == 2 * _shape(tmp_path / "one.png")[0]
+    assert all(cv2.imread(str(path)) is not None for path in tmp_path.iterdir())
