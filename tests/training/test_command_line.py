@@ -44,7 +44,6 @@ def test_a_recipe_is_trained_exported_evaluated_and_reported(
     assert "not the original MNIST" in printed.err
 
 
-@pytest.mark.xdist_group("finished run")
 def test_a_folder_is_evaluated_with_images_to_reject(
     exported: tuple[Path, Scores],
     small_file: Path,

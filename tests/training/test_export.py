@@ -20,8 +20,6 @@ from training.export import export, fit_temperature
 from training.preparation import prepare
 from training.recipes import RECIPES, Recipe
 
-pytestmark = pytest.mark.xdist_group("finished run")
-
 CONTENT = ["card.md", "digits-int8.tflite", "digits.json", "digits.keras", "digits.tflite", "figures", "history.csv"]
 
 

@@ -24,7 +24,9 @@ COMPACT = replace(RECIPES["compact"], epochs=3, batch_size=50, average_momentum=
 
 # Everything that resuming could lose: dropout, averaged weights, batch normalisation, cached augmented images.
 RESUMED = {
-    "dropout": Recipe(name="tiny", architecture="tiny", preprocessing="auto", epochs=3, average_momentum=0.9),
+    "dropout": Recipe(
+        name="tiny", architecture="tiny", preprocessing="auto", epochs=2, limit=150, average_momentum=0.9
+    ),
     "augmented": replace(COMPACT, distinct_epochs=None),
     "reused epochs": replace(COMPACT, distinct_epochs=1),
 }
@@ -46,7 +48,6 @@ def _same_weights(first: Path, second: Path) -> bool:
     return all(np.array_equal(*pair) for pair in zip(_weights(first), _weights(second), strict=True))
 
 
-@pytest.mark.xdist_group("finished run")
 def test_a_run_directory_records_what_the_weights_depend_on(finished_run: Path, recipe: Recipe, mnist: Mnist) -> None:
     assert json.loads((finished_run / "recipe.json").read_text()) == asdict(recipe)
     assert json.loads((finished_run / "data.json").read_text()) == mnist.hashes
@@ -57,7 +58,6 @@ def test_a_run_directory_records_what_the_weights_depend_on(finished_run: Path, 
     assert not list(finished_run.glob("part-*"))
 
 
-@pytest.mark.xdist_group("finished run")
 def test_history_has_one_row_per_epoch_and_the_loss_falls(finished_run: Path) -> None:
     with (finished_run / "history.csv").open() as lines:
         first, second = csv.DictReader(lines)
@@ -149,14 +149,12 @@ def _is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.xdist_group("finished run")
 def test_resuming_a_finished_run_changes_no_weight(finished_run: Path, recipe: Recipe, mnist: Mnist) -> None:
     before = _weights(finished_run)
     fit(recipe, finished_run, mnist, resume=True)
     assert all(np.array_equal(*pair) for pair in zip(before, _weights(finished_run), strict=True))
 
 
-@pytest.mark.xdist_group("finished run")
 def test_an_existing_run_is_continued_only_on_request_and_with_the_same_recipe_and_data(
     finished_run: Path, recipe: Recipe, mnist: Mnist
 ) -> None:

@@ -48,7 +48,6 @@ def folder(mnist: Mnist, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.xdist_group("finished run")
 def test_a_run_directory_and_its_keras_file_are_evaluated(finished_run: Path, mnist: Mnist) -> None:
     scores = read_images(load_classifier(finished_run), mnist.x_test, mnist.y_test)[1]
     assert scores.images == 200
@@ -56,7 +55,6 @@ def test_a_run_directory_and_its_keras_file_are_evaluated(finished_run: Path, mn
     assert read_images(load_classifier(finished_run / "model.keras"), mnist.x_test, mnist.y_test)[1] == scores
 
 
-@pytest.mark.xdist_group("finished run")
 def test_what_is_not_a_model_is_refused(finished_run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not a models directory, a finished run"):
         load_classifier(tmp_path)

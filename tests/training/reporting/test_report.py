@@ -16,8 +16,6 @@ from training.evaluation.evaluate import Figures, Sources
 from training.evaluation.scoring import Scores
 from training.reporting.report import report
 
-pytestmark = pytest.mark.xdist_group("finished run")
-
 
 @pytest.fixture(scope="module")
 def sources(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Sources:
