@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,13 +28,15 @@ class Overload:
     ``lowest`` and ``highest``. A request counts once its body is complete, so that slow uploads keep nobody out.
     """
 
-    def __init__(self, app: ASGIApp, max_delay_s: float, lowest: int, highest: int) -> None:
-        self._app, self._max_delay_s = app, max_delay_s
+    def __init__(
+        self, app: ASGIApp, max_delay_s: float, lowest: int, highest: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._app, self._max_delay_s, self._clock = app, max_delay_s, clock
         self._lowest, self._highest = min(lowest, highest), highest
         self._limit: float = min(_FIRST_LIMIT * lowest, highest)
         self._in_flight = self._answered = self._refused = 0
         self._rate, self._at_limit = 0.0, False  # answers per second; whether the limit was reached in this window
-        self._window_began, self._warned = time.monotonic(), -math.inf
+        self._window_began, self._warned = clock(), -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -72,7 +75,7 @@ class Overload:
     def _leave(self, counts: bool) -> None:
         self._in_flight -= counts
         self._answered += counts
-        now = time.monotonic()
+        now = self._clock()
         if now - self._window_began >= _WINDOW_S:
             rate = self._answered / (now - self._window_began)
             self._rate = rate if self._at_limit else max(rate, self._rate)  # below the limit it may be less
@@ -80,7 +83,7 @@ class Overload:
             self._answered, self._at_limit, self._window_began = 0, False, now
 
     def _refuse(self, scope: Scope) -> Overloaded:
-        now = time.monotonic()
+        now = self._clock()
         self._refused += 1
         del scope["state"]["log"]  # one line for all refusals of a second
         if not self._at_limit:  # measure from here: the time before says nothing about the capacity

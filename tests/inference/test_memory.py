@@ -1,4 +1,4 @@
-"""How many cores there are, where a container may have less than the node."""
+"""The cores and the memory of a container, and the memory budget of images."""
 
 import asyncio
 import os
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from app.inference.memory import Memory, cores, memory_limit, own_group
+from app.inference.memory import Memory, cores, memory_limit
 from tests.asking import WAIT_S
 from tests.server import ROOT
 
 ALL = len(os.sched_getaffinity(0))
+MIB = 2**20
 
 
 @pytest.mark.parametrize(
@@ -24,27 +25,38 @@ ALL = len(os.sched_getaffinity(0))
         (f"{100_000 * (ALL + 3)} 100000", ALL),
         ("max 100000", ALL),
         ("nonsense", ALL),
+        (None, ALL),
     ],
 )
-def test_a_quota_bounds_the_cores(tmp_path: Path, quota: str, expected: int) -> None:
-    (tmp_path / "cpu.max").write_text(quota, encoding="ascii")
+def test_a_cpu_quota_limits_the_cores(tmp_path: Path, quota: str | None, expected: int) -> None:
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota, encoding="ascii")
 
     assert cores(tmp_path / "cpu.max") == expected
 
 
-def test_without_a_control_group_the_cores_are_those_allowed(tmp_path: Path) -> None:
-    assert cores(tmp_path / "none") == ALL
-
-
 @pytest.mark.parametrize(
-    ("said", "expected"),
-    [("536870912\n", 512 * 2**20), ("max\n", None), ("9223372036854771712\n", None), ("nonsense", None)],
-    ids=["a limit", "none", "none, in version 1", "nonsense"],
+    ("own", "limits", "expected"),
+    [
+        ("0::/\n", {"memory.max": f"{512 * MIB}\n"}, 512 * MIB),
+        ("0::/\n", {"memory.max": "max\n"}, None),
+        ("0::/\n", {"memory.max": "nonsense"}, None),
+        ("0::/a.slice/b.service\n", {"a.slice/b.service/memory.max": f"{MIB}\n", "memory.max": f"{2 * MIB}\n"}, MIB),
+        ("9:memory:/docker/abc\n", {"memory/memory.limit_in_bytes": f"{MIB}\n"}, MIB),
+        ("9:memory:/docker/abc\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ("0::/\n", {}, None),
+    ],
+    ids=["container", "no limit", "nonsense", "systemd unit", "version 1", "version 1, no limit", "no control groups"],
 )
-def test_a_container_s_limit_is_the_memory(tmp_path: Path, said: str, expected: int | None) -> None:
-    (tmp_path / "memory.max").write_text(said, encoding="ascii")
+def test_the_memory_limit_is_that_of_the_control_group(
+    tmp_path: Path, own: str, limits: dict[str, str], expected: int | None
+) -> None:
+    (tmp_path / "own").write_text(own, encoding="ascii")
+    for name, limit in limits.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(limit, encoding="ascii")
 
-    assert memory_limit((tmp_path / "none", tmp_path / "memory.max")) == expected
+    assert memory_limit(tmp_path, tmp_path / "own") == expected
 
 
 @pytest.mark.anyio
@@ -53,7 +65,7 @@ async def test_memory_is_waited_for_until_it_is_given_back() -> None:
     memory.rest()
     size = int(memory.size)
     await memory.take(size // 2 + 1)
-    await memory.take(0)  # what needs none waits for nobody
+    await memory.take(0)  # does not wait
 
     gone, waiting = (asyncio.create_task(memory.take(size // 2)) for _ in range(2))
     await asyncio.sleep(0.05)
@@ -66,7 +78,7 @@ async def test_memory_is_waited_for_until_it_is_given_back() -> None:
 
 
 @pytest.mark.anyio
-async def test_without_a_limit_nobody_waits() -> None:
+async def test_without_a_limit_nothing_waits() -> None:
     memory = Memory(None)
     memory.rest()
 
@@ -74,28 +86,12 @@ async def test_without_a_limit_nobody_waits() -> None:
         await memory.take(2**60)
 
 
-@pytest.mark.parametrize(
-    ("told", "group"),
-    [
-        ("0::/\n", "."),
-        ("0::/system.slice/digits.service\n", "system.slice/digits.service"),
-        ("9:memory:/docker/abc\n1:cpu:/\n", "."),
-    ],
-    ids=["a container's", "a unit's", "version 1"],
-)
-def test_the_limits_are_those_of_the_process_own_control_group(tmp_path: Path, told: str, group: str) -> None:
-    (tmp_path / "cgroup").write_text(told)
-
-    assert own_group(tmp_path / "cgroup") == Path(group)
-    assert own_group(tmp_path / "none") == Path()
-
-
-_HOLES = """
+_RESIDENT_KIB = """
 from pathlib import Path
-from app.inference.memory import give_back_at_once
-give_back_at_once()
+from app.inference.memory import configure_malloc
+configure_malloc()
 first = bytearray(2**24)
-del first  # from which glibc would learn
+del first  # after this glibc would keep such blocks
 large, small = [], []
 for _ in range(16):
     large.append(bytearray(b"x") * 2**23)
@@ -104,14 +100,13 @@ large.clear()
 print(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
 """
 
-
 _ARENAS = """
 import ctypes
 from threading import Barrier, Thread
-from app.inference.memory import give_back_at_once
-give_back_at_once()
-all_there = Barrier(8)
-threads = [Thread(target=lambda: bytes(100_000) and all_there.wait()) for _ in range(8)]
+from app.inference.memory import configure_malloc
+configure_malloc()
+barrier = Barrier(8)
+threads = [Thread(target=lambda: bytes(100_000) and barrier.wait()) for _ in range(8)]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -124,14 +119,11 @@ libc.fflush(ctypes.c_void_p(file))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_threads_have_no_blocks_of_their_own() -> None:
-    ran = subprocess.run([sys.executable, "-c", _ARENAS], capture_output=True, cwd=ROOT, text=True, check=True)
+def test_malloc_returns_large_blocks_and_has_one_arena() -> None:
+    resident, arenas = (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, text=True, check=True).stdout
+        for code in (_RESIDENT_KIB, _ARENAS)
+    )
 
-    assert ran.stdout.count("<heap nr=") == 1
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_large_blocks_leave_no_holes() -> None:
-    ran = subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, cwd=ROOT, text=True, check=True)
-
-    assert int(ran.stdout) / 1024 < 64  # MiB, of 128 that were held
+    assert int(resident) / 1024 < 64  # MiB, of 128 that were used
+    assert arenas.count("<heap nr=") == 1
