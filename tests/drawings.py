@@ -1,6 +1,6 @@
-"""Pictures of digits, made from the MNIST test images in `tests/data`: drawn large, elsewhere, in other inks, encoded.
+"""Pictures of digits from the MNIST test images in `tests/data`: enlarged, moved, coloured, encoded.
 
-Everything up to a grey picture is plain arithmetic, the same on every machine.
+A grey picture is made by plain arithmetic, the same on every machine.
 """
 
 from functools import cache
@@ -97,9 +97,9 @@ def turned(grey: Grey, orientation: int, kind: str) -> bytes:
 
 
 def difference(one: Ink, other: Ink) -> float:
-    """How much of the ink of either the other has not: 0 is the same, 1 has nothing in common.
+    """Share of the ink that the two do not have in common, from 0 to 1.
 
-    A shift by one pixel is none: a centre of mass between two pixels goes to either.
+    A shift by one pixel is ignored: a centre of mass between two pixels can be rounded either way.
     """
     shifts = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
     moved = [np.roll(other, shift, axis=(0, 1)) for shift in shifts]

@@ -1,6 +1,6 @@
-"""Pictures as people send them, made from MNIST's strokes: on framed, ruled, shaded, dirty, large and small sheets.
+"""Pictures as users send them: MNIST's digits on framed, ruled, shaded, dirty, large and small sheets.
 
-A drawing is light ink on dark, as `tests.drawings` makes it; every picture here is dark ink on light paper.
+A drawing is light ink on dark, from `tests.drawings`; every picture made here is dark ink on light paper.
 """
 
 import cv2
@@ -28,7 +28,7 @@ def cut_out(drawing: Grey) -> Grey:
 
 
 def traced(digit: Grey, side_px: int, pen_px: int) -> Grey:
-    """The middle of MNIST's strokes, drawn anew with a pen of that width."""
+    """The centre line of MNIST's strokes, redrawn with a pen of that width."""
     mask = (enlarged(digit, side_px) > 127).astype(np.uint8)
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     ridge = (distance > 0.5) & (distance >= cv2.dilate(distance, np.ones((5, 5))) - 0.5)
@@ -44,7 +44,7 @@ def on_paper(drawing: Grey, paper: int = PAPER, pen: int = PEN) -> Grey:
 
 
 def lit(drawing: Grey, light: NDArray[np.float64], share: float = PEN / PAPER) -> Grey:
-    """Under a light, the level of the paper at each pixel; ink gives back a ``share`` of it."""
+    """``light``: the level of the paper at each pixel. Ink reflects a ``share`` of it."""
     picture: Grey = np.rint(light * (1 - (1 - share) * (drawing / 255.0))).astype(np.uint8)
     return picture
 
@@ -112,7 +112,7 @@ def grainy(picture: Grey, sigma: float, seed: int = 0) -> Grey:
 
 
 def on_nothing(drawing: Grey, pen: int, hidden: int) -> Image.Image:
-    """RGBA: ink of level ``pen``, and under the transparent ground what nobody sees, of level ``hidden``."""
+    """RGBA: ink of level ``pen``; the transparent ground has the invisible level ``hidden``."""
     level = np.where(drawing > 0, pen, hidden).astype(np.uint8)
     return Image.fromarray(np.dstack([level, level, level, drawing]))
 

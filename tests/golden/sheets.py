@@ -16,7 +16,7 @@ MODES: tuple[Mode, ...] = ("auto", "plain")
 
 
 def inputs() -> dict[str, Grey]:
-    """Name -> grey, light ink on dark where nothing else is said. No codec and no library's resize made them."""
+    """Name -> grey, light ink on dark unless the name says otherwise. Made without codecs and library resizing."""
     large = enlarged(digit_drawn(5))
     everyone = {f"MNIST's {digit}": digit_drawn(digit) for digit in range(10)}
     return everyone | {
