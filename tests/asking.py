@@ -36,13 +36,13 @@ async def service(engine: Engine | None, **changed: Any) -> AsyncIterator[httpx2
     """A client of an app that serves ``engine``, or whose model is not loaded yet."""
     app = create_app(Settings(**changed))
     if engine is not None:
-        app.state.service.start(engine)
+        app.state.digits.service.start(engine)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     try:
         async with httpx2.AsyncClient(transport=transport, base_url="http://digits", timeout=WAIT_S) as client:
             yield client
     finally:
-        app.state.service.close()
+        app.state.digits.service.close()
 
 
 def assert_is_problem(answer: httpx2.Response, status: int, code: str) -> None:

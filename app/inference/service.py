@@ -84,7 +84,18 @@ class Service:
     def close(self) -> None:
         """Finish what runs, start nothing more."""
         self._model, self._why_not = None, "The service is stopping"
-        self._scheduler.close()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._large.shutdown(wait=False, cancel_futures=True)
+        self._batcher.close()
+
+    def require_loaded(self) -> None:
+        """Raises NotReady before a model is loaded and after `close`."""
+        self._serving()
+
+    @property
+    def manifest(self) -> Manifest:
+        """Raises NotReady."""
+        return self._serving().engine.manifest
 
     @property
     def busy_since(self) -> float | None:

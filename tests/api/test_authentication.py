@@ -291,12 +291,12 @@ def from_address(app: Any, address: str) -> httpx2.AsyncClient:  # noqa: ANN401 
 )
 async def test_without_keys_a_client_is_its_address(seven: KerasEngine, first: str, second: str, shared: bool) -> None:
     app = create_app(Settings(rate_limit="1/minute"))
-    app.state.service.start(seven)
+    app.state.digits.service.start(seven)
     statuses = []
     for address in (first, first, second):
         async with from_address(app, address) as client:
             statuses.append((await predict(client)).status_code)
-    app.state.service.close()
+    app.state.digits.service.close()
 
     assert statuses == [200, 429, 429 if shared else 200]
 

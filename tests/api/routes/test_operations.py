@@ -15,10 +15,10 @@ pytestmark = pytest.mark.anyio
 async def get(path: str, engine: KerasEngine | None) -> httpx2.Response:
     app = create_app(Settings())
     if engine is not None:
-        app.state.service.start(engine)
+        app.state.digits.service.start(engine)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://digits") as client:
         answer = await client.get(path)
-    app.state.service.close()
+    app.state.digits.service.close()
     return answer
 
 

@@ -35,7 +35,7 @@ from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import on_paper, side_by_side
 from tests.server import ROOT, running
 
-FOLDER = ROOT / "app" / "playground"
+FOLDER = ROOT / "app" / "static"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
@@ -68,7 +68,7 @@ class Served:
     server: uvicorn.Server
 
     def load(self, engine: KerasEngine) -> None:
-        self.loop.call_soon_threadsafe(self.app.state.service.start, engine)
+        self.loop.call_soon_threadsafe(self.app.state.digits.service.start, engine)
 
     def stop(self) -> None:
         self.server.should_exit = True
@@ -85,7 +85,7 @@ def serving(engine: KerasEngine | None, **changed: Any) -> Iterator[Served]:  # 
     async def serve(listener: socket.socket) -> None:
         loops.append(asyncio.get_running_loop())
         if engine is not None:
-            app.state.service.start(engine)
+            app.state.digits.service.start(engine)
         started.set()
         await server.serve([listener])
 
@@ -99,7 +99,7 @@ def serving(engine: KerasEngine | None, **changed: Any) -> Iterator[Served]:  # 
         finally:
             served.stop()
             thread.join()
-            app.state.service.close()
+            app.state.digits.service.close()
 
 
 @pytest.fixture(scope="module")

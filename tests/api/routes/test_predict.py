@@ -290,8 +290,8 @@ async def test_when_the_queue_is_full_the_service_is_overloaded(engine_of: Calla
 
 async def test_a_stopped_service_is_not_ready(seven: KerasEngine) -> None:
     app = create_app(Settings())
-    app.state.service.start(seven)
-    app.state.service.close()
+    app.state.digits.service.start(seven)
+    app.state.digits.service.close()
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://digits") as client:
         assert_is_problem(await client.post("/predict", content=SEVEN), 503, "not_ready")
 
