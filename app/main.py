@@ -56,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         summary="An image of a handwritten digit in, ten calibrated probabilities out.",
         lifespan=_lifespan,
+        servers=[{"url": ".", "description": "this service"}],  # relative: works behind a path prefix
         openapi_url=None,  # `docs_router` has the document and a page without other servers
         telemetry={
             "tracing": tracer_provider is not None,
