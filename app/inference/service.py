@@ -88,13 +88,8 @@ class Service:
         self._large.shutdown(wait=False, cancel_futures=True)
         self._batcher.close()
 
-    def require_loaded(self) -> None:
-        """Raises NotReady before a model is loaded and after `close`."""
-        self._serving()
-
-    @property
-    def manifest(self) -> Manifest:
-        """Raises NotReady."""
+    def require_loaded(self) -> Manifest:
+        """The manifest of the model. Raises NotReady before it is loaded and after `close`."""
         return self._serving().engine.manifest
 
     @property

@@ -26,7 +26,7 @@ async def readyz(request: Request) -> Ready:
 
 @router.get("/model", summary="The model card, for programs", responses=openapi.CARD)
 async def model(request: Request) -> Manifest:
-    return service_of(request).manifest
+    return service_of(request).require_loaded()
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response, responses=openapi.METRICS)
