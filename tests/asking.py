@@ -32,16 +32,12 @@ class Standing:
 
 
 @asynccontextmanager
-async def service(
-    engine: Engine | None,
-    address: str = "127.0.0.1",
-    **changed: Any,  # noqa: ANN401 - settings
-) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client at ``address`` of an app with ``engine``, or whose model is not loaded yet."""
+async def service(engine: Engine | None, **changed: Any) -> AsyncIterator[httpx2.AsyncClient]:  # noqa: ANN401 - settings
+    """A client of an app with ``engine``, or whose model is not loaded yet."""
     app = create_app(Settings(**changed))
     if engine is not None:
         app.state.digits.service.start(engine)
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False, client=(address, 1234))
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     try:
         async with httpx2.AsyncClient(transport=transport, base_url="http://digits", timeout=WAIT_S) as client:
             yield client
