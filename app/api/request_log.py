@@ -30,8 +30,7 @@ def new_request_id() -> str:
 class RequestLog:
     """ASGI middleware. Sets ``request_id`` and ``log`` in ``scope["state"]``.
 
-    Handlers add fields of the log line to ``log``, or delete it for no line.
-    ``paths``: endpoint -> path, for routes that do not set ``scope["route"]``. ``count`` is called for every request
+    Handlers add fields of the log line to ``log``, or delete it for no line. ``count`` is called for every request
     with route or None, method, status and seconds; status 0 is a caller who left without an answer.
     """
 
