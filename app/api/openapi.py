@@ -105,7 +105,7 @@ _SERVER_TIMING = {
     "schema": {"type": "string"},
     "example": "decode;dur=0.041, preprocess;dur=0.163, queue;dur=0.052, inference;dur=0.601",
 }
-PREDICT = problems(*_ANY_INPUT, UndecodableImage, NoInk, *_ANY_TIME) | {
+PREDICT = problems(UndecodableImage, NoInk, *_ANY_INPUT, *_ANY_TIME) | {
     200: {"headers": _headers() | {"Server-Timing": _SERVER_TIMING}}
 }
 PREDICT_INPUT = {
