@@ -113,7 +113,7 @@ class InferInput(BaseModel):
     name: str = Field(json_schema_extra={"const": INPUT})
     datatype: str = Field(json_schema_extra={"enum": ["FP32", "BYTES"]})
     shape: list[int] = Field(min_length=1, max_length=4)
-    parameters: _Parameters = {}
+    parameters: _Parameters = Field(default_factory=dict)
     data: object = Field(None, description="Numbers or base64, nested or flat; left out if it is binary.")
 
     model_config = ConfigDict(strict=True)
@@ -121,14 +121,14 @@ class InferInput(BaseModel):
 
 class InferOutput(BaseModel):
     name: str = Field(json_schema_extra={"const": OUTPUT})
-    parameters: _Parameters = {}
+    parameters: _Parameters = Field(default_factory=dict)
 
     model_config = ConfigDict(strict=True)
 
 
 class InferRequest(BaseModel):
     id: str | None = None
-    parameters: _Parameters = {}
+    parameters: _Parameters = Field(default_factory=dict)
     inputs: list[InferInput] = Field(min_length=1, max_length=1)
     outputs: list[InferOutput] | None = None
 

@@ -89,7 +89,7 @@ def serving(engine: KerasEngine | None, strip: str = "", **changed: Any) -> Iter
 
     async def stripping(scope: Scope, receive: Receive, send: Send) -> None:
         """A proxy that serves the app under the path prefix ``strip``."""
-        await app(scope | {"path": scope["path"].replace(strip, "", 1)} if strip else scope, receive, send)
+        await app(dict(scope, path=scope["path"].replace(strip, "", 1)) if strip else scope, receive, send)
 
     server = uvicorn.Server(uvicorn.Config(stripping, lifespan="off", log_config=None, access_log=False))
     started = threading.Event()
