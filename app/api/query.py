@@ -1,7 +1,7 @@
 """The query of a request -> a pydantic model, and the model -> OpenAPI parameters.
 
-Declared as parameters of a handler, they cost 45 of a small picture's 515 µs, even without a query: FastAPI solves
-each as a dependency.
+Declared as parameters of a handler they cost about 30 of a small picture's 515 µs, even without a query: FastAPI
+solves each as a dependency.
 """
 
 from typing import Any, TypeVar

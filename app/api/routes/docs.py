@@ -16,7 +16,6 @@ from fastapi.staticfiles import StaticFiles
 def docs_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     files = StaticFiles(packages=[("fastapi_offline", "static")])
-    page = _page()
 
     @router.get("/openapi.json")
     async def document(request: Request) -> Response:
@@ -24,7 +23,7 @@ def docs_router() -> APIRouter:
 
     @router.get("/docs")
     async def docs() -> Response:
-        return page
+        return _swagger_ui()
 
     @router.get("/docs/{name}")
     async def file(request: Request, name: str) -> Response:
@@ -33,7 +32,7 @@ def docs_router() -> APIRouter:
     return router
 
 
-def _page() -> HTMLResponse:
+def _swagger_ui() -> HTMLResponse:
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="Digits API",
