@@ -20,17 +20,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from pydantic import ValidationError
 
-from app.api.overload import Gate, refusal, whole_post
-from app.api.problems import error_headers
-from app.api.request_log import RequestLog
-from app.api.state import state_of
-from app.connections import Bounded
-from app.errors import BadRequest, Overloaded
-from app.inference.memory import cores, give_back_at_once
-from app.inference.service import Service
-from app.main import create_app
-from app.settings import Settings
-from app.telemetry.metrics import Metrics
+from app.settings import Settings, complaint, misspelt
+from app.telemetry.logs import start_logging
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 log = logging.getLogger("digits")
 
@@ -43,49 +37,25 @@ _SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder that the workers share
 _READY, _FAILURE = "ready", "failure"  # files in it: a worker has been ready; why none can be
 
 
-def serve(
-    settings: Settings,
-    listening: socket.socket,
-    started: float,
-    on_ready: Callable[[], None] | None = None,
-) -> str | None:
-    """Answer until told to stop -> None, or what is wrong with the model.
-
-    ``started``: when the process was, in monotonic seconds. ``on_ready`` is called on the event loop, once callers are
-    answered.
-    """
-    give_back_at_once()
-    logging.captureWarnings(True)  # of libraries, about a caller's picture: nothing that an operator could mend
-    for name in ("PIL", "py.warnings", "python_multipart"):
-        logging.getLogger(name).addHandler(logging.NullHandler())
-    app = create_app(settings)
-    state = state_of(app)
-    state.started = started
-    gate = Gate(settings.max_delay_ms / 1000, _LEAST_A_CORE * cores(), settings.max_queue)
-    config = uvicorn.Config(
-        _Admission(app, gate, state.metrics),
-        ws="none",
-        workers=1,  # not what WEB_CONCURRENCY says
-        log_config=None,
-        log_level={"info": "warning"}.get(settings.log_level, settings.log_level),  # ours say when it is ready
-        access_log=False,
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),  # uvicorn believes whoever asks from this machine
-        forwarded_allow_ips=settings.trusted_proxies,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=stop_s(settings),
-    )
-
-    def answering() -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, server.handle_hangup)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())  # what came meanwhile is obeyed now
-        if on_ready and not state.failure:
-            on_ready()
-
-    server = _Server(config, app, gate, _Refusals(gate, state.service, state.metrics), answering, settings)
-    server.run([listening])
-    return state.failure
+def main() -> None:
+    """Serve until stopped by a signal. Exit status 1, after one line, for an invalid setting, address or model."""
+    started = time.monotonic() - _age_s()
+    for number in (signal.SIGTERM, signal.SIGINT):  # until uvicorn handles them, and when it raises them again
+        signal.signal(number, lambda *_: sys.exit(0))
+    settings = _settings()
+    listening = _listen(settings.host, settings.port)
+    settings = settings.model_copy(update={"port": listening.getsockname()[1]})  # which was 0 for any free port
+    listener = start_logging(settings.log_level)
+    _log_loading(settings)
+    try:
+        failure = _serve_workers(settings, listening) if settings.workers > 1 else _serve(settings, listening, started)
+    finally:
+        listener.stop()
+        _drop_unwritable_output()
+    if failure:
+        sys.exit(f"digits: {failure}")
+    if threading.active_count() > 1:
+        os._exit(0)  # without waiting for a model that is still being loaded
 
 
 def _serve(settings: Settings, listening: socket.socket, started: float) -> str | None:
@@ -125,16 +95,6 @@ def _serve_workers(settings: Settings, listening: socket.socket) -> str | None:
         failure = Path(folder, _FAILURE)
         return failure.read_text(encoding="utf-8") if failure.exists() else None
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if sig == signal.SIGINT or self._drained_at is not None:
-            self.should_exit = self._at_once = True
-            self._loop.call_soon_threadsafe(self._cut)
-        elif state_of(self._app).service.drain():
-            self._drained_at = time.monotonic() + self._drain_s
-            fields = {"drain_s": self._drain_s}
-            self._loop.call_soon_threadsafe(partial(log.info, "stopping", extra={"fields": fields}))
-        else:  # it still loads: nobody waits for an answer
-            self.should_exit = True
 
 def worker_app() -> "FastAPI":
     """The app of one of several workers. uvicorn calls this in each of their processes."""
@@ -154,47 +114,11 @@ def worker_app() -> "FastAPI":
             status = 1
             time.sleep(_RETRY_S)
         else:
-            state_of(self._app).reload.set()
+            (folder / _FAILURE).write_text(why, encoding="utf-8")
+        listener.stop()
+        os._exit(status)
 
-    async def on_tick(self, counter: int) -> bool:
-        drained = self._drained_at is not None and time.monotonic() >= self._drained_at
-        return await super().on_tick(counter) or drained
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.server_state.default_headers.append(_CLOSE)
-        if self._at_once:
-            self._cut()
-        else:
-            for listening in sockets or []:
-                listening.listen(0)  # who knocks from here on tries again, and is refused then; who knocked before
-            await asyncio.sleep(_ACCEPT_S)  # is taken, and not reset
-            self._close(sockets or [])
-            await self._linger()
-        self._close(sockets or [])
-        await super().shutdown(sockets)
-        if not state_of(self._app).failure:
-            log.info("stopped", extra={"fields": {"worker": os.getpid()}})
-
-    def _close(self, sockets: list[socket.socket]) -> None:
-        for listening in sockets:
-            if listening.fileno() >= 0:
-                self._accepted_at = 0.0
-                self._accept(listening)  # who is still in the kernel's line would be reset
-                self._loop.remove_reader(listening)
-            listening.close()
-
-    def _cut(self) -> None:
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-
-    async def _linger(self) -> None:
-        """A proxy may send on a connection at the moment at which it is closed: let an answer close it instead."""
-        for connection in list(self.server_state.connections):
-            if isinstance(connection, _Protocol) and not connection.is_idle():
-                connection.shutdown()  # which closes it after its answer
-        until = time.monotonic() + (_LINGER_S if self._drain_s else 0)
-        while (self.server_state.connections or self._connecting) and time.monotonic() < until:  # noqa: ASYNC110 - uvicorn has no event
-            await asyncio.sleep(_ACCEPT_S)
+    return create_app(settings, Lifespan(settings, started, fail, (folder / _READY).touch, listener.stop))
 
 
 def _options(settings: Settings) -> dict[str, Any]:

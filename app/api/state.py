@@ -1,8 +1,6 @@
 """What an app holds for its requests, typed, in one place: ``app.state.digits``."""
 
-import asyncio
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
@@ -19,18 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class AppState:
-    """``failure``: why the model cannot be served; it stops the service. ``reload``: set it to reload the model."""
-
     settings: Settings
     metrics: Metrics
     service: Service
     quota: "Quota | None"
-    max_held_body_bytes: int  # of large bodies, at any time
-    tracer_provider: "TracerProvider | None" = None
+    tracer_provider: "TracerProvider | None"
+    max_held_body_bytes: int  # of all large bodies at any time
     held_body_bytes: int = 0
-    failure: str | None = None
-    reload: asyncio.Event = field(default_factory=asyncio.Event)
-    started: float = field(default_factory=time.monotonic)  # in monotonic seconds
 
 
 def state_of(app: FastAPI) -> AppState:

@@ -84,13 +84,7 @@ class Service:
     def close(self) -> None:
         """Finish what runs, start nothing more."""
         self._model, self._why_not = None, "The service is stopping"
-        self._decoders.shutdown(wait=False, cancel_futures=True)
-        self._large.shutdown(wait=False, cancel_futures=True)
-        self._batcher.close()
-
-    def require_loaded(self) -> Manifest:
-        """The manifest of the model. Raises NotReady before it is loaded and after `close`."""
-        return self._serving().engine.manifest
+        self._scheduler.close()
 
     @property
     def busy_since(self) -> float | None:

@@ -13,7 +13,6 @@ from pydantic_core import from_json
 from app.api.authentication import charge
 from app.api.bodies import WholeBody, decode_base64, has_more_json_values
 from app.api.dialects.schemas import INPUT
-from app.api.overload import is_batch
 from app.api.state import service_of
 from app.errors import BadRequest, DigitsError, InvalidParameter, TooLarge
 from app.imaging.preprocess import SIDE_PX, Ink
@@ -28,7 +27,7 @@ def batch_body(request: Request) -> WholeBody:
     """`WholeBody`, if the model is loaded and a batch has room. Raises NotReady, Overloaded."""
     service = service_of(request)
     service.require_loaded()
-    service.check_room()
+    service.check_batch_capacity()
     return WholeBody(request)
 
 
@@ -106,8 +105,6 @@ async def predict_all(request: Request, images: Sequence[bytes | Ink]) -> list[t
             raise type(error)(f"{INPUT}[{index}]: {error}") from error
 
     request.state.log |= {"images": len(images)}
-    if len(images) > 1:
-        is_batch(request.scope)
     try:
         async with service_of(request).batch(len(images)) as batch, asyncio.TaskGroup() as group:
             tasks = [group.create_task(predict(batch, index, image)) for index, image in enumerate(images)]

@@ -11,14 +11,14 @@ from app.api import openapi
 from app.api.authentication import charge
 from app.api.bodies import WholeBody, image_in, parse_off_loop
 from app.api.multipart import Part, parse_multipart
-from app.api.overload import is_batch
 from app.api.predictions import as_json
 from app.api.problems import problem
 from app.api.query import parse_query
 from app.api.schemas import BatchPrediction, Prediction, PredictQuery
 from app.api.state import service_of, settings_of
 from app.errors import BadRequest, DigitsError, TooLarge
-from app.inference.service import Batch, Stages
+from app.inference.pipeline import Stages
+from app.inference.service import Batch
 
 router = APIRouter(tags=["predict"], generate_unique_id_function=lambda route: route.name)
 
@@ -54,7 +54,7 @@ async def predict_batch(request: Request) -> Response:
     query = parse_query(request, PredictQuery)
     service = service_of(request)
     service.require_loaded()
-    service.check_room()
+    service.check_batch_capacity()
     max_images = settings_of(request).max_images
 
     async def answer(batch: Batch, file: Part) -> dict[str, Any]:
@@ -75,7 +75,6 @@ async def predict_batch(request: Request) -> Response:
         if len(files) > max_images:
             raise TooLarge(f"The request has more than {max_images} images: send them in several requests.")
         await charge(request, len(files))
-        is_batch(request.scope)
         async with service.batch(len(files), explain=query.explain) as batch, asyncio.TaskGroup() as group:
             tasks = [group.create_task(answer(batch, file)) for file in files]
     entries = [task.result() for task in tasks]

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import NotReady
-from app.imaging.decode import Decoded, Encoded, decode
+from app.imaging.decode import Decoded, decode
+from app.imaging.formats import Encoded
 from app.inference.memory import cores
 from app.inference.service import Service
 from app.model.engine import KerasEngine
