@@ -1,12 +1,12 @@
-"""Every error that a caller or an operator can meet: one tree, the status and code on the class.
+"""Every error that a client or an operator can see: one tree, with status and code on the class.
 
-The message of an instance tells the reader what to do. It never holds a path, a traceback or bytes of a caller's,
-but for the name of a model that was asked for in another dialect, as that dialect has it.
+The message tells the reader what to do. It holds no file path, no traceback and nothing that a client sent, except
+the name or address of an unknown model in a dialect, whose own servers repeat it.
 """
 
 
 class DigitsError(Exception):
-    """An error that is answered to the caller as a problem document (RFC 9457)."""
+    """An error that becomes an HTTP answer: see `app.api.problems`."""
 
     status = 500
     code = "internal_error"
@@ -20,7 +20,7 @@ class BadRequest(DigitsError):
 
 
 class BodyTooSlow(BadRequest):
-    closes_connection = True  # else the rest of the body would be waited for
+    closes_connection = True  # otherwise the server waits for the rest of the body
 
 
 class Unauthorized(DigitsError):
@@ -80,4 +80,4 @@ class DeadlineExceeded(DigitsError):
 
 
 class ModelError(Exception):
-    """The model directory is missing, damaged or not ours: the service does not start, and says this one line."""
+    """The model directory is missing, damaged or foreign: the service prints this one line and does not start."""

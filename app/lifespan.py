@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from app.api.state import state_of
 from app.inference.loading import keep_reloading, load
 from app.inference.memory import configure_malloc
 from app.inference.service import Service
@@ -45,7 +46,8 @@ class Lifespan:
         configure_malloc()
         _silence_libraries()
         loop = asyncio.get_running_loop()
-        service: Service = app.state.service
+        state = state_of(app)
+        service = state.service
         watchdog = Watchdog(loop, lambda: service.busy_since, self._settings.request_timeout_ms / 1000)
         loading = asyncio.create_task(load(service, self._settings, self._started, self._fail))
         tasks = [loading]
@@ -61,7 +63,7 @@ class Lifespan:
         for task in tasks:
             task.cancel()
         service.close()
-        stop_tracing(app.state.tracer_provider)
+        stop_tracing(state.tracer_provider)
         log.info("stopped", extra={"fields": {"worker": os.getpid()}})
         self._on_stop()
 

@@ -1,4 +1,4 @@
-"""An app around a stand-in for the model, asked without a network, and what every one of its errors has to be."""
+"""An app around a stand-in for the model, without a network, and how its problem documents must look."""
 
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +15,11 @@ from app.settings import Settings
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-WAIT_S = 10  # for what comes at once unless something is broken
+WAIT_S = 10  # for what takes milliseconds unless something is broken
 
 
 class Standing:
-    """An engine that stands still until it is let go."""
+    """A model that does not answer until it is released."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -32,21 +32,21 @@ class Standing:
 
 
 @asynccontextmanager
-async def service(engine: Engine | None, **changed: Any) -> AsyncIterator[httpx2.AsyncClient]:  # noqa: ANN401
-    """A client of an app that serves ``engine``, or whose model is not loaded yet."""
+async def service(engine: Engine | None, **changed: Any) -> AsyncIterator[httpx2.AsyncClient]:  # noqa: ANN401 - settings
+    """A client of an app with ``engine``, or whose model is not loaded yet."""
     app = create_app(Settings(**changed))
     if engine is not None:
-        app.state.service.start(engine)
+        app.state.digits.service.start(engine)
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     try:
         async with httpx2.AsyncClient(transport=transport, base_url="http://digits", timeout=WAIT_S) as client:
             yield client
     finally:
-        app.state.service.close()
+        app.state.digits.service.close()
 
 
 def assert_is_problem(answer: httpx2.Response, status: int, code: str) -> None:
-    """Whole and consistent, and with nothing of ours in it that helps nobody."""
+    """Complete, consistent, and without anything internal."""
     assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()

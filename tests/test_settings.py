@@ -1,4 +1,4 @@
-"""Settings: the environment, and nothing else."""
+"""Settings come from the environment alone."""
 
 import re
 import tomllib
@@ -105,14 +105,14 @@ def test_each_setting_is_read_from_the_environment(
         ("DRAIN_SECONDS", "-1"),
     ],
 )
-def test_a_value_out_of_its_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+def test_an_invalid_value_is_rejected(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
     monkeypatch.setenv(f"DIGITS_{name}", text)
 
     with pytest.raises(ValidationError):
         Settings()
 
 
-def test_a_key_that_is_given_as_itself_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_does_not_repeat_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIGITS_API_KEYS", "a-secret")
 
     with pytest.raises(ValidationError) as raised:
@@ -130,7 +130,7 @@ def test_a_shared_quota_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("host", "address"), [("127.0.0.1", "http://127.0.0.1:8123"), ("::1", "http://[::1]:8123")], ids=["IPv4", "IPv6"]
 )
-def test_the_address_is_one_that_a_browser_takes(host: str, address: str) -> None:
+def test_the_address_is_a_url(host: str, address: str) -> None:
     assert Settings(host=host, port=8123).address == address
 
 
@@ -159,14 +159,14 @@ def test_the_documented_table_names_each_setting_with_its_default() -> None:
     }
 
 
-def test_an_installed_package_has_a_model_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_installed_package_brings_its_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("app.settings._PACKAGED", tmp_path)
 
     assert Settings().model_dir == tmp_path
     assert Settings(model_dir=Path("other")).model_dir == Path("other")
 
 
-def test_the_wheel_takes_every_file_of_the_model_along() -> None:
+def test_the_wheel_includes_every_file_of_the_model() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
 

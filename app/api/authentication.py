@@ -1,48 +1,46 @@
-"""Who may ask, and how often: API keys, quotas, pages of other sites. Pure ASGI, before a body is read.
-
-All of it is off by default, and then in no request's way. Counting and storing is `quotas`'.
-"""
+"""Who may send requests, and how many: API keys, quotas, CORS. Pure ASGI, before the body is read. Off by default."""
 
 import hashlib
 import hmac
-from collections.abc import Callable
-from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from pydantic_core import to_json
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.problems import documented, error_headers, problem_response
-from app.errors import DigitsError, RateLimited, Unauthorized
+from app.api.problems import problem_response
+from app.api.state import state_of
+from app.errors import DigitsError, Unauthorized
 from app.settings import ApiKey, Settings
 
 if TYPE_CHECKING:
     from app.api.quotas import Quota
 
-# What probes and browsers ask, which send no key: the service's state, its page and its own description.
+# For probes and browsers, which send no key: health, the playground, the API docs.
 _OPEN = {"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"}
-_OPEN_FOLDER = "/playground/"
-_DIALECTS = ("/v1", "/v2")
-_BEARER = b"bearer "  # in any case, by RFC 9110
+_OPEN_FOLDERS = ("/playground/", "/docs/")
+_BEARER = b"bearer "  # in upper or lower case (RFC 9110)
 _HEADERS_SENT = ("Authorization", "Content-Type", "Inference-Header-Content-Length", "X-API-Key", "X-Request-ID")
 _HEADERS_READ = ("Inference-Header-Content-Length", "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Request-ID")
-_NETWORK_BITS = 64  # of IPv6: what one customer has, with as many addresses as anyone could ask from
+_NETWORK_BITS = 64  # of IPv6: one customer has 2^64 addresses
 
 
-def guard(app: FastAPI, settings: Settings) -> None:
-    """Put before ``app`` what the settings ask for, and into its OpenAPI document how it answers then."""
-    quota = None
-    if settings.rate_limit:
-        from app.api.quotas import Quota  # whose library takes 67 to 82 ms to import
+def make_quota(settings: Settings) -> "Quota | None":
+    if not settings.rate_limit:
+        return None
+    from app.api.quotas import Quota  # its library takes 67 to 82 ms to import
 
-        quota = Quota(settings.rate_limit, settings.rate_limit_storage)
+    return Quota(settings.rate_limit, settings.rate_limit_storage)
+
+
+def add_authentication(app: FastAPI, settings: Settings) -> None:
+    """Add the middleware that the settings ask for."""
+    quota = state_of(app).quota
     if settings.keys or quota is not None:
-        app.add_middleware(Access, keys=settings.keys, quota=quota)
-    if settings.cors_origins:  # around the keys: a browser asks whether it may without one, and reads refusals
+        app.add_middleware(Authentication, keys=settings.keys, quota=quota)
+    if settings.cors_origins:  # outside of the keys: a browser's preflight has none, and its page may read the 401
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
@@ -50,20 +48,24 @@ def guard(app: FastAPI, settings: Settings) -> None:
             allow_headers=_HEADERS_SENT,
             expose_headers=_HEADERS_READ,
         )
-    _document(app, bool(settings.keys))
 
 
-async def charge(scope: Scope, images: int) -> None:
-    """Count the images of a request; its first was counted before the body was read. Raises RateLimited."""
-    take: Callable[[int], Any] | None = scope["state"].get("take")
-    if take is not None and images > 1:
-        await take(images - 1)
+async def charge(request: Request, images: int) -> None:
+    """Count the images of a request; the first was counted before its body was read. Raises RateLimited."""
+    quota = state_of(request.app).quota
+    if quota is not None and images > 1:
+        await quota.take(request.state.client, images - 1)
 
 
-class Access:
-    """ASGI middleware: 401 without a key where there are keys, 429 where a quota is used up.
+def is_open(path: str) -> bool:
+    """Whether an address needs no key."""
+    return path in _OPEN or (path.startswith(_OPEN_FOLDERS) and path not in _OPEN_FOLDERS)
 
-    Every POST costs one image of the quota, so that what is wrong is not free.
+
+class Authentication:
+    """ASGI middleware: 401 without a valid key, if keys are configured; 429 when the quota is used up.
+
+    Every POST costs one image of the quota, so that invalid requests are not free.
     """
 
     def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...], quota: "Quota | None") -> None:
@@ -74,16 +76,16 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_open(scope["path"]):
             try:
-                client = self._named(scope) if self._keys else _address(scope)
+                client = self._key_name(scope) if self._keys else _address(scope)
                 if self._quota is not None and scope["method"] == "POST":
+                    scope["state"]["client"] = client
                     await self._quota.take(client)
-                    scope["state"]["take"] = partial(self._quota.take, client)
             except DigitsError as error:
-                await _refusal(error, scope)(scope, receive, send)
+                await problem_response(error, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _named(self, scope: Scope) -> str:
+    def _key_name(self, scope: Scope) -> str:
         """The name of the key that was sent. Raises Unauthorized."""
         given = [
             value[len(_BEARER) :] if name == b"authorization" else value
@@ -92,7 +94,7 @@ class Access:
         ]
         found = ""
         for digest in [hashlib.sha256(key.strip()).digest() for key in given]:
-            for key in self._keys:  # all of them, however early one fits
+            for key in self._keys:  # all of them, so that the time tells nothing
                 if hmac.compare_digest(key.sha256, digest):
                     found = key.name
         if not found:
@@ -102,63 +104,12 @@ class Access:
         return found
 
 
-def is_open(path: str) -> bool:
-    """Whether an address is answered without a key."""
-    return path in _OPEN or path.startswith(_OPEN_FOLDER)
-
-
 def _address(scope: Scope) -> str:
-    """Whoever asks, by address; of IPv6, by network."""
+    """The client's IPv4 address, or its IPv6 network."""
     try:
         address = ip_address((scope.get("client") or ("", 0))[0])
-    except ValueError:  # what a trusted proxy passed on, or a socket without addresses
+    except ValueError:  # a Unix socket, or an invalid address from a trusted proxy
         return "unknown"
-    if address.version == 6 and address.ipv4_mapped:  # all of IPv4 would be one network
+    if address.version == 6 and address.ipv4_mapped:  # otherwise all of IPv4 would share one network
         address = address.ipv4_mapped
     return str(address) if address.version == 4 else str(ip_network((address, _NETWORK_BITS), strict=False))
-
-
-def _refusal(error: DigitsError, scope: Scope) -> Response:
-    """In the form that the address' own errors have."""
-    if not scope["path"].startswith(_DIALECTS):
-        return problem_response(error, scope)
-    content = to_json({"error": str(error)})
-    return Response(content, error.status, error_headers(error), media_type="application/json")
-
-
-def _document(app: FastAPI, keys: bool) -> None:
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = generate()
-            if keys:
-                document["components"]["securitySchemes"] = {
-                    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                    "bearer": {"type": "http", "scheme": "bearer"},
-                }
-            for path, operations in document["paths"].items():
-                for method, operation in operations.items():
-                    if is_open(path):
-                        continue
-                    responses = operation["responses"]
-                    responses["401"] = _response(path, Unauthorized("An API key is needed: send yours as X-API-Key."))
-                    if method == "post":
-                        responses["429"] = _response(
-                            path, RateLimited("The quota is 100/minute: send it again in 7 s.", 7)
-                        )
-                    operation["responses"] = dict(sorted(responses.items()))
-                    if keys:
-                        operation["security"] = [{"key": []}, {"bearer": []}]
-        return app.openapi_schema or {}
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _response(path: str, error: DigitsError) -> dict[str, Any]:
-    """How the OpenAPI document shows a refusal."""
-    response = documented(error)[error.status]
-    if path.startswith(_DIALECTS):
-        schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-        response["content"] = {"application/json": {"schema": schema, "example": {"error": str(error)}}}
-    return response

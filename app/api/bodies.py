@@ -1,78 +1,71 @@
-"""The request's body -> the encoded image in it: multipart, raw or JSON. Held in memory, never on disk.
+"""The body of a request -> the encoded image in it: multipart, raw or JSON. Held in memory, never on disk.
 
-The body is bounded before it is read (Content-Length) and while it is (chunked). Starlette's own form parser would
-spool uploads of more than 1 MiB to disk, and costs three times as much.
+The size is checked before reading (Content-Length) and while reading (chunked bodies).
 """
 
 import asyncio
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
-from starlette.types import Message
 
+from app.api.multipart import parse_multipart
 from app.api.schemas import ImageBody
+from app.api.state import state_of
 from app.errors import BadRequest, BodyTooSlow, Overloaded, TooLarge, UnsupportedMediaType
 from app.inference.memory import memory_limit
 from app.settings import Settings
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
 T = TypeVar("T")
 
-_BODIES_AT_ONCE = 32  # of the largest size; of JSON and multipart there are copies, several times as large
-_SMALL_BYTES = 64 * 1024  # not counted among them
-_MAX_PARTS = 1000  # of one multipart body
-_MOST_MARKS = 10_000  # of JSON: lists beside the image would take 33 times their own bytes
-_SLOWEST_BYTES_PER_S = 16 * 1024  # what a phone on the poorest network sends
+_BODIES_AT_ONCE = 32  # of the largest size; parsing JSON and multipart copies each several times
+_SMALL_BYTES = 64 * 1024  # smaller bodies are not counted, and parsed on the event loop
+_MAX_JSON_VALUES = 10_000  # in the JSON of one image; parsed lists take 33 times their own bytes
+_MIN_BYTES_PER_S = 16 * 1024  # of a phone on a slow network
 
 _parsing = Lock()
 
 
-class Body:
-    """`async with Body(request) as body`: the whole body, of all that are held at once no more than fit.
+class WholeBody:
+    """`async with WholeBody(request) as body`: counted among the large bodies that the process holds at once.
 
-    Raises what `read_body` raises, and Overloaded.
+    Raises what `read_body` raises, and Overloaded when large bodies would take too much memory. Small bodies are always
+    accepted, so that slow large uploads keep nobody out.
     """
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._state = request.app.state
+        self._state = state_of(request.app)
         self._held = 0
 
     async def __aenter__(self) -> bytes:
-        settings: Settings = self._state.settings
+        settings = self._state.settings
         try:
             return await read_body(self._request, settings.max_body_bytes, settings.request_timeout_ms, self._hold)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self._let_go()
+        self._release()
 
     def _hold(self, received: int) -> None:
-        """``received``: bytes so far. A small body is always taken: many large ones that dawdle keep none out."""
         if received <= _SMALL_BYTES:
             return
-        self._state.body_bytes += received - self._held
+        self._state.held_body_bytes += received - self._held
         self._held = received
-        if self._state.body_bytes > self._state.most_body_bytes:
-            raise Overloaded()  # large bodies that are held
+        if self._state.held_body_bytes > self._state.max_held_body_bytes:
+            raise Overloaded()
 
-    def _let_go(self) -> None:
-        self._state.body_bytes -= self._held
+    def _release(self) -> None:
+        self._state.held_body_bytes -= self._held
         self._held = 0
 
 
-def most_body_bytes(settings: Settings) -> int:
+def max_held_body_bytes(settings: Settings) -> int:
     """How many bytes of large bodies a process holds at once: at most a sixteenth of the container's memory."""
     most = _BODIES_AT_ONCE * settings.max_body_bytes
     limit = memory_limit()
@@ -82,10 +75,10 @@ def most_body_bytes(settings: Settings) -> int:
 async def read_body(
     request: Request, max_bytes: int, timeout_ms: int, hold: Callable[[int], None] = lambda _: None
 ) -> bytes:
-    """The whole body. ``timeout_ms``: within which it has come, but for what a slow network is given for its size.
+    """The whole body. ``timeout_ms`` is extended by what a slow network needs for the bytes received so far.
 
-    ``hold`` is told how many bytes have come, and may raise. Raises TooLarge, before reading where Content-Length
-    tells, UnsupportedMediaType for a compressed one, and BadRequest when the client goes away or dawdles.
+    ``hold`` gets the number of bytes received, and may raise. Raises TooLarge (before reading, if Content-Length is
+    given), UnsupportedMediaType for a compressed body, BadRequest when the client disconnects or is too slow.
     """
     length = 0
     for name, value in request.scope["headers"]:
@@ -93,8 +86,9 @@ async def read_body(
             length = int(value)
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise UnsupportedMediaType("The body is compressed: send it as it is.")
+    too_large = TooLarge(f"The request has more than {max_bytes} bytes: send a smaller image.")
     if length > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large
     chunks: list[bytes] = []
     received = 0
     until = asyncio.get_running_loop().time() + timeout_ms / 1000
@@ -102,34 +96,26 @@ async def read_body(
         async with asyncio.timeout_at(until) as deadline:
             while True:
                 message = await request.receive()
-                chunk = _chunk(message)
+                if message["type"] == "http.disconnect":
+                    raise BadRequest("The body ended early: send it whole.")
+                chunk: bytes = message.get("body", b"")
                 received += len(chunk)
                 if received > max_bytes:
-                    raise _too_large(max_bytes)
+                    raise too_large
                 hold(received)
                 chunks.append(chunk)
                 if not message.get("more_body", False):
                     return b"".join(chunks)
-                deadline.reschedule(until + received / _SLOWEST_BYTES_PER_S)
+                deadline.reschedule(until + received / _MIN_BYTES_PER_S)
     except TimeoutError as error:
         raise BodyTooSlow("The body came too slowly: send it again, or a smaller image.") from error
 
 
-def _chunk(message: Message) -> bytes:
-    if message["type"] == "http.disconnect":
-        raise BadRequest("The body ended early: send it whole.")
-    chunk: bytes = message.get("body", b"")
-    return chunk
+async def parse_off_loop(body: bytes, parse: Callable[[bytes], T]) -> T:
+    """``parse(body)``, for a large body in a thread: base64 and numbers of 10 MiB would block the event loop.
 
-
-def _too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"The request has more than {max_bytes} bytes: send a smaller image.")
-
-
-async def parsed(body: bytes, parse: Callable[[bytes], T]) -> T:
-    """``parse(body)``, of a large body in a thread: base64 and numbers of 10 MiB would hold the event loop up.
-
-    One at a time: several would wait for the interpreter, each with numbers that take many times their body.
+    One large body at a time: parsed numbers take many times the memory of their body, and threads would only compete
+    for the interpreter lock.
     """
 
     def alone() -> T:
@@ -140,34 +126,34 @@ async def parsed(body: bytes, parse: Callable[[bytes], T]) -> T:
 
 
 def image_in(content_type: str, body: bytes) -> bytes:
-    """The encoded image of a body.
+    """The encoded image in a body. Raises BadRequest, UnsupportedMediaType.
 
-    ``content_type`` decides between multipart, JSON and raw; anything else is taken as raw, since the image is known
-    by its content. Raises BadRequest, UnsupportedMediaType.
+    ``content_type`` decides between multipart, JSON and raw. Any other type is read as raw, since the content shows the
+    image's format.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        data = _first_file(content_type, body)
+        data = _image_in_form(content_type, body)
     elif media_type == "application/json":
-        data = _from_json(body)
+        data = _image_in_json(body)
     else:
         data = body
-        if body.lstrip()[:1] == b"{":  # no picture begins so
+        if body.lstrip()[:1] == b"{":  # no image format begins so
             raise UnsupportedMediaType("This looks like JSON: send it with Content-Type: application/json.")
     if not data:
         raise BadRequest("The image is empty: send a file that holds one, such as curl -F file=@seven.png does.")
     return data
 
 
-def _first_file(content_type: str, body: bytes) -> bytes:
-    for part in multipart(content_type, body):
+def _image_in_form(content_type: str, body: bytes) -> bytes:
+    for part in parse_multipart(content_type, body):
         if part.field == b"file":
             return part.data
     raise BadRequest("The form has no field `file`: curl -F file=@seven.png sends one.")
 
 
-def _from_json(body: bytes) -> bytes:
-    if sum(body.count(mark) for mark in b"[{,") > _MOST_MARKS:
+def _image_in_json(body: bytes) -> bytes:
+    if has_more_json_values(body, _MAX_JSON_VALUES):
         raise BadRequest('The JSON has more lists or values than "image" needs: send that alone.')
     try:
         text = ImageBody.model_validate_json(body).image
@@ -180,82 +166,16 @@ def _from_json(body: bytes) -> bytes:
     if text.startswith(("http:", "https:")):
         raise BadRequest('"image" is an address, and the service fetches nothing: send the picture itself, as base64.')
     try:
-        return base64.b64decode("".join(text.split()), validate=True)  # `base64 FILE` wraps its lines
+        return decode_base64(text)
     except ValueError as error:
         raise BadRequest('"image" is no valid base64.') from error
 
 
-@dataclass
-class Part:
-    """One part of a multipart body."""
-
-    field: bytes = b""
-    filename: bytes = b""
-    data: bytes = b""
+def has_more_json_values(body: bytes, limit: int) -> bool:
+    """Whether JSON holds more than ``limit`` lists, objects and separators. Counted before parsing, in microseconds."""
+    return sum(body.count(mark) for mark in b"[{,") > limit
 
 
-def multipart(content_type: str, body: bytes) -> list[Part]:
-    """The parts in order. Raises BadRequest for what is no whole multipart body."""
-    _, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary")
-    if not boundary:
-        raise BadRequest("The Content-Type names no multipart boundary.")
-    collector = _Collector()
-    try:
-        parser = MultipartParser(boundary, collector.callbacks())
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as error:
-        raise BadRequest("The multipart body is malformed.") from error
-    if not collector.complete:
-        raise BadRequest("The multipart body ends before its closing boundary.")
-    return collector.parts
-
-
-class _Collector:
-    """Takes down what the parser calls out."""
-
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self.complete = False
-        self._name = self._value = b""
-        self._chunks: list[bytes] = []
-
-    def callbacks(self) -> "MultipartCallbacks":
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._header_name,
-            "on_header_value": self._header_value,
-            "on_header_end": self._header_end,
-            "on_part_data": self._data,
-            "on_part_end": self._end,
-            "on_end": self._finish,
-        }
-
-    def _begin(self) -> None:
-        if len(self.parts) >= _MAX_PARTS:
-            raise BadRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
-        self.parts.append(Part())
-        self._chunks = []
-
-    def _header_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _header_end(self) -> None:
-        if self._name.lower() == b"content-disposition":
-            _, options = parse_options_header(self._value)
-            self.parts[-1].field = options.get(b"name", b"")
-            self.parts[-1].filename = options.get(b"filename", b"")
-        self._name = self._value = b""
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        self._chunks.append(data[start:end])
-
-    def _end(self) -> None:
-        self.parts[-1].data = b"".join(self._chunks)
-
-    def _finish(self) -> None:
-        self.complete = True
+def decode_base64(text: str) -> bytes:
+    """The bytes; white space is allowed, because `base64 FILE` wraps its lines. Raises ValueError."""
+    return base64.b64decode("".join(text.split()), validate=True)

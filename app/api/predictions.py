@@ -1,4 +1,4 @@
-"""A result as JSON: what `POST /predict` answers and the command line prints."""
+"""A result as JSON, for `POST /predict` and the command line."""
 
 import base64
 from typing import Any
@@ -11,7 +11,7 @@ from app.inference.pipeline import Result
 
 
 def as_json(result: Result, top_k: int) -> dict[str, Any]:
-    """A result as `app.api.schemas.Prediction`, field by field: our own numbers, so nothing is validated."""
+    """A result as `app.api.schemas.Prediction`; our own numbers need no validation."""
     order = sorted(range(10), key=result.probabilities.__getitem__, reverse=True)
     prediction: dict[str, Any] = {
         "digit": order[0],

@@ -1,18 +1,38 @@
-"""An error -> an RFC 9457 problem document, in one place."""
+"""Errors -> HTTP answers: problem documents (RFC 9457), or `{"error": …}` in a dialect. The one renderer."""
 
-from typing import Any
-
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api.schemas import Problem
-from app.errors import DigitsError, Unauthorized
+from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, NotFound, Unauthorized
 
-_EXAMPLE_ID = "4b1c6e9f2a7d8053"
+_DIALECTS = ("/v1/", "/v2/")
+_DIALECT_STATUSES = {415: 400, 422: 400}  # these protocols have one status for all invalid input
+
+
+def is_dialect_path(path: str) -> bool:
+    """Whether the address belongs to TensorFlow Serving's dialect or to the Open Inference Protocol."""
+    return f"{path}/".startswith(_DIALECTS)
+
+
+def problem_response(error: Exception, scope: Scope) -> Response:
+    """The answer to the request of ``scope``, in the form that its address uses for errors."""
+    known = as_digits_error(error)
+    headers = error_headers(known)
+    if isinstance(error, HTTPException) and error.headers:
+        headers |= error.headers  # Allow, with 405
+    if is_dialect_path(scope["path"]):
+        status = _DIALECT_STATUSES.get(known.status, known.status)
+        return Response(to_json({"error": str(known)}), status, headers, media_type="application/json")
+    content = problem(known, scope).model_dump_json()
+    return Response(content, known.status, headers, media_type="application/problem+json")
 
 
 def problem(error: DigitsError, scope: Scope) -> Problem:
-    """The document of an error met while answering the request of ``scope``."""
+    """The problem document of an error in the request of ``scope``."""
     request_id = scope["state"]["request_id"]
     return Problem(
         type="about:blank",
@@ -25,44 +45,7 @@ def problem(error: DigitsError, scope: Scope) -> Problem:
     )
 
 
-def problem_response(error: DigitsError, scope: Scope) -> Response:
-    content = problem(error, scope).model_dump_json()
-    return Response(content, error.status, error_headers(error), media_type="application/problem+json")
-
-
-def documented(*errors: DigitsError) -> dict[int | str, dict[str, Any]]:
-    """How the OpenAPI document shows the problems that an operation may answer with, each with an example."""
-    described: dict[int | str, dict[str, Any]] = {}
-    for error in errors:
-        example = problem(error, {"state": {"request_id": _EXAMPLE_ID}}).model_dump()
-        response = described.setdefault(
-            error.status,
-            {
-                "description": "",
-                "headers": headers_documented(error),
-                "content": {
-                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
-                },
-            },
-        )
-        response["description"] += f"`{error.code}`. {error.title}. "
-        response["content"]["application/problem+json"]["examples"][error.code] = {"value": example}
-    return described
-
-
-def answer_documented(example: object) -> dict[int | str, dict[str, Any]]:
-    """How it shows the answer of an operation, whose schema FastAPI knows."""
-    return {200: {"headers": headers_documented(), "content": {"application/json": {"example": example}}}}
-
-
-def headers_documented(error: DigitsError | None = None) -> dict[str, Any]:
-    """How it shows the headers of an answer: of every one, and of an ``error``."""
-    sent = {"X-Request-ID": _EXAMPLE_ID} | (error_headers(error) if error else {})
-    return {name: {"schema": {"type": "string"}, "example": value} for name, value in sent.items()}
-
-
 def error_headers(error: DigitsError) -> dict[str, str]:
-    """What a client is told outside the body, whatever the body's form."""
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
@@ -71,3 +54,19 @@ def error_headers(error: DigitsError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="digits"'
     return headers
+
+
+def as_digits_error(error: Exception) -> DigitsError:
+    """The same error in our own tree, whether FastAPI, Starlette or nobody expected it."""
+    if isinstance(error, DigitsError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return InvalidParameter("; ".join(f"{wrong['loc'][-1]}: {wrong['msg']}" for wrong in error.errors()))
+    status = error.status_code if isinstance(error, HTTPException) else DigitsError.status
+    if status == NotFound.status:
+        return NotFound("There is nothing at this address: a picture goes to /predict.")
+    if status == MethodNotAllowed.status:
+        return MethodNotAllowed("This address takes another method: the header Allow names it.")
+    if status < DigitsError.status:
+        return BadRequest("The request is malformed.")
+    return DigitsError("The service failed to answer: report it with the request id.")

@@ -7,13 +7,12 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
-from app.errors import DigitsError
 from app.telemetry.tracing import tag_request
 
 log = logging.getLogger("digits")
@@ -30,19 +29,16 @@ def new_request_id() -> str:
 class RequestLog:
     """ASGI middleware. Sets ``request_id`` and ``log`` in ``scope["state"]``.
 
-    Handlers add fields of the log line to ``log``, or delete it for no line.
-    ``paths``: endpoint -> path, for routes that do not set ``scope["route"]``. ``count`` is called for every request
+    Handlers add fields of the log line to ``log``, or delete it for no line. ``count`` is called for every request
     with route or None, method, status and seconds; status 0 is a caller who left without an answer.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        paths: Mapping[Any, str] | None = None,
         count: Callable[[str | None, str, int, float], None] | None = None,
     ) -> None:
         self._app = app
-        self._paths = paths or {}
         self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,14 +62,13 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception:
+        except Exception as error:
             log.exception("unhandled error", extra={"fields": {"request_id": request_id}})
             if status:
                 raise  # the answer has begun: only cutting the connection is left
-            error = DigitsError("The service failed to answer: report it with the request id.")
             await problem_response(error, scope)(scope, receive, send_with_id)
         finally:
-            route = scope["route"].path if "route" in scope else self._paths.get(scope.get("endpoint"))
+            route = scope["route"].path if "route" in scope else None
             duration_s = time.perf_counter() - started
             if self._count is not None:
                 self._count(route, scope["method"], status, duration_s)

@@ -1,8 +1,10 @@
-"""What crosses HTTP, as pydantic models; the OpenAPI document is made of these."""
+"""What crosses HTTP, as pydantic models with examples; the OpenAPI document is made of these."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from app.imaging.preprocess import Mode
 
 EXAMPLE_PNG = (  # a 7, 28x28, black and white
     "iVBORw0KGgoAAAANSUhEUgAAABwAAAAcAQAAAABaduI5AAAASElEQVR42oXNoRGAMABD0dcgQKGRjMJmrNZRGAGJ6B0IiiYi90Xuh/+UiuG+"
@@ -23,9 +25,37 @@ EXAMPLE_PREDICTION: dict[str, JsonValue] = {
     "model": {"name": "digits", "version": "1.1.0"},
 }
 
+EXAMPLE_REQUEST_ID = "4b1c6e9f2a7d8053"
+EXAMPLE_PROBLEM: dict[str, JsonValue] = {
+    "type": "about:blank",
+    "title": "No ink",
+    "status": 422,
+    "detail": "Nothing on the image stands out from its ground: draw a digit on it.",
+    "instance": f"urn:request:{EXAMPLE_REQUEST_ID}",
+    "code": "no_ink",
+    "request_id": EXAMPLE_REQUEST_ID,
+}
+
+
+def with_example(example: dict[str, JsonValue], *, strict: bool = False) -> ConfigDict:
+    """The configuration of a model whose example the OpenAPI document shows."""
+    return ConfigDict(json_schema_extra={"example": example}, strict=strict)
+
 
 class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class PredictQuery(_Schema):
+    """The query parameters of `POST /predict` and `/predict/batch`."""
+
+    top_k: int = Field(3, ge=1, le=10, description="How many entries `top` has.")
+    explain: bool = Field(False, description="Add what the model saw and which pixels decided the answer.")
+    preprocess: Mode = Field(
+        "auto",
+        description="`auto` finds the ink wherever and however it was drawn; `plain` only resizes to 28x28 and divides "
+        "by 255, and expects light ink on dark.",
+    )
 
 
 class Candidate(_Schema):
@@ -49,7 +79,7 @@ class InkBox(_Schema):
 
 
 class Explanation(_Schema):
-    """Why: given with `explain=true`."""
+    """What the model saw, and which pixels decided the answer."""
 
     input_png: str = Field(description="Base64 PNG, 28x28: what the model saw.")
     saliency_png: str = Field(description="Base64 PNG, 28x28: the brighter, the more the answer depends on it.")
@@ -76,11 +106,11 @@ class Prediction(_Schema):
     model: ModelName
     explanation: Explanation | None = Field(None, description="Only with `explain=true`.")
 
-    model_config = ConfigDict(frozen=True, json_schema_extra={"example": EXAMPLE_PREDICTION})
+    model_config = with_example(EXAMPLE_PREDICTION)
 
 
 class BatchEntry(_Schema):
-    """One image of a batch: a prediction, or the problem that it met."""
+    """One image of a batch: a prediction or a problem."""
 
     filename: str
     prediction: Prediction | None
@@ -88,18 +118,30 @@ class BatchEntry(_Schema):
 
 
 class BatchPrediction(_Schema):
-    predictions: list[BatchEntry] = Field(description="One entry an image, in the order sent.")
+    predictions: list[BatchEntry] = Field(description="One entry per image, in the order sent.")
     model: ModelName
+
+    model_config = with_example(
+        {
+            "predictions": [
+                {"filename": "one.png", "prediction": EXAMPLE_PREDICTION, "error": None},
+                {"filename": "two.png", "prediction": None, "error": EXAMPLE_PROBLEM},
+            ],
+            "model": EXAMPLE_PREDICTION["model"],
+        }
+    )
 
 
 class ImageBody(_Schema):
     """An image in JSON."""
 
-    image: str = Field(description="Base64, or a `data:` URL.", examples=[EXAMPLE_PNG])
+    image: str = Field(description="Base64, or a `data:` URL.")
+
+    model_config = with_example({"image": EXAMPLE_PNG})
 
 
 class Problem(_Schema):
-    """An error, as RFC 9457 has it."""
+    """An error (RFC 9457)."""
 
     type: str
     title: str
@@ -109,6 +151,16 @@ class Problem(_Schema):
     code: str = Field(description="Stable, for programs.")
     request_id: str
 
+    model_config = with_example(EXAMPLE_PROBLEM)
 
-class Health(_Schema):
-    status: Literal["ok", "ready"]
+
+class Alive(_Schema):
+    status: Literal["ok"]
+
+    model_config = with_example({"status": "ok"})
+
+
+class Ready(_Schema):
+    status: Literal["ready"]
+
+    model_config = with_example({"status": "ready"})

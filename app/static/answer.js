@@ -1,4 +1,4 @@
-// The right side of the page: what was answered, or why not. Knows no request.
+// The right side of the page: the answer or the error. Knows nothing of requests.
 
 import { percent } from "./words.js";
 
@@ -22,7 +22,7 @@ const bars = Array.from({ length: 10 }, (_, digit) => {
   return { row, fill, value };
 });
 
-/** Words of `words.js`. */
+/** Show a text of `words.js`. */
 export function showWords({ tone, digit, headline, detail, code, again, key }) {
   at("verdict").dataset.tone = tone;
   at("digit").textContent = digit ?? "";
@@ -34,7 +34,7 @@ export function showWords({ tone, digit, headline, detail, code, again, key }) {
   at("key-form").hidden = !key;
 }
 
-/** Ten probabilities, or null. */
+/** Show ten probabilities, or none (null). */
 export function showBars(probabilities) {
   const highest = probabilities && Math.max(...probabilities);
   bars.forEach(({ row, fill, value }, digit) => {
@@ -45,7 +45,7 @@ export function showBars(probabilities) {
   });
 }
 
-/** An explanation and what it explains, or null. */
+/** Show the explanation of an answer, or none (null). */
 export function showInsight(explanation, digit) {
   const saw = explanation?.input_png;
   const sources = [saw, saw, explanation?.saliency_png];
@@ -55,11 +55,11 @@ export function showInsight(explanation, digit) {
     if (explanation) picture.src = `data:image/png;base64,${sources[i]}`;
     else picture.removeAttribute("src");
   });
-  at("seen").alt = explanation ? "Your digit in the middle of 28 by 28 pixels, light on dark." : "";
-  at("saliency").alt = explanation ? `The parts of it without which it would be less of a ${digit}.` : "";
+  at("seen").alt = explanation ? "Your digit, centred on 28 by 28 pixels, light on dark." : "";
+  at("saliency").alt = explanation ? `The parts that make it a ${digit}.` : "";
 }
 
-/** Of a round trip, if there was one. */
+/** Show the round-trip time, if there was one. */
 export function showTiming(ms) {
   at("timing").textContent = ms === undefined ? "" : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms round trip`;
 }

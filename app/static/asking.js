@@ -1,12 +1,12 @@
-// One question at a time: while an answer is awaited, only the newest question waits.
+// One request at a time: while it runs, only the newest question waits.
 //
-// A question is {picture, explain}; `picture.file()` promises {blob, name}.
+// A question is {picture, explain}; `picture.file()` is a promise of {blob, name}.
 
-const LONGEST_MS = 30_000; // three times what the service gives itself
+const LONGEST_MS = 30_000; // three times the service's own timeout
 
 export const ADDRESS = new URL("predict", document.baseURI);
 
-let key = ""; // kept by this page alone, and gone with it
+let key = ""; // only in memory, never stored
 
 /** Send `text` as the API key from now on. */
 export function use(text) {
@@ -21,24 +21,24 @@ export class Asker {
   #due = 0;
   #delayMs = 0;
 
-  /** `told(outcome, question)` is called with each outcome that nobody has dropped. */
+  /** `told(outcome, question)` is called with each outcome, unless it was dropped. */
   constructor(told) {
     this.#told = told;
   }
 
-  /** Ask after `delayMs`, or sooner where something was to be asked sooner. */
+  /** Send after `delayMs`, or sooner if an earlier question was due sooner. */
   ask(question, delayMs) {
     this.#wanted = question;
     this.#delayMs = delayMs;
     if (!this.#running) this.#start();
   }
 
-  /** Whether nothing newer is to be asked. */
+  /** Whether no newer question waits. */
   get idle() {
     return !this.#wanted;
   }
 
-  /** Forget what was asked. */
+  /** Cancel the request and the waiting question. */
   drop() {
     this.#running?.abort();
     this.#running = this.#wanted = null;
@@ -48,7 +48,7 @@ export class Asker {
 
   #start() {
     const due = performance.now() + this.#delayMs;
-    if (this.#timer && this.#due <= due) return; // sooner already
+    if (this.#timer && this.#due <= due) return; // already due sooner
     clearTimeout(this.#timer);
     this.#due = due;
     this.#timer = setTimeout(() => this.#go(), this.#delayMs);

@@ -1,15 +1,15 @@
-// The page: pictures come from the sheet, a file, the clipboard or a camera, and go to the service.
+// The page: sends pictures from the drawing sheet, a file, the clipboard or a camera to the service.
 
 import { ADDRESS, Asker, use } from "./asking.js";
 import { showBars, showInsight, showTiming, showWords } from "./answer.js";
 import { listen, png, show } from "./sheet.js";
 import { curl, trouble, verdict } from "./words.js";
 
-const DRAWING_MS = 60; // between a change of the drawing and the question
-const EXPLAINING_MS = 250; // an explanation costs as much as eighty answers: only of what stands so long
-const SPEAKING_MS = 600; // an answer that stands so long is read out
+const DRAWING_MS = 60; // from a change of the drawing to the request
+const EXPLAINING_MS = 250; // an explanation costs as much as 80 answers: wait until the drawing rests
+const SPEAKING_MS = 600; // an answer that stays this long is announced to screen readers
 const PNG_NAME = "digit.png";
-const NO_PICTURE = { tone: "bad", headline: "No picture", detail: "What came was no file of one." };
+const NO_PICTURE = { tone: "bad", headline: "No picture", detail: "This is not a picture file." };
 const NOTHING = {
   tone: "idle",
   headline: "Nothing drawn yet",
@@ -19,23 +19,23 @@ const NOTHING = {
 const at = (id) => document.getElementById(id);
 const [sheet, canvas, preview, found] = ["sheet", "canvas", "preview", "found"].map(at);
 
-// What has been on the sheet, the newest last: {strokes, file()}, with {url, name, kept} where it is a file.
+// The history, newest last: {strokes, file()}, and {url, name, kept} for a file.
 const pictures = [drawing([])];
 const asker = new Asker(tell);
-let pen = null; // the keyboard's, while the sheet has the focus
-let download = null; // what is offered for the curl line
+let pen = null; // the keyboard's pen, while the sheet has the focus
+let download = null; // URL of the file that the curl line sends
 let speaking = 0;
-let keyed = false; // whether a key is sent
+let keyed = false; // whether requests have an API key
 
 function drawing(strokes) {
   return { strokes, file: async () => ({ blob: await png(strokes), name: PNG_NAME }) };
 }
 
-/** `kept`: the sender has the file, under its name. */
+/** `kept`: the user has the file under this name. */
 function filed(blob, kept) {
   const { name } = blob;
   const file = async () => {
-    await blob.slice(0, 1).arrayBuffer(); // a folder, or a file that is gone, looks like one until it is read
+    await blob.slice(0, 1).arrayBuffer(); // fails for a folder or a deleted file
     return { blob, name };
   };
   return { strokes: [], url: URL.createObjectURL(blob), name, kept, file };
@@ -44,7 +44,7 @@ function filed(blob, kept) {
 const current = () => pictures.at(-1);
 const isBlank = (picture) => !picture.url && !picture.strokes.length;
 
-/** The newest picture is another one. */
+/** Another picture is the newest one. */
 function changed() {
   asker.drop();
   if (isBlank(current())) forget(NOTHING);
@@ -86,7 +86,7 @@ function clear() {
   changed();
 }
 
-/** A stroke has grown. What was asked about shorter ones is still answered, so that the bars move. */
+/** A stroke has grown. Answers to earlier requests are still shown, so that the bars move. */
 function redrawn() {
   clearTimeout(speaking);
   ask(current(), DRAWING_MS);
@@ -126,6 +126,7 @@ function tell(outcome, question) {
       forget(words);
     }
     showTiming(outcome.ms);
+    if (words.key) at("card").hidden = true; // a link cannot send the key
     if (outcome.sent) offer(outcome.sent, picture);
     speak(words);
   }
@@ -134,12 +135,12 @@ function tell(outcome, question) {
   else if (answer && !question.explain) asker.ask({ picture, explain: true }, EXPLAINING_MS);
 }
 
-/** Show where on a file the digit was found. */
+/** Frame the digit that was found on a file. */
 async function frame(picture, { x, y, width, height }) {
   try {
     await preview.decode();
   } catch {
-    return; // a TIFF, which the service reads and the browser does not
+    return; // a format that the service reads and the browser does not, such as TIFF
   }
   if (picture !== current()) return;
   const place = { x, y, width, height };
@@ -148,7 +149,7 @@ async function frame(picture, { x, y, width, height }) {
   found.removeAttribute("hidden");
 }
 
-/** The curl line of what was sent, and the file itself for those who have it not. */
+/** Show the curl line of the request, with the file as a download if the user does not have it. */
 function offer({ blob, name }, { kept, url }) {
   at("curl").textContent = curl(name, ADDRESS.href, keyed);
   at("curl-note").textContent = kept
@@ -203,7 +204,7 @@ at("key-form").addEventListener("submit", (event) => {
 for (const id of ["choose", "camera"]) {
   at(id).addEventListener("change", ({ target }) => {
     if (target.files.length) takeFirst(target.files, id === "choose");
-    target.value = ""; // so that the same file can be chosen again
+    target.value = ""; // so that choosing the same file again is a change
   });
 }
 at("copy").addEventListener("click", async () => {
@@ -212,7 +213,7 @@ at("copy").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(at("curl").textContent);
   } catch {
-    document.execCommand("copy"); // where the page came without TLS there is no clipboard
+    document.execCommand("copy"); // without TLS there is no clipboard API
   }
   at("copy").textContent = "Copied";
   say("Copied");
@@ -220,7 +221,7 @@ at("copy").addEventListener("click", async () => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.target === at("key")) return; // which has an undo of its own
+  if (event.target === at("key")) return; // it has its own undo
   if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key === "z") {
     event.preventDefault();
     undo();
@@ -245,7 +246,7 @@ document.addEventListener("drop", (event) => {
   takeFirst(event.dataTransfer.files, true);
 });
 
-preview.addEventListener("error", () => (preview.hidden = true)); // its name is seen instead
+preview.addEventListener("error", () => (preview.hidden = true)); // its name is shown instead
 new ResizeObserver(refresh).observe(canvas);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
 addEventListener("online", () => {

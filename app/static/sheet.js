@@ -1,14 +1,14 @@
-// The sheet: strokes by pointer or keys, painted on the screen and as the PNG that is sent. Knows no service.
+// The drawing sheet: strokes by pointer or keyboard, on the screen and as a PNG. Knows nothing of the service.
 //
-// A stroke is a list of points {x, y, width}; all lengths are shares of the sheet's side.
+// A stroke is a list of points {x, y, width}; all lengths are fractions of the sheet's side.
 
 const PNG_PX = 280;
 const PEN = 0.075;
-const PEN_STEP = 0.03; // of one arrow key
-const NEAREST = 0.004; // points nearer to the last one add nothing
+const PEN_STEP = 0.03; // per arrow key
+const NEAREST = 0.004; // skip points closer to the last one
 
-/** Listen on a canvas. `begin(stroke)` and `extend()` tell of a stroke, `abandon()` that it was none, `pen(pen)` of the
- *  keyboard's pen {x, y, down}, or null while it is away. */
+/** Listen on a canvas. `begin(stroke)` and `extend()` report a stroke, `abandon()` that it was cancelled, `pen(pen)` the
+ *  keyboard's pen {x, y, down}, or null without one. */
 export function listen(canvas, { begin, extend, abandon, pen: tell }) {
   const pen = { x: 0.5, y: 0.5, down: false };
   let stroke = null;
@@ -67,11 +67,11 @@ export function listen(canvas, { begin, extend, abandon, pen: tell }) {
       stroke = [{ x: pen.x, y: pen.y, width: PEN }];
       begin(stroke);
     }
-    event.preventDefault(); // scrolls the page
+    event.preventDefault(); // would scroll the page
     tell(pen);
   });
   canvas.addEventListener("focus", () => {
-    if (canvas.matches(":focus-visible")) tell(pen); // reached by key
+    if (canvas.matches(":focus-visible")) tell(pen); // focused by keyboard
   });
   canvas.addEventListener("blur", () => {
     lift();
@@ -80,7 +80,7 @@ export function listen(canvas, { begin, extend, abandon, pen: tell }) {
   return { lift };
 }
 
-/** Paint what is on the sheet, and where the keyboard's pen is, if anywhere. */
+/** Paint the strokes and the keyboard's pen, if there is one. */
 export function show(canvas, strokes, pen) {
   const side = Math.round(canvas.clientWidth * devicePixelRatio);
   if (canvas.width !== side) canvas.width = canvas.height = side;
@@ -91,7 +91,7 @@ export function show(canvas, strokes, pen) {
   if (pen) paintPen(context, pen, side, style.accentColor);
 }
 
-/** The PNG of a drawing: black on white, whatever the screen and its colours are. */
+/** The PNG of a drawing: black on white, whatever the colours of the screen. */
 export function png(strokes) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = PNG_PX;
@@ -104,7 +104,7 @@ export function png(strokes) {
 
 function pointOf(event, canvas) {
   const { left, top, width, height } = canvas.getBoundingClientRect();
-  // A mouse says 0.5, and so does what feels no pressure; some say 0.
+  // A mouse reports 0.5, and so do devices without a pressure sensor; some report 0.
   const pressure = event.pointerType === "mouse" ? 0.5 : event.pressure || 0.5;
   return {
     x: (event.clientX - left) / width,
@@ -119,7 +119,7 @@ function paint(context, strokes, side, colour) {
   for (const stroke of strokes) paintStroke(context, stroke, side);
 }
 
-/** A curve from middle to middle of neighbouring points, each piece as wide as they are. */
+/** A curve through the midpoints of neighbouring points; each piece has their mean width. */
 function paintStroke(context, points, side) {
   let from = points[0];
   context.beginPath();

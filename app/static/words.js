@@ -1,6 +1,6 @@
-// Answers and errors in plain words: {tone, digit, headline, detail, code, again, key}. Knows no page.
+// Answers and errors as text: {tone, digit, headline, detail, code, again, key}. Knows nothing of the page.
 
-/** What an answer says. */
+/** The text of an answer. */
 export function verdict({ digit, confidence, probabilities, accepted, rejection }) {
   if (accepted) {
     return { tone: "good", digit, headline: "Accepted", detail: `${sure(confidence)} sure that it is a ${digit}.` };
@@ -8,51 +8,51 @@ export function verdict({ digit, confidence, probabilities, accepted, rejection 
   return { tone: "doubt", digit, headline: "Not accepted", detail: doubt(rejection, digit, confidence, probabilities) };
 }
 
-/** What went wrong, and what to do about it. `drawn`: on the sheet, and not a file. `keyed`: with a key. */
+/** The text of an error: what to do. `drawn`: a drawing, not a file. `keyed`: sent with an API key. */
 export function trouble({ problem, retryMs, unreachable, unreadable }, drawn, keyed) {
-  if (unreadable) return bad("Not a picture", "This cannot be read: choose a file.");
+  if (unreadable) return bad("Not a picture", "This file cannot be opened: choose another.");
   if (unreachable && !navigator.onLine) {
-    return bad("Offline", "There is no network. What you drew or chose is kept, and sent once there is.", "", true);
+    return bad("Offline", "There is no network. Your picture is kept, and sent when the network is back.", "", true);
   }
-  if (unreachable) return bad("No answer", "The service cannot be reached. It may have been stopped.", "", true);
+  if (unreachable) return bad("No answer", "The service cannot be reached. It may have stopped.", "", true);
   const code = `${problem.status} ${problem.code ?? ""}`;
   switch (problem.code) {
     case "no_ink":
       return drawn
-        ? { tone: "idle", headline: "Too little to read", detail: "Draw on.", code }
-        : bad("Blank", "Nothing on the picture stands out from its ground.", code);
+        ? { tone: "idle", headline: "Too little to read", detail: "Keep drawing.", code }
+        : bad("Blank", "Nothing on the picture stands out from its background.", code);
     case "too_large":
-      return bad("Too large", "The service takes no picture of this size: scale it down.", code);
+      return bad("Too large", "The service does not accept pictures of this size: scale it down.", code);
     case "unsupported_media_type":
       return bad("Not a picture", "The service reads PNG, JPEG, WebP, BMP, TIFF and GIF.", code);
     case "undecodable_image":
-      return bad("Broken picture", "It begins as a picture does, but cannot be read: save it anew.", code);
+      return bad("Broken picture", "The file starts like a picture but cannot be read: save it again.", code);
     case "unauthorized":
-      return { ...bad(keyed ? "Key refused" : "Key needed", "The service answers those who have an API key.", code), key: true };
+      return { ...bad(keyed ? "Wrong key" : "Key needed", "This service needs an API key.", code), key: true };
     case "rate_limited":
       return bad("Quota used up", `Your picture is sent again in ${retryMs / 1000} s.`, code, !retryMs);
     case "not_ready":
-      return bad("Not ready yet", "The model is being loaded. Your picture is sent again in a moment.", code, !retryMs);
+      return bad("Not ready yet", "The model is loading. Your picture is sent again in a moment.", code, !retryMs);
     case "overloaded":
-      return bad("Busy", "Many pictures wait. Yours is sent again in a moment.", code, !retryMs);
+      return bad("Busy", "Too many requests are waiting. Your picture is sent again in a moment.", code, !retryMs);
     case "deadline_exceeded":
-      return bad("Too slow", "The service had no answer in time.", code, true);
+      return bad("Too slow", "The service did not answer in time.", code, true);
     case "internal_error":
       return bad("The service failed", `Report it with the request id ${problem.request_id}.`, code, true);
     default:
-      return bad("Refused", problem.detail ?? "The service, or something before it, sent no answer.", code, true);
+      return bad("Refused", problem.detail ?? "The service, or a proxy before it, sent no valid answer.", code, true);
   }
 }
 
-/** A probability beside its bar: 100 only where it is 1. */
+/** A probability for its bar; 100 % only if it is 1. */
 export function percent(probability) {
   return `${(probability < 1 ? Math.min(probability * 100, 99.9) : 100).toFixed(1)} %`;
 }
 
-/** The command that sends a file of that name to an address, for a POSIX shell. A key stands in a variable. */
+/** The POSIX shell command that sends the file `name` to `address`. An API key is taken from a variable. */
 export function curl(name, address, keyed) {
   const plain = /^[\w.+-]+$/.test(name);
-  // curl itself reads ; and , in a file's name unless it stands in double quotes, which may be escaped
+  // curl gives ; and , in a file name a meaning unless the name is in double quotes, which may be escaped
   const file = plain ? name : `"${name.replace(/["\\]/g, "\\$&")}"`;
   const header = keyed ? '-H "X-API-Key: $DIGITS_KEY" ' : "";
   return `curl ${header}-F ${plain ? `file=@${file}` : shell(`file=@${file}`)} ${shell(address)}`;
@@ -69,8 +69,8 @@ function sure(confidence) {
 
 function doubt({ reason, score, threshold }, digit, confidence, probabilities) {
   if (reason === "several_digits") return `There are ${score} digits side by side: send one at a time.`;
-  if (reason === "not_a_digit") return `This does not look like a digit. The nearest is a ${digit}.`;
+  if (reason === "not_a_digit") return `This does not look like a digit. The closest is ${digit}.`;
   const others = probabilities.map((_, other) => other).filter((other) => other !== digit);
   const second = others.reduce((best, other) => (probabilities[other] > probabilities[best] ? other : best));
-  return `It may be a ${digit} or a ${second}: ${sure(confidence)} sure, and ${threshold * 100} % is asked for.`;
+  return `It may be a ${digit} or a ${second}: ${sure(confidence)} sure, and ${threshold * 100} % is needed.`;
 }

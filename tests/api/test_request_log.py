@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.request_log import RequestLog
@@ -89,16 +90,16 @@ async def test_every_request_is_counted_with_its_route_method_and_status() -> No
         counted.append((route, method, status))
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["endpoint"] = answering
+        scope["route"] = Route("/{place}", answering)
         await answering(scope, receive, send)
 
     async def leaving(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise asyncio.CancelledError
 
     for app in (answering, routed, raising):
-        await ask(RequestLog(app, {answering: "/{place}"}, count))
+        await ask(RequestLog(app, count))
     with pytest.raises(asyncio.CancelledError):
-        await ask(RequestLog(leaving, None, count))
+        await ask(RequestLog(leaving, count))
 
     assert counted == [(None, "GET", 200), ("/{place}", "GET", 200), (None, "GET", 500), (None, "GET", 0)]
 

