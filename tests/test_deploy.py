@@ -1,9 +1,11 @@
-"""What stands under deploy/: fits the schemas of those who read it, and names settings and addresses that exist."""
+"""The files under deploy/ are valid, and name settings and addresses that exist; nginx does what it is there for."""
 
 import re
 import shutil
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,20 +18,12 @@ import pytest
 import yaml
 
 from app.settings import Settings
-from tests.server import ROOT, free_port, running
+from tests.server import ROOT, free_port
 
 DEPLOY = ROOT / "deploy"
 MANIFESTS = DEPLOY / "kubernetes"
 KUBERNETES = "1.33"  # of the schemas
-FOREIGN = {"Kustomization", "ServiceMonitor"}  # not of Kubernetes itself: no schema of it is installed
-
-
-@pytest.fixture(scope="module")
-def url(model_dir: Path) -> Iterator[str]:
-    with running(model_dir=model_dir, engine="litert-int8") as process:
-        address = process.url()
-        process.line_with('"message": "ready"')
-        yield address
+FOREIGN = {"Kustomization", "ServiceMonitor"}  # not of Kubernetes itself: without a schema here
 
 
 def _documents() -> list[dict[str, Any]]:
@@ -75,7 +69,7 @@ def test_the_selectors_find_the_pods() -> None:
     assert pair["pairs"] == labels == _of_kind("ServiceMonitor")["spec"]["selector"]["matchLabels"]
 
 
-def test_probes_and_monitors_ask_addresses_that_answer(url: str) -> None:
+def test_probes_and_monitors_use_addresses_that_answer(url: str) -> None:
     [container] = _of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
     paths = [container[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")]
     paths += [endpoint["path"] for endpoint in _of_kind("ServiceMonitor")["spec"]["endpoints"]]
@@ -83,7 +77,7 @@ def test_probes_and_monitors_ask_addresses_that_answer(url: str) -> None:
     assert [httpx2.get(url + path).status_code for path in paths] == [200, 200, 200, 200]
 
 
-def test_every_setting_that_is_named_exists() -> None:
+def test_every_setting_in_these_files_exists() -> None:
     known = {f"DIGITS_{name.upper()}" for name in Settings.model_fields}
     named = {
         name
@@ -96,12 +90,12 @@ def test_every_setting_that_is_named_exists() -> None:
     assert named <= known
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd is not installed")
     unit = tmp_path / "digits.service"
     text = (DEPLOY / "systemd" / "digits.service").read_text()
-    unit.write_text(text.replace("/opt/digits/.venv/bin/python", "/bin/true"))  # it looks whether that is there
+    unit.write_text(text.replace("/opt/digits/.venv/bin/python", "/bin/true"))  # a program that exists
 
     said = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
 
@@ -110,8 +104,9 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 @contextmanager
 def behind_nginx(folder: Path, first: str, second: str) -> Iterator[httpx2.Client]:
-    """The configuration that is shipped, with this machine's addresses."""
-    if not shutil.which("nginx"):
+    """The shipped configuration with addresses of this machine."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
         pytest.skip("nginx is not installed")
     port = free_port()
     text = (DEPLOY / "nginx" / "nginx.conf").read_text()
@@ -124,7 +119,7 @@ def behind_nginx(folder: Path, first: str, second: str) -> Iterator[httpx2.Clien
         assert theirs in text
         text = text.replace(theirs, ours)
     (folder / "nginx.conf").write_text(text)
-    nginx = subprocess.Popen(["nginx", "-p", folder, "-c", folder / "nginx.conf", "-g", "daemon off;"])
+    nginx = subprocess.Popen([program, "-p", folder, "-c", folder / "nginx.conf", "-g", "daemon off;"])
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx2.HTTPTransport(retries=5)) as client:
             yield client
@@ -143,26 +138,63 @@ def test_behind_nginx_one_replica_may_be_gone(url: str, tmp_path: Path) -> None:
         assert client.get("/metrics").status_code == 404
 
 
-class Full(BaseHTTPRequestHandler):
-    """Stands in for a replica that has too much to do."""
+class Replica(BaseHTTPRequestHandler):
+    """A stand-in that answers every POST with its server's status, after its server's delay."""
 
     protocol_version = "HTTP/1.1"
+    status, delay_s = 200, 0.0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(503)
-        self.send_header("Retry-After", "1")
+        time.sleep(self.delay_s)
+        self.send_response(self.status)
+        self.send_header("Retry-After", "7")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
+    def log_message(self, *_: object) -> None:
+        pass
 
-def test_behind_nginx_it_is_the_replicas_that_say_that_they_are_full(tmp_path: Path) -> None:
+
+class Replicas(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
+@contextmanager
+def behind_nginx_with_stand_ins(folder: Path, **behaviour: object) -> Iterator[httpx2.Client]:
+    handler = type("Behaving", (Replica,), behaviour)
     with ExitStack() as stack:
-        full = [stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Full)) for _ in range(2)]
-        for replica in full:
+        replicas = [stack.enter_context(Replicas(("127.0.0.1", 0), handler)) for _ in range(2)]
+        for replica in replicas:
             threading.Thread(target=replica.serve_forever).start()
             stack.callback(replica.shutdown)
-        with behind_nginx(tmp_path, *(f"127.0.0.1:{replica.server_port}" for replica in full)) as client:
-            answers = [client.post("/predict", content=b"x") for _ in range(10)]
+        addresses = [f"127.0.0.1:{replica.server_port}" for replica in replicas]
+        yield stack.enter_context(behind_nginx(folder, *addresses))
 
-    assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "1")] * 10
+
+def test_nginx_passes_on_the_refusal_of_full_replicas(tmp_path: Path) -> None:
+    with behind_nginx_with_stand_ins(tmp_path, status=503) as client:
+        answers = [client.post("/predict", content=b"x") for _ in range(10)]
+
+    assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "7")] * 10
+
+
+def test_nginx_limits_the_requests_in_flight_of_a_client_and_its_headers(tmp_path: Path) -> None:
+    with behind_nginx_with_stand_ins(tmp_path, delay_s=1.0) as client, ExitStack() as stack:
+        address = ("127.0.0.1", client.base_url.port)
+        callers = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(80)]
+        for caller in callers:
+            caller.sendall(b"POST /predict HTTP/1.1\r\nHost: digits\r\nContent-Length: 1\r\n\r\nx")
+        answers = [caller.recv(65536).decode() for caller in callers]
+        long_line, many = (
+            client.post("/predict", content=b"x", headers=headers)
+            for headers in ({"A": "a" * 17_000}, {f"A{number}": "a" * 1000 for number in range(80)})
+        )
+
+    refused = [answer for answer in answers if answer.startswith("HTTP/1.1 503 ")]
+    assert len([answer for answer in answers if answer.startswith("HTTP/1.1 200 ")]) == 64
+    assert len(refused) == 16
+    assert "Content-Type: application/problem+json\r\n" in refused[0]
+    assert "Retry-After: 1\r\n" in refused[0]
+    assert '"code":"overloaded"' in refused[0]
+    assert [long_line.status_code, many.status_code] == [400, 400]
