@@ -292,13 +292,13 @@ from pathlib import Path
 from app.errors import TooLarge, UndecodableImage
 from app.imaging.decode import decode
 from app.imaging.formats import inspect, memory_needed
-from app.inference.memory import give_back_at_once
+from app.inference.memory import configure_malloc
 from tests.drawings import digit_drawn, encoded
 
 def kib(name):
     return int(Path("/proc/self/status").read_text().split(name)[1].split()[0])
 
-give_back_at_once()
+configure_malloc()
 decode(inspect(encoded(digit_drawn(7))))
 peak, held, estimated, image = kib("VmHWM:"), kib("VmRSS:"), 0, None
 for name in sys.argv[1:]:
