@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 import pytest
 
-from app.main import create_app
+from app.inference.loading import load
+from app.inference.service import Service
 from app.model.engine import LiteRTEngine
 from app.settings import Settings
-from tests.asking import WAIT_S, service
+from tests.asking import service
 from tests.drawings import Grey, digit_drawn, encoded, enlarged
 from tests.pictures import on_paper
 
@@ -84,20 +84,14 @@ async def test_a_request_leaves_no_garbage(model_dir: Path, path: str, request_:
 
 @pytest.mark.anyio
 async def test_what_is_loaded_once_is_frozen_out_of_collections(model_dir: Path) -> None:
-    app = create_app(Settings(engine="litert", model_dir=model_dir))
-    transport = httpx2.ASGITransport(app)
+    settings = Settings(engine="litert", model_dir=model_dir)
+    service = Service(settings)
     gc.unfreeze()
     try:
-        async with (
-            app.router.lifespan_context(app),
-            httpx2.AsyncClient(transport=transport, base_url="http://digits") as client,
-        ):
-            for _ in range(WAIT_S * 100):
-                if (await client.get("/readyz")).is_success:
-                    break
-                await asyncio.sleep(0.01)
-            frozen = gc.get_freeze_count()
+        await load(service, settings, 0, pytest.fail)
+        frozen = gc.get_freeze_count()
     finally:
         gc.unfreeze()
+        service.close()
 
     assert frozen > 10_000  # modules, functions and classes

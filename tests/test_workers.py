@@ -103,13 +103,14 @@ def test_sighup_replaces_the_workers_one_by_one(model_dir: Path) -> None:
     with two_workers(model_dir, drain_seconds=0.5) as (process, url, workers):
         callers = Callers(url)
         process.tell(signal.SIGHUP)
-        new = []
-        for worker in workers:  # each is stopped after its replacement is ready
+        new, stopped = [], []
+        for _ in workers:  # each is stopped after its replacement is ready
             new.append(ready_worker(process))
-            process.line_with(rf'"stopped", "worker": {worker}')
+            stopped.append(int(process.line_with(r'"stopped", "worker": (\d+)')[1]))
         callers.wait_for(50)
         callers.stop()
 
+    assert sorted(stopped) == sorted(workers)
     assert not set(new) & set(workers)
     assert set(callers.statuses) == {200}
 

@@ -152,6 +152,7 @@ class Scheduler:
         return await _in_thread(self._decoders, partial(function, *given))
 
     async def _submit(self, model: Model, ink: Ink) -> Answer:
+        self._metrics.set_queue_depth(self.batcher.depth + 1)
         try:
             return await self.batcher.submit(model, ink)
         finally:
