@@ -293,20 +293,14 @@ from app.errors import TooLarge, UndecodableImage
 from app.imaging.decode import decode
 from app.imaging.formats import inspect, memory_needed
 from app.inference.memory import configure_malloc
-<<<<<<< Updated upstream
 from PIL import Image
-=======
->>>>>>> Stashed changes
 from tests.drawings import digit_drawn, encoded
 
 def kib(name):
     return int(Path("/proc/self/status").read_text().split(name)[1].split()[0])
 
 configure_malloc()
-<<<<<<< Updated upstream
 Image.init()  # loads every format
-=======
->>>>>>> Stashed changes
 decode(inspect(encoded(digit_drawn(7))))
 peak, held, estimated, image = kib("VmHWM:"), kib("VmRSS:"), 0, None
 for name in sys.argv[1:]:
