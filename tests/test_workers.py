@@ -140,8 +140,10 @@ def test_workers_stop_when_their_parent_was_killed(model_dir: Path) -> None:
 
 def test_metrics_count_the_requests_of_all_workers_in_a_folder_that_is_removed(model_dir: Path) -> None:
     with two_workers(model_dir) as (process, url, workers):
-        environment = Path(f"/proc/{workers[0]}/environ").read_text()
-        [folder] = [line for line in environment.split("\0") if line.startswith("PROMETHEUS_MULTIPROC_DIR=")]
+        environment = Path(f"/proc/{workers[0]}/environ").read_text(encoding="utf-8").split("\0")
+        [folder] = [value for value in environment if value.startswith("PROMETHEUS_MULTIPROC_DIR=")]
+        shared = Path(folder.partition("=")[2])
+        assert shared.is_dir()
         for _ in range(20):
             httpx2.post(f"{url}/predict", content=SEVEN)
         text = httpx2.get(f"{url}/metrics").text
@@ -151,4 +153,4 @@ def test_metrics_count_the_requests_of_all_workers_in_a_folder_that_is_removed(m
     counted = re.search(r'^digits_http_requests_total\{.*"/predict",status="200"\} (\S+)', text, re.MULTILINE)
     assert counted is not None
     assert float(counted[1]) == 20
-    assert not Path(folder.partition("=")[2]).exists()
+    assert not shared.exists()

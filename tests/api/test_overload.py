@@ -193,10 +193,11 @@ def post(url: str) -> httpx2.Response:
     return httpx2.post(f"{url}/predict", content=SEVEN, timeout=WAIT_S)
 
 
-def test_a_full_service_refuses_with_a_problem_document_and_answers_probes(full: str) -> None:
+def test_a_full_service_refuses_in_the_form_of_the_dialect_and_answers_probes(full: str) -> None:
     with httpx2.Client(base_url=full, timeout=WAIT_S) as client:
         whole = client.post("/predict", content=SEVEN, headers={"X-Request-ID": "mine"})
         in_pieces = client.post("/predict", content=iter([SEVEN[:100], SEVEN[100:]]))
+        in_dialect = client.post("/v2/models/digits/infer", content=SEVEN)
         probes = [client.get("/healthz"), client.get("/readyz"), client.get("/v2/health/ready")]
         counted = client.get("/metrics").text
 
@@ -204,6 +205,7 @@ def test_a_full_service_refuses_with_a_problem_document_and_answers_probes(full:
         assert_is_problem(answer, 503, "overloaded")
         assert int(answer.headers["retry-after"]) >= 1
     assert whole.headers["x-request-id"] == "mine"
+    assert (in_dialect.status_code, list(in_dialect.json())) == (503, ["error"])
     assert [probe.status_code for probe in probes] == [200] * 3
     refused = re.search(r'digits_http_requests_total\{method="POST",route="none",status="503"\} (\S+)', counted)
     assert refused is not None
