@@ -27,7 +27,7 @@ class Lifespan:
 
     A single process answers from the start, `/readyz` with 503 until the model is loaded. A worker accepts nothing
     before that. ``started``: when the process started, in monotonic seconds. ``fail`` is called with what is wrong with
-    the model, ``on_ready`` when a worker is about to accept connections, ``on_stop`` when everything else has ended.
+    the model, ``on_ready`` when a worker is about to accept connections.
     """
 
     def __init__(
@@ -36,10 +36,9 @@ class Lifespan:
         started: float,
         fail: Callable[[str], None],
         on_ready: Callable[[], None] = lambda: None,
-        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._started = settings, started
-        self._fail, self._on_ready, self._on_stop = fail, on_ready, on_stop
+        self._fail, self._on_ready = fail, on_ready
 
     @asynccontextmanager
     async def __call__(self, app: FastAPI) -> AsyncIterator[None]:
@@ -65,7 +64,6 @@ class Lifespan:
         service.close()
         stop_tracing(state.tracer_provider)
         log.info("stopped", extra={"fields": {"worker": os.getpid()}})
-        self._on_stop()
 
     async def _reload_at_sighup(self, service: Service, loading: asyncio.Task[None]) -> None:
         requested = asyncio.Event()

@@ -45,12 +45,11 @@ def main() -> None:
     settings = _settings()
     listening = _listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listening.getsockname()[1]})  # which was 0 for any free port
-    listener = start_logging(settings.log_level)
+    start_logging(settings.log_level)
     _log_loading(settings)
     try:
         failure = _serve_workers(settings, listening) if settings.workers > 1 else _serve(settings, listening, started)
     finally:
-        listener.stop()
         _drop_unwritable_output()
     if failure:
         sys.exit(f"digits: {failure}")
@@ -103,7 +102,7 @@ def worker_app() -> "FastAPI":
 
     started = time.monotonic() - _age_s()
     settings = Settings()
-    listener = start_logging(settings.log_level)
+    start_logging(settings.log_level)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     folder = Path(os.environ[_SHARED])
 
@@ -115,10 +114,9 @@ def worker_app() -> "FastAPI":
             time.sleep(_RETRY_S)
         else:
             (folder / _FAILURE).write_text(why, encoding="utf-8")
-        listener.stop()
         os._exit(status)
 
-    return create_app(settings, Lifespan(settings, started, fail, (folder / _READY).touch, listener.stop))
+    return create_app(settings, Lifespan(settings, started, fail, (folder / _READY).touch))
 
 
 def _options(settings: Settings) -> dict[str, Any]:

@@ -14,14 +14,13 @@ from app.telemetry.logs import JsonFormatter, PlainFormatter, start_logging
 
 @contextmanager
 def logging_started(level: str) -> Iterator[logging.Logger]:
-    """The service's logger. Everything is written when the context ends."""
+    """The service's logger."""
     loggers = [logging.getLogger(name) for name in ("digits", "uvicorn", "opentelemetry")]
     before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
-    listener = start_logging(level)
+    start_logging(level)
     try:
         yield loggers[0]
     finally:
-        listener.stop()
         for logger, handlers, given, propagate in before:
             logger.handlers, logger.propagate = handlers, propagate
             logger.setLevel(given)
