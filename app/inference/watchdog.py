@@ -14,7 +14,6 @@ log = logging.getLogger("digits")
 _TICK_S = 0.5
 _BLOCKED_S = 0.5  # parsing the largest JSON blocks the loop for 0.3 s
 _MIN_PATIENCE_S = 3
-_LOG_WRITTEN_S = 0.2  # until the last log line has been written
 
 
 class Watchdog:
@@ -70,5 +69,4 @@ def _give_up(why: str) -> NoReturn:
     log.critical("giving up", extra={"fields": {"reason": why}})
     sys.stderr.write(f"digits: {why}: the process ends, so that its supervisor starts it again\n")
     sys.stderr.flush()
-    time.sleep(_LOG_WRITTEN_S)
     os._exit(1)
