@@ -226,20 +226,3 @@ def test_requests_on_one_connection_are_answered_in_order_each_once(full: str) -
     ids = [line.split()[1] for line in answers.split(b"\r\n") if line.startswith(b"x-request-id:")]
     assert ids == [b"0", b"1", b"b"]
     assert re.findall(rb"HTTP/1.1 (\d+) ", answers) == [b"503", b"503", b"200"]
-
-
-def test_batches_fill_their_own_queue_and_keep_no_single_image_out(crowded: Faulty) -> None:
-    two = [("files", ("7.png", SEVEN))] * 2
-    crowded.switch_on("waits")
-    with ThreadPoolExecutor(2) as callers, httpx2.Client(base_url=crowded.url, timeout=WAIT_S) as client:
-        batch = callers.submit(httpx2.post, f"{crowded.url}/predict/batch", files=two, timeout=WAIT_S)
-        time.sleep(0.3)  # the engine has it
-        refused = client.post("/predict/batch", files=two)
-        single = callers.submit(post, crowded.url)
-        time.sleep(0.3)
-        crowded.switch_off()
-
-        assert [batch.result().status_code, single.result().status_code] == [200, 200]
-        assert client.post("/predict/batch", files=two).status_code == 200
-    assert_is_problem(refused, 503, "overloaded")
-    assert int(refused.headers["retry-after"]) >= 1
