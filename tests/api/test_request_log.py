@@ -46,19 +46,20 @@ async def ask(app: ASGIApp, headers: dict[str, str] | None = None) -> httpx2.Res
         return await client.get("/somewhere?secret=1", headers=headers)
 
 
-@pytest.mark.parametrize("given", ["a", "A-z_0.9", "x" * 128])
-async def test_a_valid_request_id_is_echoed(given: str) -> None:
-    assert (await ask(RequestLog(answering), {"X-Request-ID": given})).headers["x-request-id"] == given
+@pytest.mark.parametrize(
+    ("given", "echoed"),
+    [("A-z_0.9", True), ("x" * 128, True), ("x" * 129, False), ("", False), ("a b", False), ("{}", False)],
+)
+async def test_a_valid_request_id_is_echoed_and_any_other_is_replaced(given: str, echoed: bool) -> None:
+    found = (await ask(RequestLog(answering), {"X-Request-ID": given})).headers["x-request-id"]
+
+    assert found == given if echoed else re.fullmatch(r"[0-9a-f]{16}", found)
 
 
-@pytest.mark.parametrize("given", [None, "", "x" * 129, "a b", "a/b", "a;b", "{}"])
-async def test_any_other_request_id_is_replaced(given: str | None) -> None:
-    answer = await ask(RequestLog(answering), None if given is None else {"X-Request-ID": given})
-
-    assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
-
-
-async def test_a_request_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_request_is_one_line_in_the_log_with_a_valid_traceparent(caplog: pytest.LogCaptureFixture) -> None:
+    await ask(RequestLog(answering), {"traceparent": TRACEPARENT + "-more"})
+    assert "traceparent" not in lines(caplog)[0][1]
+    caplog.clear()
     await ask(RequestLog(answering), {"X-Request-ID": "mine", "traceparent": TRACEPARENT})
 
     [(message, fields)] = lines(caplog)
@@ -73,13 +74,6 @@ async def test_a_request_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture
         "confidence": 0.9,
         "traceparent": TRACEPARENT,
     }
-
-
-@pytest.mark.parametrize("given", ["nonsense", TRACEPARENT + "-more", TRACEPARENT.upper()])
-async def test_a_malformed_traceparent_is_not_logged(caplog: pytest.LogCaptureFixture, given: str) -> None:
-    await ask(RequestLog(answering), {"traceparent": given})
-
-    assert "traceparent" not in lines(caplog)[0][1]
 
 
 async def test_every_request_is_counted_with_its_route_method_and_status() -> None:
@@ -112,12 +106,7 @@ async def test_an_unhandled_error_is_answered_without_details(caplog: pytest.Log
     assert answer.json()["code"] == "internal_error"
     assert answer.json()["request_id"] == answer.headers["x-request-id"] == "mine"
     assert "secret" not in answer.text
-    assert [message for message, _ in lines(caplog)] == ["unhandled error", "request"]
-    assert "RuntimeError: secret of ours" in caplog.text
-
-
-async def test_an_error_in_the_middle_of_an_answer_cuts_it(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError):  # only cutting the connection is left
         await ask(RequestLog(breaking_off))
-
-    assert [message for message, _ in lines(caplog)] == ["unhandled error", "request"]
+    assert [message for message, _ in lines(caplog)] == ["unhandled error", "request"] * 2
+    assert "RuntimeError: secret of ours" in caplog.text
