@@ -73,9 +73,3 @@ def test_a_value_outside_of_ink_names_the_image(wrong: float, dtype: type[np.flo
 
     with pytest.raises(InvalidParameter, match=r"images\[3\]"):
         ink(cast, 3)
-
-
-def test_ink_keeps_every_float32() -> None:
-    values = np.random.default_rng(0).random((28, 28), np.float32)
-
-    assert np.array_equal(ink(values, 0)[..., 0], values)
