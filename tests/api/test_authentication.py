@@ -40,16 +40,11 @@ async def predict_many(client: httpx2.AsyncClient, count: int) -> httpx2.Respons
     ("headers", "status"),
     [
         ({"X-API-Key": KEY}, 200),
-        ({"Authorization": f"Bearer {KEY}"}, 200),
         ({"Authorization": f"bearer {KEY}"}, 200),
         ({"X-API-Key": KEY, "Authorization": "Basic x"}, 200),
         ({}, 401),
-        ({"X-API-Key": ""}, 401),
         ({"X-API-Key": OTHER}, 401),
         ({"X-API-Key": HASHED}, 401),
-        ({"X-API-Key": HASHED.removeprefix("sha256:")}, 401),
-        ({"Authorization": f"Bearer {OTHER}"}, 401),
-        ({"Authorization": f"Basic {KEY}"}, 401),
         ({"Authorization": KEY}, 401),
     ],
 )
@@ -117,11 +112,9 @@ def test_the_documented_command_makes_a_key() -> None:
     ("host", "keys", "warned"),
     [
         ("127.0.0.1", "", False),
-        ("localhost", "", False),
         ("::1", "", False),
         ("0.0.0.0", HASHED, False),
         ("0.0.0.0", "", True),
-        ("::", "", True),
         ("digits.example", "", True),
     ],
 )
