@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -147,15 +146,6 @@ async def test_a_disconnect_cancels_the_request_and_frees_its_place() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_cancellation_by_the_server_is_passed_on() -> None:
-    [call] = await enter(App(lowest=4, highest=4), 1)
-    call.task.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await call.task
-
-
-@pytest.mark.anyio
 async def test_refusals_are_logged_in_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
     app = App(lowest=4, highest=4)
     await fill(app, 4)
@@ -210,19 +200,3 @@ def test_a_full_service_refuses_in_the_form_of_the_dialect_and_answers_probes(fu
     refused = re.search(r'digits_http_requests_total\{method="POST",route="none",status="503"\} (\S+)', counted)
     assert refused is not None
     assert float(refused[1]) >= 3
-
-
-def test_requests_on_one_connection_are_answered_in_order_each_once(full: str) -> None:
-    """A refusal sent too early would make one caller's bytes part of another's request."""
-    host, port = full.removeprefix("http://").split(":")
-    posts = [b"POST /predict HTTP/1.1\r\nX-Request-ID: %d\r\nContent-Length: 4\r\n\r\n1234" % i for i in range(2)]
-    with socket.create_connection((host, int(port)), timeout=WAIT_S) as caller:
-        caller.sendall(posts[0][:-2])
-        time.sleep(0.1)
-        caller.sendall(posts[0][-2:] + posts[1])
-        caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: digits\r\nX-Request-ID: b\r\nConnection: close\r\n\r\n")
-        answers = b"".join(iter(lambda: caller.recv(4096), b""))
-
-    ids = [line.split()[1] for line in answers.split(b"\r\n") if line.startswith(b"x-request-id:")]
-    assert ids == [b"0", b"1", b"b"]
-    assert re.findall(rb"HTTP/1.1 (\d+) ", answers) == [b"503", b"503", b"200"]

@@ -1,5 +1,6 @@
 """Every error in every form: one table for our own API and both dialects."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.model.engine import KerasEngine
-from tests.asking import Run, Standing, service
+from tests.asking import WAIT_S, Run, Standing, service
 from tests.dialects import (
     APIS,
     BROKEN,
@@ -41,6 +42,20 @@ async def test_an_image_that_cannot_be_read(
 ) -> None:
     async with service(seven, **changed) as client:
         assert_is_refusal(await post(client, path, image), path, status, code)
+
+
+async def test_an_image_that_cannot_be_read_fails_the_request_at_once_and_is_named(
+    engine_of: Callable[[Run], KerasEngine], path: str
+) -> None:
+    if path == "/predict":
+        return  # one image a request
+    standing = Standing()
+    async with service(engine_of(standing)) as client:
+        try:
+            asked = post(client, path, SEVEN, SEVEN, BROKEN["text"], SEVEN)
+            assert_is_error(await asyncio.wait_for(asked, WAIT_S / 2), 400, "images[2]: ")
+        finally:
+            standing.let_go.set()
 
 
 async def test_a_model_that_is_not_loaded(path: str) -> None:

@@ -3,12 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 
 import httpx2
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from app.errors import NotReady
 from app.imaging.decode import Decoded, decode
@@ -17,7 +14,7 @@ from app.inference.memory import cores
 from app.inference.service import Service
 from app.model.engine import KerasEngine
 from app.settings import Settings
-from tests.asking import WAIT_S, Run, assert_is_problem, service
+from tests.asking import WAIT_S, assert_is_problem, service
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import side_by_side
 
@@ -45,22 +42,6 @@ async def test_the_answer_is_as_the_contract_says(seven: KerasEngine) -> None:
     stages = dict(stage.split(";dur=") for stage in answer.headers["server-timing"].split(", "))
     assert list(stages) == ["decode", "preprocess", "queue", "inference"]
     assert all(0 <= float(duration) < WAIT_S * 1000 for duration in stages.values())
-
-
-async def test_each_mode_preprocesses_as_documented(engine_of: Callable[[Run], KerasEngine]) -> None:
-    seen = []
-
-    def run(ink: NDArray[np.float32]) -> NDArray[np.float32]:
-        seen.append(float(ink[0, 0, 0, 0]))
-        return np.zeros((len(ink), 10), np.float32)
-
-    dark_on_light = encoded(255 - digit_drawn(7))
-    async with service(engine_of(run)) as client:
-        for mode in ("plain", "auto"):
-            await client.post("/predict", params={"preprocess": mode}, content=dark_on_light)
-        await client.post("/predict", content=dark_on_light)
-
-    assert seen == [1, 0, 0]
 
 
 async def test_a_rejected_answer_has_its_reason_and_its_probabilities(seven: KerasEngine) -> None:

@@ -188,26 +188,6 @@ async def test_a_batch_has_one_deadline_for_all_its_images_and_leaves_nothing_be
     assert next_.status_code == httpx2.codes.OK  # so that its places are free again
 
 
-async def test_a_batch_that_began_before_another_model_took_over_is_read_by_the_first(
-    engine_of: Callable[[Run], KerasEngine], seven: KerasEngine
-) -> None:
-    standing = Standing()
-    second = KerasEngine(seven.manifest.model_copy(update={"version": "2"}), seven.logits)
-    taken_over = Service(Settings(max_batch=1))
-    taken_over.start(engine_of(standing))
-    async with taken_over.batch(3) as batch:
-        reading = [asyncio.create_task(batch.predict(SEVEN)) for _ in range(3)]
-        await asyncio.to_thread(standing.entered.wait, WAIT_S)
-        taken_over.start(second)
-        after = asyncio.create_task(taken_over.predict(SEVEN))
-        standing.let_go.set()
-        results = await asyncio.gather(*reading, after)
-    taken_over.close()
-
-    assert [result.manifest.version for result in results] == ["1.2.3"] * 3 + ["2"]
-    assert [max(result.probabilities) < 0.2 for result in results] == [True] * 3 + [False]
-
-
 @pytest.mark.parametrize(
     ("quick", "in_numbers"),
     [(False, False), (True, False), (True, True)],
