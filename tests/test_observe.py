@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import yaml
 
 from tests.drawings import encoded, mnist_test
 from tests.scraping import Scrape
@@ -54,11 +55,8 @@ def dashboard_expressions() -> list[str]:
 
 
 def rule_expressions() -> list[str]:
-    """From the YAML by its indentation: `expr: one line`, or `expr: |` and deeper lines."""
-    rules = (OBSERVE / "alerts.yml").read_text(encoding="utf-8")
-    found = re.findall(r"^( +)expr: (?:\|\n((?:\1 +.*\n)+)|(.*)\n)", rules, re.MULTILINE)
-    assert len(found) == len(re.findall(r"^ +- (?:alert|record):", rules, re.MULTILINE))
-    return [lines or line for _, lines, line in found]
+    groups = yaml.safe_load((OBSERVE / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
 
 
 def names(expression: str) -> set[str]:

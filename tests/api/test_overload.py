@@ -4,8 +4,9 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -14,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.overload import Overload
 from tests.asking import WAIT_S, assert_is_problem
 from tests.drawings import digit_drawn, encoded
-from tests.server import Faulty, running_faulty
+from tests.server import running_faulty
 
 SEVEN = encoded(digit_drawn(7))
 
@@ -158,38 +159,25 @@ async def test_refusals_are_logged_in_one_line_a_second(caplog: pytest.LogCaptur
     assert not [call for call in refused if "log" in call.state]
 
 
-@pytest.fixture(scope="module")
-def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
-    """A service for two requests at a time, whose engine can be made to wait."""
-    with running_faulty(tmp_path_factory.mktemp("fault"), max_queue=2) as service:
-        yield service
-
-
-@pytest.fixture
-def full(crowded: Faulty) -> Iterator[str]:
-    """Its URL, while two requests are in flight."""
-    crowded.switch_on("waits")
-    with ThreadPoolExecutor(2) as callers:
-        inside = [callers.submit(post, crowded.url) for _ in range(2)]
+def test_a_full_service_refuses_in_the_form_of_the_dialect_and_answers_probes(tmp_path: Path) -> None:
+    with (
+        running_faulty(tmp_path, max_queue=2) as service,
+        ThreadPoolExecutor(2) as callers,
+        httpx2.Client(base_url=service.url, timeout=WAIT_S) as client,
+    ):
+        service.switch_on("waits")
+        predict = partial(httpx2.post, f"{service.url}/predict", content=SEVEN, timeout=WAIT_S)
+        inside = [callers.submit(predict) for _ in range(2)]
         deadline = time.monotonic() + WAIT_S
-        while httpx2.post(f"{crowded.url}/nowhere").status_code != 503:
+        while client.post("/nowhere").status_code != 503:
             assert time.monotonic() < deadline
-        yield crowded.url
-        crowded.switch_off()
-        assert [caller.result().status_code for caller in inside] == [200, 200]
-
-
-def post(url: str) -> httpx2.Response:
-    return httpx2.post(f"{url}/predict", content=SEVEN, timeout=WAIT_S)
-
-
-def test_a_full_service_refuses_in_the_form_of_the_dialect_and_answers_probes(full: str) -> None:
-    with httpx2.Client(base_url=full, timeout=WAIT_S) as client:
         whole = client.post("/predict", content=SEVEN, headers={"X-Request-ID": "mine"})
         in_pieces = client.post("/predict", content=iter([SEVEN[:100], SEVEN[100:]]))
         in_dialect = client.post("/v2/models/digits/infer", content=SEVEN)
         probes = [client.get("/healthz"), client.get("/readyz"), client.get("/v2/health/ready")]
         counted = client.get("/metrics").text
+        service.switch_off()
+        assert [caller.result().status_code for caller in inside] == [200, 200]
 
     for answer in (whole, in_pieces):
         assert_is_problem(answer, 503, "overloaded")

@@ -1,12 +1,10 @@
 """Around every request: its id, its line in the log, and an answer to unhandled errors."""
 
-import asyncio
 import re
 from typing import Any
 
 import httpx2
 import pytest
-from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.request_log import RequestLog
@@ -74,28 +72,6 @@ async def test_a_request_is_one_line_in_the_log_with_a_valid_traceparent(caplog:
         "confidence": 0.9,
         "traceparent": TRACEPARENT,
     }
-
-
-async def test_every_request_is_counted_with_its_route_method_and_status() -> None:
-    counted: list[tuple[str | None, str, int]] = []
-
-    def count(route: str | None, method: str, status: int, duration_s: float) -> None:
-        assert 0 <= duration_s < 10
-        counted.append((route, method, status))
-
-    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["route"] = Route("/{place}", answering)
-        await answering(scope, receive, send)
-
-    async def leaving(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        raise asyncio.CancelledError
-
-    for app in (answering, routed, raising):
-        await ask(RequestLog(app, count))
-    with pytest.raises(asyncio.CancelledError):
-        await ask(RequestLog(leaving, count))
-
-    assert counted == [(None, "GET", 200), ("/{place}", "GET", 200), (None, "GET", 500), (None, "GET", 0)]
 
 
 async def test_an_unhandled_error_is_answered_without_details(caplog: pytest.LogCaptureFixture) -> None:
