@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
 
 from app.model.engine import KerasEngine
@@ -73,24 +72,6 @@ async def test_an_engine_that_is_too_slow(engine_of: Callable[[Run], KerasEngine
         standing.let_go.set()
 
     assert_is_refusal(refused, path, 504, "deadline_exceeded", "50 ms")
-
-
-async def test_an_engine_that_raises_costs_one_request(
-    engine_of: Callable[[Run], KerasEngine], seven: KerasEngine, path: str
-) -> None:
-    runs = iter([True, False])
-
-    def broken_once(ink: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        if next(runs):
-            raise ArithmeticError("stand-in")
-        return seven.logits(ink)
-
-    async with service(engine_of(broken_once)) as client:
-        failed, next_ = await post(client, path, SEVEN), await post(client, path, SEVEN)
-
-    assert_is_refusal(failed, path, 500, "internal_error")
-    assert "stand-in" not in failed.text
-    assert next_.status_code == httpx2.codes.OK
 
 
 async def test_an_api_key_that_is_missing(seven: KerasEngine, path: str) -> None:

@@ -140,11 +140,12 @@ def test_directories_and_patterns_are_expanded(folder: Path) -> None:
     ]
 
 
-def test_a_dash_is_standard_input() -> None:
-    ran = digits("predict", "-", given=encoded(digit_drawn(6)))
+def test_a_dash_is_standard_input_and_top_k_prints_the_most_probable_digits() -> None:
+    ran = digits("predict", "-", "--top-k", "3", given=encoded(digit_drawn(6)))
 
     assert ran.status == 0
     assert ran.out.split()[:2] == ["-", "6"]
+    assert ran.out.count("%") == 3
 
 
 def test_a_rejected_answer_has_its_reason(tmp_path: Path) -> None:
@@ -155,13 +156,6 @@ def test_a_rejected_answer_has_its_reason(tmp_path: Path) -> None:
 
     assert ran.status == 0
     assert ran.out.rstrip().endswith("not accepted: several_digits (crop to one of them)")
-
-
-def test_top_k_prints_the_most_probable_digits(folder: Path) -> None:
-    line = digits("predict", "--top-k", "3", folder / "5.png").out
-
-    assert line.removeprefix(str(folder / "5.png")).split()[0] == "5"
-    assert line.count("%") == 3
 
 
 def test_an_explanation_is_drawn(folder: Path) -> None:
