@@ -43,6 +43,7 @@ async def predict_many(client: httpx2.AsyncClient, count: int) -> httpx2.Respons
         ({"Authorization": f"bearer {KEY}"}, 200),
         ({"X-API-Key": KEY, "Authorization": "Basic x"}, 200),
         ({}, 401),
+        ({"X-API-Key": ""}, 401),
         ({"X-API-Key": OTHER}, 401),
         ({"X-API-Key": HASHED}, 401),
         ({"Authorization": KEY}, 401),
