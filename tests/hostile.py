@@ -1,11 +1,9 @@
 """Synthetic hostile files of every format: bombs, broken files and valid oddities."""
 
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable
 from functools import cache
-from io import BytesIO
 
 import numpy as np
 from PIL import Image
@@ -28,9 +26,9 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, data: bytes, depth: int = 8, colours: int = 0, interlaced: int = 0) -> bytes:
-    """``data``: the filtered rows, not yet deflated."""
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colours, 0, 0, interlaced))
+def png(width: int, height: int, data: bytes, interlaced: int = 0) -> bytes:
+    """8-bit grey. ``data``: the filtered rows, not yet deflated."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced))
     return _PNG + header + png_chunk(b"IDAT", zlib.compress(data, 9)) + png_chunk(b"IEND", b"")
 
 
@@ -123,9 +121,6 @@ def bombs() -> dict[str, bytes]:
     """Too many pixels or too much work, by their header: 413."""
     claims = {f"{kind} of 256 million pixels": CLAIMING[kind](16_000, 16_000) for kind in FORMATS}
     return claims | {
-        "PNG of 4 billion pixels a side": png_claiming(2**31 - 1, 2**31 - 1),
-        "PNG that is whole, 1 bit a pixel": encoded(Image.new("1", (10_000, 5_001), 1)),
-        "JPEG of 4 billion pixels": jpeg_claiming(65_500, 65_500),
         "BMP of the most negative height": bmp_claiming(28, -(2**31)),
         "TIFF of 4 billion pixels a side": tiff_claiming(2**32 - 1, 2**32 - 1),
         "TIFF with two sizes": tiff(
@@ -145,46 +140,27 @@ def bombs() -> dict[str, bytes]:
 def broken() -> dict[str, bytes]:
     """Of a known format and undecodable: 422."""
     whole = encoded(seven())
-    row = bytes(29)
     inflating = zlib.compress(bytes(100 * 2**20), 9)
     loop = tiff((256, 28), (257, 28), following=8)
     claims = {f"{kind} of no pixels": CLAIMING[kind](0, 0) for kind in FORMATS if kind != "WEBP"}
     return claims | {
         "PNG that inflates to 100 MB more than its pixels": png(28, 28, bytes(100 * 2**20)),
-        "small PNG that inflates to 60 MB more": png(28, 28, bytes(60 * 2**20)),
         "PNG with a text that inflates to 100 MB": whole[:33] + png_chunk(b"zTXt", b"k\0\0" + inflating) + whole[33:],
         "PNG with a profile that inflates to 100 MB": whole[:33]
         + png_chunk(b"iCCP", b"k\0\0" + inflating)
         + whole[33:],
         "PNG of two sizes": whole[:33] + png_claiming(30_000, 30_000)[8:33] + whole[33:],
-        "PNG of depth 3": png(28, 28, row * 28, depth=3),
-        "PNG of colour type 1": png(28, 28, row * 28, colours=1),
-        "PNG with a wrong checksum": whole[:29] + b"\0\0\0\0" + whole[33:],
-        "PNG without data": png_claiming(28, 28)[:33] + png_chunk(b"IEND", b""),
-        "PNG with a row too few": png(28, 28, row * 27),
         "JPEG of a million fill bytes": b"\xff\xd8" + b"\xff" * 10**6 + encoded(seven(), "JPEG")[3:],
         "JPEG of 100,000 empty segments": b"\xff\xd8" + b"\xff\xe2\0\2" * 10**5 + encoded(seven(), "JPEG")[2:],
-        "JPEG of two sizes": _jpeg_of_two_sizes(),
         "GIF with a screen smaller than its frame": gif_claiming(1, 1),
-        "GIF header and a script": b"GIF89a" + b"<?php phpinfo(); ?>" * 5,
         "TIFF whose directory is itself the next": loop,
         "TIFF of tiles of 4 billion pixels": tiff(*_SMALL_TIFF, (322, 65_520), (323, 65_520), (324, 8), (325, 9)),
-        "TIFF of 60,000 samples a pixel": tiff(*_SMALL_TIFF, (273, 8), (277, 60_000)),
         "TIFF of 100,000 tags": b"II+\0\x08\0\0\0"
         + struct.pack("<QQ", 16, 100_000)
         + struct.pack("<HHQQ", 60_000, 4, 1, 1) * 100_000
         + bytes(8),
-        "WebP cut in its chunk": encoded(seven(), "WEBP")[:-40],
-        "BMP of 30,000 bits a pixel": encoded(seven(), "BMP")[:28] + b"\x30\x75" + encoded(seven(), "BMP")[30:],
         "BMP of pixels beyond its end": bmp_claiming(5000, 5000),
     }
-
-
-def _jpeg_of_two_sizes() -> bytes:
-    whole, larger = encoded(seven(), "JPEG"), jpeg_claiming(5000, 5000)
-    place = whole.index(b"\xff\xc0")
-    end = place + 2 + int.from_bytes(whole[place + 2 : place + 4])
-    return whole[:end] + larger[place:end] + whole[end:]
 
 
 # Valid but odd
@@ -195,13 +171,6 @@ def adam7(grey: Grey) -> bytes:
     passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
     rows = [b"\0" + line.tobytes() for top, left, down, right in passes for line in grey[top::down, left::right]]
     return png(grey.shape[1], grey.shape[0], b"".join(rows), interlaced=1)
-
-
-def _zipped() -> bytes:
-    file = BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("run.sh", "rm -rf /")
-    return file.getvalue()
 
 
 def _jpeg_with(marker: int, data: bytes) -> bytes:
@@ -216,22 +185,12 @@ def odd() -> dict[str, bytes]:
     looping = b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x8769, 4, 1, 8, 8)
     rotating = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 5000) + struct.pack("<HHII", 0x0112, 3, 2**31, 8) * 5000
     return {
-        "PNG and a zip archive at once": encoded(grey) + _zipped(),
         "JPEG and HTML at once": _jpeg_with(0xFE, b"<script>alert(1)</script>") + b"<html>",
-        "GIF and a script at once": encoded(grey, "GIF", comment=b"<?php phpinfo(); ?>"),
-        "BMP and 100 kB more": encoded(grey, "BMP") + bytes(100_000),
         "JPEG with EXIF that points to itself": _jpeg_with(0xE1, looping),
         "JPEG with 5,000 orientations": _jpeg_with(0xE1, rotating[:65_000]),
-        "JPEG with noise for EXIF": _jpeg_with(0xE1, b"Exif\0\0" + np.random.default_rng(0).bytes(5000)),
         "JPEG with noise for a profile": _jpeg_with(0xE2, b"ICC_PROFILE\0\1\1" + np.random.default_rng(0).bytes(5000)),
-        "JPEG with the second part of a profile alone": _jpeg_with(0xE2, b"ICC_PROFILE\0\2\xff" + bytes(500)),
-        "JPEG with a cut Photoshop block": _jpeg_with(0xED, b"Photoshop 3.0\0008BIM\x03\xed\0\0\xff\xff\xff\xff"),
         "WebP with noise for EXIF and a profile": encoded(
             grey, "WEBP", lossless=True, exif=b"Exif\0\0II*\0noise", icc_profile=b"noise"
         ),
-        "PNG with noise for EXIF and a profile": encoded(grey, exif=b"Exif\0\0MM\0*noise", icc_profile=b"noise"),
-        "TIFF with noise for a profile": encoded(grey, "TIFF", icc_profile=b"noise" * 100),
         "interlaced PNG": adam7(grey),
-        "1-bit TIFF, group 4": encoded(Image.fromarray(grey).convert("1"), "TIFF", compression="group4"),
-        "JPEG of restart intervals": encoded(grey, "JPEG", restart_marker_blocks=1),
     }

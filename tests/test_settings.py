@@ -19,45 +19,25 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"DIGITS_{name.upper()}", raising=False)
 
 
-def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
-    settings = Settings()
-
-    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
-    assert settings.model_dir == Path("models")
-    assert settings.max_body_bytes == 10 * 1024 * 1024
-    assert settings.max_pixels == MAX_PIXELS == 50_000_000
-    assert settings.workers == 1
-    assert settings.max_images == 256
+def test_the_default_limit_of_pixels_is_that_of_decoding() -> None:
+    assert Settings().max_pixels == MAX_PIXELS
 
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("HOST", "0.0.0.0", "0.0.0.0"),
         ("PORT", "8123", 8123),
-        ("WORKERS", "4", 4),
         ("MODEL_DIR", "/srv/models", Path("/srv/models")),
-        ("LOG_LEVEL", "warning", "warning"),
-        ("MAX_BODY_BYTES", "1000", 1000),
-        ("MAX_PIXELS", "1000", 1000),
-        ("ENGINE", "litert", "litert"),
-        ("MAX_IMAGES", "12", 12),
-        ("MAX_BATCH", "8", 8),
         ("MAX_WAIT_MS", "2.5", 2.5),
-        ("MAX_QUEUE", "16", 16),
-        ("MAX_DELAY_MS", "20", 20),
-        ("REQUEST_TIMEOUT_MS", "500", 500),
         ("API_KEYS", f"shop:sha256:{'0f' * 32}", (ApiKey("shop", b"\x0f" * 32),)),
         ("RATE_LIMIT", "100/minute", "100/minute"),
         ("RATE_LIMIT_STORAGE", "redis://localhost:6379/1", "redis://localhost:6379/1"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", "10.0.0.0/8, ::1"),
         ("CORS_ORIGINS", "https://a.example,http://b:8080", ("https://a.example", "http://b:8080")),
-        ("PLAYGROUND", "false", False),
         ("DOCS", "false", False),
-        ("DRAIN_SECONDS", "2.5", 2.5),
     ],
 )
-def test_each_setting_is_read_from_the_environment(
+def test_a_setting_is_read_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
 ) -> None:
     monkeypatch.setenv(f"DIGITS_{name}", text)
@@ -70,29 +50,16 @@ def test_each_setting_is_read_from_the_environment(
     [
         ("HOST", ""),
         ("PORT", "70000"),
-        ("PORT", "http"),
         ("WORKERS", "0"),
-        ("WORKERS", "65"),
-        ("WORKERS", "two"),
-        ("LOG_LEVEL", "loud"),
-        ("MAX_BODY_BYTES", "0"),
-        ("MAX_PIXELS", "-1"),
         ("ENGINE", "torch"),
-        ("MAX_IMAGES", "0"),
-        ("MAX_BATCH", "0"),
-        ("MAX_WAIT_MS", "-1"),
-        ("MAX_QUEUE", "0"),
-        ("MAX_DELAY_MS", "0"),
         ("REQUEST_TIMEOUT_MS", "0"),
         ("API_KEYS", "a-key-as-it-is"),
         ("API_KEYS", "sha256:0f0f"),
         ("API_KEYS", "shop:sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
         ("API_KEYS", ""),
-        ("API_KEYS", ","),
         ("API_KEYS", "# none"),
         ("API_KEYS_FILE", "/nowhere"),
         ("API_KEYS_FILE", "/dev/null"),
-        ("API_KEYS_FILE", ""),
         ("RATE_LIMIT", "100"),
         ("RATE_LIMIT", "0/minute"),
         ("RATE_LIMIT", "1/fortnight"),
@@ -101,8 +68,6 @@ def test_each_setting_is_read_from_the_environment(
         ("TRUSTED_PROXIES", "proxy.example"),
         ("CORS_ORIGINS", "a.example"),
         ("CORS_ORIGINS", "https://a.example/"),
-        ("DOCS", "perhaps"),
-        ("DRAIN_SECONDS", "-1"),
     ],
 )
 def test_an_invalid_value_is_rejected(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
@@ -132,13 +97,6 @@ def test_a_shared_quota_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_the_address_is_a_url(host: str, address: str) -> None:
     assert Settings(host=host, port=8123).address == address
-
-
-def test_settings_are_frozen() -> None:
-    settings = Settings()
-
-    with pytest.raises(ValidationError):
-        settings.port = 1  # type: ignore[misc]
 
 
 def test_the_documented_table_names_each_setting_with_its_default() -> None:

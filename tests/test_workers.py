@@ -115,6 +115,7 @@ def test_sighup_replaces_the_workers_one_by_one(model_dir: Path) -> None:
     assert set(callers.statuses) == {200}
 
 
+@pytest.mark.slow
 def test_a_model_that_became_unusable_stops_no_worker_that_has_a_good_one(model_dir: Path, copied: Path) -> None:
     with two_workers(copied) as (process, url, workers):
         (copied / LITE_WEIGHTS).write_bytes(b"no model")

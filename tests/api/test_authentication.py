@@ -1,10 +1,8 @@
 """API keys, quotas and CORS. The form of 401 and 429 in each API is in test_problems."""
 
-import asyncio
 import hashlib
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import httpx2
@@ -42,16 +40,12 @@ async def predict_many(client: httpx2.AsyncClient, count: int) -> httpx2.Respons
     ("headers", "status"),
     [
         ({"X-API-Key": KEY}, 200),
-        ({"Authorization": f"Bearer {KEY}"}, 200),
         ({"Authorization": f"bearer {KEY}"}, 200),
         ({"X-API-Key": KEY, "Authorization": "Basic x"}, 200),
         ({}, 401),
         ({"X-API-Key": ""}, 401),
         ({"X-API-Key": OTHER}, 401),
         ({"X-API-Key": HASHED}, 401),
-        ({"X-API-Key": HASHED.removeprefix("sha256:")}, 401),
-        ({"Authorization": f"Bearer {OTHER}"}, 401),
-        ({"Authorization": f"Basic {KEY}"}, 401),
         ({"Authorization": KEY}, 401),
     ],
 )
@@ -119,11 +113,9 @@ def test_the_documented_command_makes_a_key() -> None:
     ("host", "keys", "warned"),
     [
         ("127.0.0.1", "", False),
-        ("localhost", "", False),
         ("::1", "", False),
         ("0.0.0.0", HASHED, False),
         ("0.0.0.0", "", True),
-        ("::", "", True),
         ("digits.example", "", True),
     ],
 )
@@ -142,50 +134,16 @@ def test_a_service_open_to_all_says_so_when_it_starts(
 
 
 @anyio
-async def test_a_batch_counts_its_images(seven: KerasEngine) -> None:
+async def test_a_batch_and_the_dialects_count_their_images_in_one_quota(seven: KerasEngine) -> None:
     async with service(seven, rate_limit="10/minute") as client:
-        assert (await predict_many(client, 4)).status_code == 200
-        assert_is_problem(await predict_many(client, 7), 429, "rate_limited")
-        assert (await predict_many(client, 5)).status_code == 200  # 4, 1 of the rejected batch, 5
-        assert_is_problem(await predict(client), 429, "rate_limited")
-
-
-@anyio
-@pytest.mark.parametrize("path", [TENSORFLOW, OPEN_INFERENCE])
-async def test_the_dialects_count_their_images_in_the_same_quota(seven: KerasEngine, path: str) -> None:
-    async with service(seven, rate_limit="10/minute") as client:
-        assert (await post(client, path, *[SEVEN] * 10)).status_code == 200
-        for other in APIS.values():
-            assert_is_refusal(await post(client, other, SEVEN), other, 429, "rate_limited", "The quota is 10/minute")
-
-
-@anyio
-async def test_a_batch_larger_than_the_quota_can_never_pass(seven: KerasEngine) -> None:
-    async with service(seven, rate_limit="3/minute") as client:
-        answer = await predict_many(client, 5)
-
-    assert_is_problem(answer, 429, "rate_limited")
-    assert "fewer images" in answer.json()["detail"]
-
-
-@anyio
-async def test_invalid_requests_cost_as_well(seven: KerasEngine) -> None:
-    async with service(seven, rate_limit="1/minute") as client:
-        assert (await client.post("/predict", content=b"text")).status_code == 415
-        assert_is_problem(await predict(client), 429, "rate_limited")
-
-
-@anyio
-async def test_a_window_ends(seven: KerasEngine) -> None:
-    async with service(seven, rate_limit="1/second") as client:
-        assert (await predict(client)).status_code == 200
-        answer = await predict(client)
-        deadline = time.monotonic() + WAIT_S
-        while answer.status_code == 429 and time.monotonic() < deadline:
-            await asyncio.sleep(0.1)
-            answer = await predict(client)
-
-    assert answer.status_code == 200
+        assert (await post(client, TENSORFLOW, SEVEN, SEVEN)).status_code == 200
+        assert (await post(client, OPEN_INFERENCE, SEVEN, SEVEN)).status_code == 200
+        refused = await predict_many(client, 12)
+        assert_is_problem(refused, 429, "rate_limited")
+        assert "fewer images" in refused.json()["detail"]
+        assert (await predict_many(client, 5)).status_code == 200  # 2, 2, 1 of the rejected batch, 5
+        for path in APIS.values():
+            assert_is_refusal(await post(client, path, SEVEN), path, 429, "rate_limited", "The quota is 10/minute")
 
 
 @anyio

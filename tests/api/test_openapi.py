@@ -66,21 +66,6 @@ async def test_the_examples_of_requests_in_json_are_answered(
             assert (await client.post(path, json=example)).status_code == httpx2.codes.OK
 
 
-def test_every_operation_is_described(document: dict[str, Any]) -> None:
-    assert document["openapi"].startswith("3.1")
-    assert {"/predict", "/predict/batch", "/healthz", "/readyz", "/model", "/metrics"} <= set(document["paths"])
-    assert {"/v1/models/digits", "/v1/models/digits/metadata", "/v2", "/v2/health/live"} <= set(document["paths"])
-    predict, batch = (document["paths"][path]["post"] for path in ("/predict", "/predict/batch"))
-    assert {"multipart/form-data", "application/json", "image/*"} <= set(predict["requestBody"]["content"])
-    assert set(batch["requestBody"]["content"]) == {"multipart/form-data"}
-    for operation in (predict, batch):
-        assert [parameter["name"] for parameter in operation["parameters"]] == ["top_k", "explain", "preprocess"]
-    for path in (TENSORFLOW, OPEN_INFERENCE):
-        statuses = {"200", "400", "401", "413", "429", "500", "503", "504"}
-        assert set(document["paths"][path]["post"]["responses"]) == statuses
-        assert "error" in document["paths"][path]["post"]["responses"]["429"]["content"]["application/json"]["example"]
-
-
 def test_keys_are_described_if_there_are_some(document: dict[str, Any]) -> None:
     keyed = create_app(Settings(api_keys=f"sha256:{'0f' * 32}")).openapi()
 
@@ -99,33 +84,11 @@ def test_every_example_of_a_problem_is_valid_and_has_its_status(document: dict[s
         for example in content["examples"].values()
     ]
 
-    assert {problem.code for _, problem in shown} >= {"no_ink", "undecodable_image", "overloaded", "internal_error"}
+    assert {problem.code for where, problem in shown if where.startswith("post /predict,")} == {
+        *("bad_request", "unauthorized", "too_large", "unsupported_media_type", "undecodable_image", "no_ink"),
+        *("invalid_parameter", "rate_limited", "internal_error", "not_ready", "overloaded", "deadline_exceeded"),
+    }
     assert [where for where, problem in shown if not where.endswith(f", {problem.status}")] == []
-
-
-def test_predict_describes_every_error(document: dict[str, Any]) -> None:
-    answers = document["paths"]["/predict"]["post"]["responses"]
-
-    codes = [code for answer in answers.values() for code in _problems(answer)]
-    assert codes == [
-        "bad_request",
-        "unauthorized",
-        "too_large",
-        "unsupported_media_type",
-        "undecodable_image",
-        "no_ink",
-        "invalid_parameter",
-        "rate_limited",
-        "internal_error",
-        "not_ready",
-        "overloaded",
-        "deadline_exceeded",
-    ]
-    assert "Retry-After" in answers["503"]["headers"]
-
-
-def _problems(answer: dict[str, Any]) -> list[str]:
-    return list(answer["content"].get("application/problem+json", {"examples": {}})["examples"])
 
 
 @pytest.mark.slow

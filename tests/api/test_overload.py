@@ -3,10 +3,10 @@
 import asyncio
 import json
 import re
-import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.overload import Overload
 from tests.asking import WAIT_S, assert_is_problem
 from tests.drawings import digit_drawn, encoded
-from tests.server import Faulty, running_faulty
+from tests.server import running_faulty
 
 SEVEN = encoded(digit_drawn(7))
 
@@ -147,15 +147,6 @@ async def test_a_disconnect_cancels_the_request_and_frees_its_place() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_cancellation_by_the_server_is_passed_on() -> None:
-    [call] = await enter(App(lowest=4, highest=4), 1)
-    call.task.cancel()
-
-    with pytest.raises(asyncio.CancelledError):
-        await call.task
-
-
-@pytest.mark.anyio
 async def test_refusals_are_logged_in_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
     app = App(lowest=4, highest=4)
     await fill(app, 4)
@@ -168,38 +159,25 @@ async def test_refusals_are_logged_in_one_line_a_second(caplog: pytest.LogCaptur
     assert not [call for call in refused if "log" in call.state]
 
 
-@pytest.fixture(scope="module")
-def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
-    """A service for two requests at a time, whose engine can be made to wait."""
-    with running_faulty(tmp_path_factory.mktemp("fault"), max_queue=2) as service:
-        yield service
-
-
-@pytest.fixture
-def full(crowded: Faulty) -> Iterator[str]:
-    """Its URL, while two requests are in flight."""
-    crowded.switch_on("waits")
-    with ThreadPoolExecutor(2) as callers:
-        inside = [callers.submit(post, crowded.url) for _ in range(2)]
+def test_a_full_service_refuses_in_the_form_of_the_dialect_and_answers_probes(tmp_path: Path) -> None:
+    with (
+        running_faulty(tmp_path, max_queue=2) as service,
+        ThreadPoolExecutor(2) as callers,
+        httpx2.Client(base_url=service.url, timeout=WAIT_S) as client,
+    ):
+        service.switch_on("waits")
+        predict = partial(httpx2.post, f"{service.url}/predict", content=SEVEN, timeout=WAIT_S)
+        inside = [callers.submit(predict) for _ in range(2)]
         deadline = time.monotonic() + WAIT_S
-        while httpx2.post(f"{crowded.url}/nowhere").status_code != 503:
+        while client.post("/nowhere").status_code != 503:
             assert time.monotonic() < deadline
-        yield crowded.url
-        crowded.switch_off()
-        assert [caller.result().status_code for caller in inside] == [200, 200]
-
-
-def post(url: str) -> httpx2.Response:
-    return httpx2.post(f"{url}/predict", content=SEVEN, timeout=WAIT_S)
-
-
-def test_a_full_service_refuses_in_the_form_of_the_dialect_and_answers_probes(full: str) -> None:
-    with httpx2.Client(base_url=full, timeout=WAIT_S) as client:
         whole = client.post("/predict", content=SEVEN, headers={"X-Request-ID": "mine"})
         in_pieces = client.post("/predict", content=iter([SEVEN[:100], SEVEN[100:]]))
         in_dialect = client.post("/v2/models/digits/infer", content=SEVEN)
         probes = [client.get("/healthz"), client.get("/readyz"), client.get("/v2/health/ready")]
         counted = client.get("/metrics").text
+        service.switch_off()
+        assert [caller.result().status_code for caller in inside] == [200, 200]
 
     for answer in (whole, in_pieces):
         assert_is_problem(answer, 503, "overloaded")
@@ -210,36 +188,3 @@ def test_a_full_service_refuses_in_the_form_of_the_dialect_and_answers_probes(fu
     refused = re.search(r'digits_http_requests_total\{method="POST",route="none",status="503"\} (\S+)', counted)
     assert refused is not None
     assert float(refused[1]) >= 3
-
-
-def test_requests_on_one_connection_are_answered_in_order_each_once(full: str) -> None:
-    """A refusal sent too early would make one caller's bytes part of another's request."""
-    host, port = full.removeprefix("http://").split(":")
-    posts = [b"POST /predict HTTP/1.1\r\nX-Request-ID: %d\r\nContent-Length: 4\r\n\r\n1234" % i for i in range(2)]
-    with socket.create_connection((host, int(port)), timeout=WAIT_S) as caller:
-        caller.sendall(posts[0][:-2])
-        time.sleep(0.1)
-        caller.sendall(posts[0][-2:] + posts[1])
-        caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: digits\r\nX-Request-ID: b\r\nConnection: close\r\n\r\n")
-        answers = b"".join(iter(lambda: caller.recv(4096), b""))
-
-    ids = [line.split()[1] for line in answers.split(b"\r\n") if line.startswith(b"x-request-id:")]
-    assert ids == [b"0", b"1", b"b"]
-    assert re.findall(rb"HTTP/1.1 (\d+) ", answers) == [b"503", b"503", b"200"]
-
-
-def test_batches_fill_their_own_queue_and_keep_no_single_image_out(crowded: Faulty) -> None:
-    two = [("files", ("7.png", SEVEN))] * 2
-    crowded.switch_on("waits")
-    with ThreadPoolExecutor(2) as callers, httpx2.Client(base_url=crowded.url, timeout=WAIT_S) as client:
-        batch = callers.submit(httpx2.post, f"{crowded.url}/predict/batch", files=two, timeout=WAIT_S)
-        time.sleep(0.3)  # the engine has it
-        refused = client.post("/predict/batch", files=two)
-        single = callers.submit(post, crowded.url)
-        time.sleep(0.3)
-        crowded.switch_off()
-
-        assert [batch.result().status_code, single.result().status_code] == [200, 200]
-        assert client.post("/predict/batch", files=two).status_code == 200
-    assert_is_problem(refused, 503, "overloaded")
-    assert int(refused.headers["retry-after"]) >= 1

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -18,10 +17,7 @@ from unittest.mock import patch
 import httpx2
 import pytest
 
-from app import VERSION
 from app.cli import __main__ as cli
-from app.cli import client
-from app.settings import Settings
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import on_paper, side_by_side
 from tests.server import ROOT, Process, running
@@ -144,11 +140,12 @@ def test_directories_and_patterns_are_expanded(folder: Path) -> None:
     ]
 
 
-def test_a_dash_is_standard_input() -> None:
-    ran = digits("predict", "-", given=encoded(digit_drawn(6)))
+def test_a_dash_is_standard_input_and_top_k_prints_the_most_probable_digits() -> None:
+    ran = digits("predict", "-", "--top-k", "3", given=encoded(digit_drawn(6)))
 
     assert ran.status == 0
     assert ran.out.split()[:2] == ["-", "6"]
+    assert ran.out.count("%") == 3
 
 
 def test_a_rejected_answer_has_its_reason(tmp_path: Path) -> None:
@@ -159,13 +156,6 @@ def test_a_rejected_answer_has_its_reason(tmp_path: Path) -> None:
 
     assert ran.status == 0
     assert ran.out.rstrip().endswith("not accepted: several_digits (crop to one of them)")
-
-
-def test_top_k_prints_the_most_probable_digits(folder: Path) -> None:
-    line = digits("predict", "--top-k", "3", folder / "5.png").out
-
-    assert line.removeprefix(str(folder / "5.png")).split()[0] == "5"
-    assert line.count("%") == 3
 
 
 def test_an_explanation_is_drawn(folder: Path) -> None:
@@ -195,23 +185,6 @@ def test_control_characters_in_a_file_name_are_not_printed(folder: Path) -> None
 )
 def test_wrong_usage_has_a_status_of_its_own(arguments: list[str], tmp_path: Path) -> None:
     assert digits(*(tmp_path if each == "." else each for each in arguments)).status == 2
-
-
-@pytest.mark.parametrize("command", [["predict", "examples"], ["card"], ["bench", "examples"]], ids=" ".join)
-def test_an_address_where_nothing_listens_is_one_line(command: list[str]) -> None:
-    ran = digits(*command, "--url", "localhost:1")
-
-    assert (ran.status, ran.out) == (1, "")
-    [line] = ran.err.splitlines()
-    assert line.startswith("digits: nothing listens at http://localhost:1: start the service there")
-
-
-@pytest.mark.parametrize("address", ["http://", "localhost:99999", "http://[::1"])
-def test_an_invalid_address_is_one_line(address: str) -> None:
-    ran = digits("predict", "examples", "--url", address)
-
-    assert (ran.status, ran.out) == (1, "")
-    assert ran.err.endswith(f"{address} is no address: give one such as http://localhost:8000\n")
 
 
 @contextmanager
@@ -264,13 +237,6 @@ def test_the_key_comes_from_the_environment_and_its_rejection_is_shown() -> None
     assert json.loads(ran.out)["error"] == problem
 
 
-def test_an_invalid_key_is_one_line() -> None:
-    ran = digits("card", "--url", "localhost:1", DIGITS_API_KEY="schlüssel")
-
-    assert (ran.status, ran.out) == (1, "")
-    assert ran.err.startswith("digits: DIGITS_API_KEY must be one line")
-
-
 def test_retry_after_is_honoured(folder: Path) -> None:
     with running(engine="litert", rate_limit="1/second") as process:
         address = process.url()
@@ -312,45 +278,28 @@ def test_the_card_shows_the_manifest(url: str) -> None:
     assert digits("card").out.startswith("digits 1.")
 
 
+NOBODY = "nothing listens at http://localhost:1: start the service there"
+
+
 @pytest.mark.parametrize(
-    ("model_dir", "max_pixels", "line"),
+    ("command", "changed", "line"),
     [
-        ("/nowhere", "1000", "no model: /nowhere/digits.json does not exist (set DIGITS_MODEL_DIR)"),
-        ("models", "0", "DIGITS_MAX_PIXELS: "),
+        ("predict examples", {"DIGITS_MODEL_DIR": "/nowhere"}, "no model: /nowhere/digits.json does not exist (set "),
+        ("predict examples", {"DIGITS_MAX_PIXELS": "0"}, "DIGITS_MAX_PIXELS: "),
+        ("predict examples --url localhost:1", {}, NOBODY),
+        ("bench examples --url localhost:1", {}, NOBODY),
+        ("card --url localhost:1", {}, NOBODY),
+        ("card --url localhost:1", {"DIGITS_API_KEY": "schlüssel"}, "DIGITS_API_KEY must be one line"),
+        ("card --url localhost:99999", {}, "http://localhost:99999 is no address: give one such as "),
+        ("card --url http://[::1", {}, "http://[::1 is no address: give one such as "),
     ],
-    ids=["no model", "an invalid setting"],
 )
-def test_an_error_that_the_user_can_fix_is_one_line(model_dir: str, max_pixels: str, line: str) -> None:
-    ran = digits("predict", "examples", DIGITS_MODEL_DIR=model_dir, DIGITS_MAX_PIXELS=max_pixels)
+def test_an_error_that_the_user_can_fix_is_one_line(command: str, changed: dict[str, str], line: str) -> None:
+    ran = digits(*command.split(), given=b"", **changed)
 
     assert (ran.status, ran.out) == (1, "")
     assert ran.err.startswith(f"digits: {line}")
     assert len(ran.err.splitlines()) == 1
-
-
-def test_the_version_is_that_of_the_package() -> None:
-    assert digits("--version").out == f"digits {VERSION}\n"
-
-
-@pytest.mark.parametrize(
-    ("installed", "named", "engine"),
-    [
-        ({"ai_edge_litert", "tensorflow"}, None, "litert"),
-        ({"tensorflow"}, None, "keras"),
-        ({"ai_edge_litert", "tensorflow"}, "keras", "keras"),
-        (set(), None, "keras"),  # its error says what to install
-    ],
-    ids=["the faster one", "the installed one", "the chosen one", "none"],
-)
-def test_the_default_engine_is_installed(
-    installed: set[str], named: str | None, engine: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "find_spec", lambda name: name if name in installed else None)
-    monkeypatch.delenv("DIGITS_ENGINE", raising=False)
-    if named:
-        monkeypatch.setenv("DIGITS_ENGINE", named)
-
-    assert client._engine(Settings()) == engine
 
 
 def test_the_model_loaded_here_needs_no_tensorflow() -> None:
@@ -376,23 +325,3 @@ def test_serve_is_the_service() -> None:
         process.end()
 
     assert answer.json() == {"status": "ready"}
-
-
-def test_progress_is_shown_only_on_a_terminal(folder: Path) -> None:
-    ours, theirs = pty.openpty()
-    ran = subprocess.run(
-        [sys.executable, "-m", "app.cli", "predict", str(folder)],
-        cwd=ROOT,
-        env=os.environ | {"TERM": "xterm"},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        check=True,
-        timeout=WAIT_S,
-    )
-    os.close(theirs)
-    shown = os.read(ours, 65536).decode()
-    os.close(ours)
-
-    assert len(ran.stdout.splitlines()) == 11
-    assert "%" in shown
-    assert digits("predict", folder).err == ""

@@ -17,7 +17,7 @@ from app.api.dialects.tensors import JSON_LENGTH, read_request
 from app.errors import DigitsError, TooLarge
 from app.model.engine import KerasEngine
 from tests.asking import service
-from tests.dialects import BASE64, BROKEN, INK, OPEN_INFERENCE, SEVEN, assert_is_error, post
+from tests.dialects import BASE64, INK, OPEN_INFERENCE, SEVEN, assert_is_error
 from tests.drawings import digit_drawn, encoded, enlarged
 
 ONE = INK.reshape(1, 28, 28, 1)
@@ -61,43 +61,16 @@ def read(body: object, max_images: int = 256) -> tuple[bool, list[Any]]:
 
 
 @anyio
-async def test_the_server_has_a_name_a_version_and_extensions(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        document = (await client.get("/v2")).json()
-
-    assert document == {"name": "digits", "version": VERSION, "extensions": ["binary_tensor_data"]}
-
-
-@anyio
-@pytest.mark.parametrize("path", ["/v2/models/digits", "/v2/models/digits/versions/1"])
-async def test_the_metadata_name_input_and_output_with_datatype_and_shape(seven: KerasEngine, path: str) -> None:
-    async with service(seven) as client:
-        document = (await client.get(path)).json()
-
-    assert document == {
-        "name": "digits",
-        "versions": ["1"],
-        "platform": "keras",
-        "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 28, 28, 1]}],
-        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}],
-    }
-
-
-@anyio
-@pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "loading"])
-async def test_the_server_is_live_at_once_and_ready_with_its_model(seven: KerasEngine, *, loaded: bool) -> None:
-    async with service(seven if loaded else None) as client:
+async def test_the_server_is_live_at_once_and_ready_with_its_model(seven: KerasEngine) -> None:
+    async with service(None) as client:
         live = await client.get("/v2/health/live")
-        ready = [await client.get(path) for path in READY]
-        metadata = await client.get("/v2/models/digits")
+        for path in (*READY, "/v2/models/digits"):
+            assert_is_error(await client.get(path), 503)
+    async with service(seven) as client:
+        ready = [(await client.get(path)).json() for path in READY]
 
     assert (live.status_code, live.json()) == (200, {"live": True})  # KServe's client reads the JSON
-    for answer in ready:
-        if loaded:
-            assert (answer.status_code, answer.json()) == (200, {"ready": True})
-        else:
-            assert_is_error(answer, 503)
-    assert metadata.status_code == (200 if loaded else 503)
+    assert ready == [{"ready": True}] * 3
 
 
 # Requests
@@ -106,13 +79,11 @@ async def test_the_server_is_live_at_once_and_ready_with_its_model(seven: KerasE
 SENT: dict[str, object] = {
     "flat": fp32(TWO.ravel().tolist(), [2, 28, 28, 1]),
     "nested": fp32(TWO.tolist(), [2, 28, 28, 1]),
-    "nested by image": fp32(TWO.reshape(2, 784).tolist(), [2, 28, 28, 1]),
     "base64": texts(BASE64, BASE64),
     "binary FP32": binary("FP32", [2, 28, 28, 1], TWO.tobytes()),
     "base64 by MLServer's codecs": texts(BASE64, BASE64, shape=[2, 1], parameters={"content_type": "base64"}),
     "binary BYTES": binary("BYTES", [2], elements(SEVEN, SEVEN)),
     "an output": fp32(TWO.tolist(), [2, 28, 28, 1]) | {"outputs": [{"name": "probabilities"}]},
-    "no outputs": fp32(TWO.tolist(), [2, 28, 28, 1]) | {"outputs": []},
     "null for what is left out": fp32(TWO.tolist(), [2, 28, 28, 1], parameters=None)
     | {"id": None, "outputs": None, "parameters": None},
     "JSON asked for": fp32(TWO.tolist(), [2, 28, 28, 1])
@@ -120,7 +91,6 @@ SENT: dict[str, object] = {
         "outputs": [{"name": "probabilities", "parameters": {"binary_data": False}}],
         "parameters": {"binary_data_output": True},
     },
-    "other parameters": fp32(TWO.tolist(), [2, 28, 28, 1]) | {"parameters": {"priority": 1, "mine": "x"}},
 }
 
 
@@ -134,62 +104,30 @@ def test_a_tensor_may_be_sent_in_many_ways(how: str) -> None:
         assert image == SEVEN if isinstance(image, bytes) else np.array_equal(image, ONE[0])
 
 
-@pytest.mark.parametrize("as_binary", [False, True], ids=["JSON", "binary"])
-def test_an_fp32_tensor_is_read_as_it_is(as_binary: bool) -> None:
-    tensor = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
-    shape = list(tensor.shape)
-
-    _, images = read(binary("FP32", shape, tensor.tobytes()) if as_binary else fp32(tensor.tolist(), shape))
-
-    assert np.array_equal(images, tensor)
-
-
 WRONG: dict[str, tuple[object, str]] = {
     "nothing": (b"", "JSON Parse error"),
-    "lists nested deep": (b'{"inputs": ' + b"[" * 100_000, "JSON Parse error"),
     "a list": (b"[]", "object"),
     "no inputs": ({}, "inputs"),
     "an empty list of inputs": ({"inputs": []}, "inputs"),
-    "two inputs": ({"inputs": fp32()["inputs"] * 2}, "inputs"),
-    "an id that is a number": (fp32() | {"id": 42}, "id"),
-    "parameters that are a list": (fp32() | {"parameters": []}, "parameters"),
     "another input": (fp32(name="pictures"), "'images'"),
     "another output": (fp32() | {"outputs": [{"name": "logits"}]}, "'probabilities'"),
     "another datatype": (fp32(datatype="FP64"), "datatype"),
-    "a datatype that is null": (fp32(datatype=None), "datatype"),
-    "no shape": (fp32(shape=[]), "shape"),
     "another shape": (fp32(shape=[1, 784]), "shape"),
-    "a shape of five": (fp32(shape=[1, 1, 28, 28, 1]), "shape"),
     "a shape of floats": (fp32(shape=[1.5, 28, 28, 1]), "shape"),
-    "a shape of true": (fp32(shape=[True, 28, 28, 1]), "shape"),
     "a negative shape": (fp32(shape=[-1, 28, 28, 1]), "no image"),
-    "a shape of none": (fp32([], [0, 28, 28, 1]), "no image"),
     "BYTES in two dimensions": (texts(BASE64, BASE64, shape=[1, 2]), "shape"),
     "no data": (fp32(None), "'data'"),
     "too little data": (fp32(FLAT[1:]), "'data'"),
-    "too much data": (fp32([*FLAT, 0.0]), "'data'"),
     "ragged data": (fp32([FLAT[:10], FLAT[10:]]), "'data'"),
-    "data of strings": (fp32([*FLAT[1:], "0"]), "'data'"),
-    "data of true": (fp32([*FLAT[1:], True]), "'data'"),
-    "data of a huge integer": (fp32([*FLAT[1:], 10**400]), "'data'"),
-    "NaN": (fp32([*FLAT[1:], float("nan")]), "finite"),
-    "Infinity": (fp32([*FLAT[1:], float("inf")]), "finite"),
-    "grey levels": (fp32([*FLAT[1:], 255]), "0 to 1"),
     "base64 of too few": (texts(BASE64, shape=[2]), "'data'"),
     "base64 that is none": (texts(BASE64, "?"), "images[1]"),
-    "base64 that is a number": (texts(7), "'data'"),
-    "base64 that is an object": (texts({"b64": BASE64}), "'data'"),
-    "no list of base64": (texts(data=BASE64, shape=[1]), "'data'"),
     "classification": (
         fp32() | {"outputs": [{"name": "probabilities", "parameters": {"classification": 3}}]},
         "classification",
     ),
     "shared memory": (fp32(parameters={"shared_memory_region": "r"}), "shared_memory_region"),
-    "binary of a string": (fp32() | {"parameters": {"binary_data_output": "yes"}}, "binary_data"),
     "binary NaN": (binary("FP32", [1, 28, 28, 1], np.full(784, np.nan, "<f4").tobytes()), "finite"),
     "binary that is too short": (binary("FP32", [1, 28, 28, 1], ONE.tobytes()[:-1]), "3136 bytes"),
-    "binary that is too long": (binary("FP32", [1, 28, 28, 1], ONE.tobytes() + b"1"), "3136 bytes"),
-    "binary of a huge shape": (binary("FP32", [256, 28, 28, 1], ONE.tobytes()), "bytes"),
     "binary that is not said": ((json.dumps(fp32()).encode(), b"more"), "4 bytes"),
     "binary and data": (
         binary("FP32", [1, 28, 28, 1], ONE.tobytes(), **fp32(parameters={"binary_data_size": 3136})),
@@ -200,16 +138,9 @@ WRONG: dict[str, tuple[object, str]] = {
         (json.dumps(texts(data=None, shape=[1], parameters={"binary_data_size": 9})).encode(), b"12345678"),
         "8 bytes",
     ),
-    "a size that is a string": (
-        (json.dumps(texts(data=None, shape=[1], parameters={"binary_data_size": "8"})).encode(), b"12345678"),
-        "8 bytes",
-    ),
     "elements that are too short": (binary("BYTES", [1], elements(SEVEN)[:-1]), "elements"),
-    "elements that are too long": (binary("BYTES", [1], elements(SEVEN) + b"\0"), "elements"),
     "too few elements": (binary("BYTES", [2], elements(SEVEN)), "elements"),
-    "too many elements": (binary("BYTES", [1], elements(SEVEN, SEVEN)), "elements"),
     "an element that lies": (binary("BYTES", [1], b"\xff\xff\xff\xff" + SEVEN), "elements"),
-    "half a length": (binary("BYTES", [1], b"\0\0"), "elements"),
 }
 
 
@@ -223,16 +154,16 @@ def test_an_invalid_request_says_what_is_wrong(how: str) -> None:
     assert word in str(raised.value)
 
 
-@pytest.mark.parametrize("length", ["", "-1", "one", "1000000", "9" * 5000, "1.5"])
+@pytest.mark.parametrize("length", ["", "-1", "1000000", "9" * 5000])
 def test_a_wrong_length_of_the_json_is_an_error(length: str) -> None:
     with pytest.raises(DigitsError, match=JSON_LENGTH):
         read_request(json.dumps(fp32()).encode(), length, 256)
 
 
-@pytest.mark.parametrize("body", [b"", b"123", ONE.tobytes()[:-4]], ids=["nothing", "three bytes", "cut"])
-def test_a_raw_tensor_of_incomplete_images_is_an_error(body: bytes) -> None:
-    with pytest.raises(DigitsError):
-        read_request(body, "0", 256)
+def test_a_raw_tensor_of_incomplete_images_is_an_error() -> None:
+    for body in (b"", ONE.tobytes()[:-4]):
+        with pytest.raises(DigitsError):
+            read_request(body, "0", 256)
 
 
 @pytest.mark.parametrize(
@@ -240,12 +171,11 @@ def test_a_raw_tensor_of_incomplete_images_is_an_error(body: bytes) -> None:
     [
         fp32(TWO.tolist(), [2, 28, 28, 1]),
         texts(BASE64, BASE64),
-        fp32(shape=[2**62, 28, 28, 1]),
         fp32(shape=[10**30, 28, 28, 1]),
         binary("BYTES", [2**31], elements(SEVEN)),
         binary("FP32", [2**40, 28, 28, 1], ONE.tobytes()),
     ],
-    ids=["arrays", "images", "shape", "huge shape", "binary elements", "binary shape"],
+    ids=["arrays", "images", "shape", "binary elements", "binary shape"],
 )
 def test_more_images_than_allowed_are_too_large(body: object) -> None:
     with pytest.raises(TooLarge):
@@ -273,22 +203,10 @@ async def test_the_answer_is_as_the_protocol_says(seven: KerasEngine, path: str,
 
 
 @anyio
-@pytest.mark.parametrize(
-    ("body", "headers"),
-    [
-        (json.dumps(fp32() | {"parameters": {"binary_data_output": True}}).encode(), {}),
-        (
-            json.dumps(fp32() | {"outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}]}).encode(),
-            {},
-        ),
-        (ONE.tobytes(), {JSON_LENGTH: "0"}),
-    ],
-    ids=["of all outputs", "of one output", "of a raw tensor"],
-)
-async def test_a_binary_output_follows_the_json(seven: KerasEngine, body: bytes, headers: dict[str, str]) -> None:
+async def test_a_raw_tensor_has_a_binary_output_after_the_json(seven: KerasEngine) -> None:
     async with service(seven) as client:
         as_json = await client.post(OPEN_INFERENCE, json=fp32())
-        answer = await client.post(OPEN_INFERENCE, content=body, headers=headers)
+        answer = await client.post(OPEN_INFERENCE, content=ONE.tobytes(), headers={JSON_LENGTH: "0"})
 
     assert answer.headers["content-type"] == "application/octet-stream"
     length = int(answer.headers[JSON_LENGTH])
@@ -300,25 +218,15 @@ async def test_a_binary_output_follows_the_json(seven: KerasEngine, body: bytes,
 
 
 @anyio
-async def test_one_broken_image_fails_the_request_and_names_its_index(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        assert_is_error(await post(client, OPEN_INFERENCE, SEVEN, SEVEN, BROKEN["cut"], SEVEN), 400, "images[2]: ")
-
-
-@anyio
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
         ("GET", "/v2/models/foo", 404, "Request for unknown model: 'foo' is not found"),
-        ("GET", "/v2/models/foo/ready", 404, "Request for unknown model: 'foo' is not found"),
         ("POST", "/v2/models/foo/infer", 404, "Request for unknown model: 'foo' is not found"),
         ("POST", "/v2/models/digits/versions/2/infer", 404, "unknown model: 'digits' version 2 is not found"),
         ("GET", "/v2/models/digits/config", 404, "nothing at this address"),
-        ("POST", "/v2/repository/index", 404, "nothing at this address"),
         ("GET", OPEN_INFERENCE, 405, "another method"),
-        ("DELETE", "/v2/models/digits", 405, "another method"),
         ("POST", "/v2/health/live", 405, "another method"),
-        ("POST", "/v2", 405, "another method"),
     ],
 )
 async def test_another_model_version_or_method_is_an_error(
@@ -353,8 +261,15 @@ def test_tritonclient_reads_health_and_metadata(client: triton.InferenceServerCl
     assert client.is_model_ready("digits", "1")
     assert not client.is_model_ready("digits", "2")
     assert not client.is_model_ready("foo")
-    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
-    assert client.get_model_metadata("digits", "1")["outputs"][0]["name"] == "probabilities"
+    extensions = ["binary_tensor_data"]
+    assert client.get_server_metadata() == {"name": "digits", "version": VERSION, "extensions": extensions}
+    assert client.get_model_metadata("digits", "1") == {
+        "name": "digits",
+        "versions": ["1"],
+        "platform": "litert",
+        "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 28, 28, 1]}],
+        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}],
+    }
 
 
 @pytest.mark.parametrize("as_binary", [True, False], ids=["binary in", "JSON in"])
@@ -375,20 +290,8 @@ def test_tritonclient_infers(
     assert probabilities.sum(axis=1) == pytest.approx([1, 1], abs=1e-6)
 
 
-def test_tritonclient_gets_the_errors(client: triton.InferenceServerClient) -> None:
-    for model, array, status, message in [
-        ("foo", ONE, "404", "Request for unknown model: 'foo' is not found"),
-        ("digits", ONE * 255, "400", "images[0]"),
-    ]:
-        with pytest.raises(triton.InferenceServerException, match=r"\[") as raised:
-            client.infer(model, [tensor_of(array)])
-
-        assert raised.value.status() == status
-        assert message in raised.value.message()
-
-
-@pytest.mark.parametrize("digit", range(0, 10, 3))
-def test_every_dialect_gives_the_same_answer(url: str, client: triton.InferenceServerClient, digit: int) -> None:
+def test_every_dialect_gives_the_same_answer(url: str, client: triton.InferenceServerClient) -> None:
+    digit = 3
     drawing = encoded(255 - enlarged(digit_drawn(digit), 200), "JPEG")
     ink = (digit_drawn(digit) / np.float32(255)).astype(np.float32).reshape(1, 28, 28, 1)
     text = base64.b64encode(drawing).decode()

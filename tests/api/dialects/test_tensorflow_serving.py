@@ -1,6 +1,5 @@
 """TensorFlow Serving's dialect: what its requests mean, and its documented curl lines against the real server."""
 
-import asyncio
 import json
 import shutil
 import subprocess
@@ -13,8 +12,8 @@ import pytest
 from app.api.dialects.tensorflow_serving import read_request
 from app.errors import DigitsError, TooLarge
 from app.model.engine import KerasEngine
-from tests.asking import WAIT_S, Run, Standing, service
-from tests.dialects import BASE64, BROKEN, INK, SEVEN, TENSORFLOW, assert_is_error, post
+from tests.asking import Run, service
+from tests.dialects import BASE64, INK, SEVEN, TENSORFLOW, assert_is_error
 
 B64 = {"b64": BASE64}
 ARRAY = INK.tolist()
@@ -76,9 +75,8 @@ TWO = {
     "a column of b64": ({"inputs": [B64, B64]}, "outputs"),
     "a named column of b64": ({"inputs": {"images": [B64, B64]}}, "outputs"),
     "rows of arrays": ({"instances": [ARRAY, ARRAY]}, "predictions"),
-    "named rows of arrays": ({"instances": [{"images": ARRAY}, {"images": ARRAY}]}, "predictions"),
+    "rows of 28x28x1": ({"instances": [INK.reshape(28, 28, 1).tolist()] * 2}, "predictions"),
     "a column of arrays": ({"inputs": [ARRAY, ARRAY]}, "outputs"),
-    "a named column of arrays": ({"inputs": {"images": [ARRAY, ARRAY]}}, "outputs"),
     "a signature": ({"signature_name": "serving_default", "instances": [ARRAY, ARRAY]}, "predictions"),
     "an empty signature": ({"signature_name": "", "instances": [ARRAY, B64]}, "predictions"),
 }
@@ -95,67 +93,37 @@ def test_rows_become_predictions_and_columns_outputs(how: str) -> None:
         assert image == SEVEN if isinstance(image, bytes) else np.array_equal(image, INK.reshape(28, 28, 1))
 
 
-def test_arrays_are_read_as_they_are() -> None:
-    flat, deep = np.random.default_rng(0).random((28, 28)), INK.reshape(28, 28, 1)
-
-    _, images = read_request(
-        body_of({"instances": [flat.tolist(), deep.tolist(), np.zeros((28, 28), int).tolist()]}), 3
-    )
-
-    expected = [flat.astype(np.float32).reshape(28, 28, 1), deep, np.zeros((28, 28, 1), np.float32)]
-    for image, wanted in zip(images, expected, strict=True):
-        assert isinstance(image, np.ndarray)
-        assert image.dtype == np.float32
-        assert np.array_equal(image, wanted)
-
-
 WRONG: Mapping[str, tuple[object, str]] = {
     "nothing": (b"", "JSON Parse error"),
     "no UTF-8": (b"\xff\xfe", "JSON Parse error"),
     "lists nested deep": (b'{"instances": [' + b"[" * 100_000, "JSON Parse error"),
-    "objects nested deep": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "JSON Parse error"),
     "an endless number": (b'{"instances": [' + b"9" * 10_000 + b"]}", "JSON Parse error"),
-    "half a character": (b'{"instances": ["\\ud800"]}', "JSON Parse error"),
     "a list": (b"[]", "object"),
     "an empty object": ({}, "'instances' or 'inputs'"),
-    "null instances": ({"instances": None}, "'instances' or 'inputs'"),
     "rows and columns": ({"instances": [B64], "inputs": [B64]}, "'instances' or 'inputs'"),
-    "an instance without its list": ({"instances": B64}, "instances"),
     "no rows": ({"instances": []}, "no image"),
     "an input without its list": ({"inputs": B64}, "inputs"),
     "a column of another name": ({"inputs": {"pictures": [B64]}}, "inputs"),
-    "a column that is a number": ({"inputs": {"images": 7}}, "inputs"),
     "another signature": ({"signature_name": "classify", "instances": [B64]}, "signature"),
-    "a signature that is a number": ({"signature_name": 7, "instances": [B64]}, "signature_name"),
     "a number": ({"instances": [7]}, "images[0]"),
     "a string": ({"instances": [B64, B64["b64"]]}, "images[1]"),
-    "an object without a key": ({"instances": [{}]}, "images[0]"),
-    "b64 of a number": ({"instances": [{"b64": 7}]}, "images[0]"),
     "b64 and more": ({"instances": [B64 | {"more": 1}]}, "images[0]"),
     "a named array and more": ({"instances": [{"images": ARRAY, "more": 1}]}, "images[0]"),
     "b64 that is none": ({"instances": [B64, {"b64": "?"}]}, "images[1]"),
-    "b64 that is no ASCII": ({"instances": [B64, {"b64": "ü"}]}, "images[1]"),
     "27x28": ({"instances": [ARRAY, ARRAY[1:]]}, "images[1]"),
     "a short row": ({"instances": [ARRAY, [*ARRAY[1:], [0.5]]]}, "images[1]"),
     "1x1x28x28": ({"instances": [[[ARRAY]]]}, "images[0]"),
-    "an empty array": ({"instances": [[]]}, "images[0]"),
-    "an array without its list": ({"inputs": ARRAY}, "images[0]"),
 } | {
     f"a pixel of {value[:9]}": (json.dumps({"instances": [ARRAY]}).replace("0.0", value, 1).encode(), word)
     for value, word in {
         "NaN": "finite",
-        "Infinity": "finite",
         "-Infinity": "finite",
-        "1e999": "finite",
         "1e300": "finite",
         "-0.01": "0 to 1",
         "1.01": "0 to 1",
-        "255": "0 to 1",
         "1" + "0" * 400: "images[0]",
         '"0.5"': "images[0]",
         "true": "images[0]",
-        "null": "images[0]",
-        "[]": "images[0]",
     }.items()
 }
 
@@ -185,29 +153,18 @@ def test_more_images_or_values_than_allowed_are_too_large(body: object) -> None:
         read_request(body_of(body), 3)
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (28, 28, 1)])
-def test_as_many_images_as_allowed_are_read(shape: tuple[int, ...]) -> None:
-    body = body_of({"instances": [{"images": np.zeros(shape).tolist()}] * 256})
-
-    assert len(read_request(body, 256)[1]) == 256
-
-
 # Answers
 
 
 @anyio
 @pytest.mark.parametrize("path", [TENSORFLOW, "/v1/models/digits/versions/1:predict"], ids=["latest", "version"])
-@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
-async def test_predictions_come_in_the_order_sent(
-    engine_of: Callable[[Run], KerasEngine], path: str, content_type: str
-) -> None:
+async def test_predictions_come_in_the_order_sent(engine_of: Callable[[Run], KerasEngine], path: str) -> None:
     order = [3, 1, 4, 1, 5, 9, 2, 6] * 9
     marked = np.zeros((len(order), 28, 28))
     marked[range(len(order)), order, 0] = 1  # the row of the mark is the digit
     engine = engine_of(lambda ink: np.eye(10, dtype=np.float32)[ink[:, :10, 0, 0].argmax(axis=1)] * np.float32(9))
     async with service(engine, max_batch=8) as client:
-        content = body_of({"instances": marked.tolist()})
-        answer = await client.post(path, content=content, headers={"Content-Type": content_type})
+        answer = await client.post(path, json={"instances": marked.tolist()})
 
     assert answer.headers["content-type"] == "application/json"
     assert list(answer.json()) == ["predictions"]
@@ -216,39 +173,20 @@ async def test_predictions_come_in_the_order_sent(
 
 
 @anyio
-async def test_one_broken_image_fails_the_request_at_once_and_names_its_index(
-    engine_of: Callable[[Run], KerasEngine],
-) -> None:
-    standing = Standing()
-    async with service(engine_of(standing)) as client:
-        try:
-            asked = post(client, TENSORFLOW, SEVEN, SEVEN, BROKEN["text"], SEVEN)
-            answer = await asyncio.wait_for(asked, WAIT_S / 2)
-        finally:
-            standing.let_go.set()
-
-    assert_is_error(answer, 400, "images[2]: ")
-
-
-@anyio
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
         ("GET", "/v1/models/half", 404, "Could not find any versions of model half"),
         ("GET", "/v1/models/half/versions/1", 404, "Could not find version 1 of model half"),
-        ("GET", "/v1/models/digits/versions/2", 404, "Could not find version 2 of model digits"),
         ("GET", "/v1/models/half/metadata", 404, "Servable not found for request: Latest(half)"),
         ("GET", "/v1/models/digits/versions/2/metadata", 404, "Servable not found for request: Specific(digits, 2)"),
         ("POST", "/v1/models/half:predict", 404, "Servable not found for request: Latest(half)"),
         ("POST", "/v1/models/digits/versions/2:predict", 404, "Servable not found for request: Specific(digits, 2)"),
         ("POST", "/v1/models/digits/labels/stable:predict", 400, "Unrecognized servable version label: stable"),
         ("POST", "/v1/models/digits:classify", 400, "Expected classify signature"),
-        ("POST", "/v1/models/digits:regress", 400, "Expected regress signature"),
         ("GET", TENSORFLOW, 400, f"Malformed request: GET {TENSORFLOW}"),
         ("POST", "/v1/models/digits", 400, "Malformed request: POST /v1/models/digits"),
         ("POST", "/v1/models/digits/versions/one:predict", 400, "Malformed request"),
-        ("GET", "/v1/models", 400, "Malformed request: GET /v1/models"),
-        ("GET", "/v1/foo", 400, "Malformed request: GET /v1/foo"),
         ("DELETE", "/v1/models/digits", 405, "another method"),
     ],
 )

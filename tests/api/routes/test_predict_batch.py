@@ -19,10 +19,7 @@ from tests.drawings import digit_drawn, encoded
 
 SEVEN = encoded(digit_drawn(7))
 BLANK = encoded(np.full((40, 40), 250, np.uint8))
-
 NOISE = encoded(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8))
-# a 28x28 JPEG whose header Pillow reads byte by byte
-LONG_HEADER = encoded(digit_drawn(7), "JPEG").replace(b"\xff\xd8", b"\xff\xd8" + b"\xff" * 8000, 1)
 
 pytestmark = pytest.mark.anyio
 
@@ -39,11 +36,11 @@ def counting(engine_of: Callable[[Run], KerasEngine]) -> KerasEngine:
     return engine_of(run)
 
 
-def marked(digit: int) -> bytes:
-    """An image that `counting` reads as ``digit``, with `plain`."""
+def marked(digit: int, times: int = 1) -> bytes:
+    """An image that `counting` reads as ``digit``, with `plain`; enlarged so many ``times``."""
     grey = np.zeros((28, 28), np.uint8)
     grey[digit, 0] = 255
-    return encoded(grey)
+    return encoded(grey.repeat(times, axis=0).repeat(times, axis=1))
 
 
 def files(*contents: bytes) -> list[tuple[str, tuple[str, bytes]]]:
@@ -60,28 +57,22 @@ async def sent(
 async def test_an_image_is_answered_as_it_is_alone(seven: KerasEngine) -> None:
     async with service(seven) as client:
         alone = (await client.post("/predict?top_k=2", content=SEVEN)).json()
-        body = (await client.post("/predict/batch?top_k=2", files=files(SEVEN))).json()
+        body = (await client.post("/predict/batch?top_k=2", files=[("files", ("../0.png", SEVEN))])).json()
 
-    entry = {"filename": "0.png", "prediction": alone, "error": None}
+    entry = {"filename": "../0.png", "prediction": alone, "error": None}
     assert body == {"predictions": [entry], "model": {"name": "digits", "version": "1.2.3"}}
 
 
 async def test_entries_come_in_the_order_sent_large_and_small_ones_mixed(counting: KerasEngine) -> None:
     """Although large images are decoded in threads and small ones at once."""
     contents = [marked(digit) for digit in range(10)]
-    contents[2::3] = [encoded(_large(digit)) for digit in range(2, 10, 3)]
+    contents[2::3] = [marked(digit, 20) for digit in range(2, 10, 3)]
 
     answer = await sent(counting, files(*contents), "?preprocess=plain")
 
     entries = answer.json()["predictions"]
     assert [entry["filename"] for entry in entries] == [f"{number}.png" for number in range(10)]
     assert [entry["prediction"]["digit"] for entry in entries] == list(range(10))
-
-
-def _large(digit: int) -> NDArray[np.uint8]:
-    grey = np.zeros((28, 28), np.uint8)
-    grey[digit, 0] = 255
-    return grey.repeat(20, axis=0).repeat(20, axis=1)
 
 
 async def test_one_bad_image_never_costs_the_others_their_answer(seven: KerasEngine) -> None:
@@ -101,20 +92,6 @@ async def test_one_bad_image_never_costs_the_others_their_answer(seven: KerasEng
     assert {problem["request_id"] for problem in problems} == {answer.headers["x-request-id"]}
 
 
-@pytest.mark.parametrize("name", ["sieben.png", "ζ 7.png", "a;b.png", "../../etc/passwd"])
-async def test_the_name_of_a_file_is_echoed_and_means_nothing(seven: KerasEngine, name: str) -> None:
-    [entry] = (await sent(seven, [("files", (name, SEVEN))])).json()["predictions"]
-
-    assert entry["filename"] == name
-    assert entry["prediction"]["digit"] == 7
-
-
-async def test_other_fields_are_ignored(seven: KerasEngine) -> None:
-    parts = [("note", (None, b"mine")), *files(SEVEN), ("file", ("x.png", SEVEN))]
-
-    assert len((await sent(seven, parts)).json()["predictions"]) == 1
-
-
 async def test_each_entry_is_explained_when_asked_for(seven: KerasEngine) -> None:
     async with service(seven) as client:
         explained = (await client.post("/predict/batch?explain=true", files=files(SEVEN, BLANK))).json()["predictions"]
@@ -125,37 +102,22 @@ async def test_each_entry_is_explained_when_asked_for(seven: KerasEngine) -> Non
     assert "explanation" not in plain[0]["prediction"]
 
 
-async def test_a_request_without_the_field_is_a_bad_request(seven: KerasEngine) -> None:
-    answer = await sent(seven, [("file", ("seven.png", SEVEN))])
+async def test_a_request_without_a_form_or_its_field_is_a_bad_request(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        answer = await client.post("/predict/batch", content=SEVEN, headers={"Content-Type": "image/png"})
+    assert_is_problem(answer, 400, "bad_request")
 
+    answer = await sent(seven, [("file", ("seven.png", SEVEN))])
     assert_is_problem(answer, 400, "bad_request")
     assert "files" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("content_type", ["image/png", "application/json", "multipart/form-data", ""])
-async def test_a_body_that_is_no_form_is_a_bad_request(seven: KerasEngine, content_type: str) -> None:
-    async with service(seven) as client:
-        answer = await client.post("/predict/batch", content=SEVEN, headers={"Content-Type": content_type})
-
-    assert_is_problem(answer, 400, "bad_request")
-
-
-@pytest.mark.parametrize(("count", "status"), [(3, 200), (4, 413)])
-async def test_the_number_of_images_is_bounded(seven: KerasEngine, count: int, status: int) -> None:
-    answer = await sent(seven, files(*[SEVEN] * count), max_images=3)
-
-    assert answer.status_code == status
-    if status != httpx2.codes.OK:
-        assert_is_problem(answer, 413, "too_large")
-        assert "more than 3 images" in answer.json()["detail"]
-
-
-async def test_the_bound_on_bytes_is_that_of_the_whole_request(seven: KerasEngine) -> None:
+async def test_the_number_of_images_and_the_bytes_of_the_whole_request_are_bounded(seven: KerasEngine) -> None:
+    assert (await sent(seven, files(*[SEVEN] * 3), max_images=3)).status_code == httpx2.codes.OK
+    many = await sent(seven, files(*[SEVEN] * 4), max_images=3)
+    assert_is_problem(many, 413, "too_large")
+    assert "more than 3 images" in many.json()["detail"]
     assert_is_problem(await sent(seven, files(SEVEN, SEVEN), max_body_bytes=2 * len(SEVEN)), 413, "too_large")
-
-
-async def test_a_parameter_out_of_its_range_is_invalid(seven: KerasEngine) -> None:
-    assert_is_problem(await sent(seven, files(SEVEN), "?top_k=99"), 422, "invalid_parameter")
 
 
 @asynccontextmanager
@@ -223,32 +185,12 @@ async def test_a_batch_has_one_deadline_for_all_its_images_and_leaves_nothing_be
     assert next_.status_code == httpx2.codes.OK  # so that its places are free again
 
 
-async def test_a_batch_that_began_before_another_model_took_over_is_read_by_the_first(
-    engine_of: Callable[[Run], KerasEngine], seven: KerasEngine
-) -> None:
-    standing = Standing()
-    second = KerasEngine(seven.manifest.model_copy(update={"version": "2"}), seven.logits)
-    taken_over = Service(Settings(max_batch=1))
-    taken_over.start(engine_of(standing))
-    async with taken_over.batch(3) as batch:
-        reading = [asyncio.create_task(batch.predict(SEVEN)) for _ in range(3)]
-        await asyncio.to_thread(standing.entered.wait, WAIT_S)
-        taken_over.start(second)
-        after = asyncio.create_task(taken_over.predict(SEVEN))
-        standing.let_go.set()
-        results = await asyncio.gather(*reading, after)
-    taken_over.close()
-
-    assert [result.manifest.version for result in results] == ["1.2.3"] * 3 + ["2"]
-    assert [max(result.probabilities) < 0.2 for result in results] == [True] * 3 + [False]
-
-
 @pytest.mark.parametrize(
     ("quick", "in_numbers"),
     [(False, False), (True, False), (True, True)],
     ids=["on a thread", "singly on the event loop", "all on the event loop"],
 )
-@pytest.mark.parametrize("image", [SEVEN, NOISE, LONG_HEADER], ids=["sevens", "noise", "long headers"])
+@pytest.mark.parametrize("image", [SEVEN, NOISE], ids=["sevens", "noise"])
 async def test_others_come_in_between_the_pictures_of_a_batch(
     seven: KerasEngine, monkeypatch: pytest.MonkeyPatch, image: bytes, *, quick: bool, in_numbers: bool
 ) -> None:
