@@ -4,6 +4,8 @@ The message tells the reader what to do. It holds no file path, no traceback and
 the name or address of an unknown model in a dialect, whose own servers repeat it.
 """
 
+from collections.abc import Mapping
+
 
 class DigitsError(Exception):
     """An error that becomes an HTTP answer: see `app.api.problems`."""
@@ -11,8 +13,7 @@ class DigitsError(Exception):
     status = 500
     code = "internal_error"
     title = "Internal error"
-    retry_after_s: int | None = None
-    closes_connection = False
+    headers: Mapping[str, str] = {}  # of the HTTP answer
 
 
 class BadRequest(DigitsError):
@@ -20,11 +21,12 @@ class BadRequest(DigitsError):
 
 
 class BodyTooSlow(BadRequest):
-    closes_connection = True  # otherwise the server waits for the rest of the body
+    headers: Mapping[str, str] = {"Connection": "close"}  # otherwise the server waits for the rest of the body
 
 
 class Unauthorized(DigitsError):
     status, code, title = 401, "unauthorized", "Unauthorized"
+    headers: Mapping[str, str] = {"WWW-Authenticate": 'Bearer realm="digits"'}
 
 
 class NotFound(DigitsError):
@@ -60,11 +62,12 @@ class RateLimited(DigitsError):
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
+        self.headers = {"Retry-After": str(retry_after_s)}
 
 
 class NotReady(DigitsError):
-    status, code, title, retry_after_s = 503, "not_ready", "Not ready", 1
+    status, code, title = 503, "not_ready", "Not ready"
+    headers: Mapping[str, str] = {"Retry-After": "1"}
 
 
 class Overloaded(DigitsError):
@@ -72,7 +75,7 @@ class Overloaded(DigitsError):
 
     def __init__(self, retry_after_s: int = 1) -> None:
         super().__init__("More requests wait than the service can answer in time: send it again later.")
-        self.retry_after_s = retry_after_s
+        self.headers = {"Retry-After": str(retry_after_s)}
 
 
 class DeadlineExceeded(DigitsError):

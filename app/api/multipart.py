@@ -4,15 +4,11 @@ Starlette's form parser spools files of more than 1 MiB to disk and takes three 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.errors import BadRequest
-
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
 
 _MAX_PARTS = 1000  # of one body
 
@@ -34,7 +30,18 @@ def parse_multipart(content_type: str, body: bytes) -> list[Part]:
         raise BadRequest("The Content-Type names no multipart boundary.")
     collector = _Collector()
     try:
-        parser = MultipartParser(boundary, collector.callbacks())
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": collector.begin,
+                "on_header_field": collector.header_name,
+                "on_header_value": collector.header_value,
+                "on_header_end": collector.header_end,
+                "on_part_data": collector.data,
+                "on_part_end": collector.end,
+                "on_end": collector.finish,
+            },
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
@@ -45,7 +52,7 @@ def parse_multipart(content_type: str, body: bytes) -> list[Part]:
 
 
 class _Collector:
-    """Collects what the parser reports through its callbacks."""
+    """The parser's callbacks."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -53,41 +60,30 @@ class _Collector:
         self._name = self._value = b""
         self._chunks: list[bytes] = []
 
-    def callbacks(self) -> "MultipartCallbacks":
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": self._header_name,
-            "on_header_value": self._header_value,
-            "on_header_end": self._header_end,
-            "on_part_data": self._data,
-            "on_part_end": self._end,
-            "on_end": self._finish,
-        }
-
-    def _begin(self) -> None:
+    def begin(self) -> None:
         if len(self.parts) >= _MAX_PARTS:
             raise BadRequest(f"The multipart body has more than {_MAX_PARTS} parts.")
         self.parts.append(Part())
         self._chunks = []
 
-    def _header_name(self, data: bytes, start: int, end: int) -> None:
+    def header_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]
 
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
+    def header_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
-    def _header_end(self) -> None:
+    def header_end(self) -> None:
         if self._name.lower() == b"content-disposition":
             _, options = parse_options_header(self._value)
             self.parts[-1].field = options.get(b"name", b"")
             self.parts[-1].filename = options.get(b"filename", b"")
         self._name = self._value = b""
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
+    def data(self, data: bytes, start: int, end: int) -> None:
         self._chunks.append(data[start:end])
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self.parts[-1].data = b"".join(self._chunks)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         self.complete = True

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api.schemas import Problem
-from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, NotFound, Unauthorized
+from app.errors import BadRequest, DigitsError, InvalidParameter, MethodNotAllowed, NotFound
 
 _DIALECTS = ("/v1/", "/v2/")
 _DIALECT_STATUSES = {415: 400, 422: 400}  # these protocols have one status for all invalid input
@@ -20,10 +20,8 @@ def is_dialect_path(path: str) -> bool:
 
 def problem_response(error: Exception, scope: Scope) -> Response:
     """The answer to the request of ``scope``, in the form that its address uses for errors."""
-    known = as_digits_error(error)
-    headers = error_headers(known)
-    if isinstance(error, HTTPException) and error.headers:
-        headers |= error.headers  # Allow, with 405
+    known = _known(error)
+    headers = (error.headers if isinstance(error, HTTPException) else None) or known.headers  # Allow, with 405
     if is_dialect_path(scope["path"]):
         status = _DIALECT_STATUSES.get(known.status, known.status)
         return Response(to_json({"error": str(known)}), status, headers, media_type="application/json")
@@ -45,18 +43,7 @@ def problem(error: DigitsError, scope: Scope) -> Problem:
     )
 
 
-def error_headers(error: DigitsError) -> dict[str, str]:
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.closes_connection:
-        headers["Connection"] = "close"
-    if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = 'Bearer realm="digits"'
-    return headers
-
-
-def as_digits_error(error: Exception) -> DigitsError:
+def _known(error: Exception) -> DigitsError:
     """The same error in our own tree, whether FastAPI, Starlette or nobody expected it."""
     if isinstance(error, DigitsError):
         return error

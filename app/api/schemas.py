@@ -1,8 +1,9 @@
 """What crosses HTTP, as pydantic models with examples; the OpenAPI document is made of these."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.config import JsonDict
 
 from app.imaging.preprocess import Mode
 
@@ -25,28 +26,25 @@ EXAMPLE_PREDICTION: dict[str, JsonValue] = {
     "model": {"name": "digits", "version": "1.1.0"},
 }
 
-EXAMPLE_REQUEST_ID = "4b1c6e9f2a7d8053"
-EXAMPLE_PROBLEM: dict[str, JsonValue] = {
-    "type": "about:blank",
-    "title": "No ink",
-    "status": 422,
-    "detail": "Nothing on the image stands out from its ground: draw a digit on it.",
-    "instance": f"urn:request:{EXAMPLE_REQUEST_ID}",
-    "code": "no_ink",
-    "request_id": EXAMPLE_REQUEST_ID,
-}
-
 
 def with_example(example: dict[str, JsonValue], *, strict: bool = False) -> ConfigDict:
     """The configuration of a model whose example the OpenAPI document shows."""
     return ConfigDict(json_schema_extra={"example": example}, strict=strict)
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(frozen=True)
+def _show_defaults(schema: JsonDict) -> None:
+    properties: Any = schema["properties"]
+    schema["example"] = {name: described["default"] for name, described in properties.items()}
+    schema["required"] = list(properties)
 
 
-class PredictQuery(_Schema):
+class FixedAnswer(BaseModel):
+    """An answer that is its defaults, and so is its example."""
+
+    model_config = ConfigDict(json_schema_extra=_show_defaults)
+
+
+class PredictQuery(BaseModel):
     """The query parameters of `POST /predict` and `/predict/batch`."""
 
     top_k: int = Field(3, ge=1, le=10, description="How many entries `top` has.")
@@ -58,18 +56,18 @@ class PredictQuery(_Schema):
     )
 
 
-class Candidate(_Schema):
+class Candidate(BaseModel):
     digit: int = Field(ge=0, le=9)
     probability: float = Field(ge=0, le=1)
 
 
-class Rejection(_Schema):
+class Rejection(BaseModel):
     reason: Literal["not_a_digit", "low_confidence", "several_digits"]
     score: float
     threshold: float
 
 
-class InkBox(_Schema):
+class InkBox(BaseModel):
     """Where the digit is, in pixels of the oriented image."""
 
     x: int
@@ -78,7 +76,7 @@ class InkBox(_Schema):
     height: int
 
 
-class Explanation(_Schema):
+class Explanation(BaseModel):
     """What the model saw, and which pixels decided the answer."""
 
     input_png: str = Field(description="Base64 PNG, 28x28: what the model saw.")
@@ -87,12 +85,12 @@ class Explanation(_Schema):
     ink_box: InkBox
 
 
-class ModelName(_Schema):
+class ModelName(BaseModel):
     name: str
     version: str
 
 
-class Prediction(_Schema):
+class Prediction(BaseModel):
     """Ten probabilities of one image."""
 
     digit: int = Field(ge=0, le=9, description="The most probable digit.")
@@ -109,7 +107,7 @@ class Prediction(_Schema):
     model_config = with_example(EXAMPLE_PREDICTION)
 
 
-class BatchEntry(_Schema):
+class BatchEntry(BaseModel):
     """One image of a batch: a prediction or a problem."""
 
     filename: str
@@ -117,22 +115,12 @@ class BatchEntry(_Schema):
     error: "Problem | None"
 
 
-class BatchPrediction(_Schema):
+class BatchPrediction(BaseModel):
     predictions: list[BatchEntry] = Field(description="One entry per image, in the order sent.")
     model: ModelName
 
-    model_config = with_example(
-        {
-            "predictions": [
-                {"filename": "one.png", "prediction": EXAMPLE_PREDICTION, "error": None},
-                {"filename": "two.png", "prediction": None, "error": EXAMPLE_PROBLEM},
-            ],
-            "model": EXAMPLE_PREDICTION["model"],
-        }
-    )
 
-
-class ImageBody(_Schema):
+class ImageBody(BaseModel):
     """An image in JSON."""
 
     image: str = Field(description="Base64, or a `data:` URL.")
@@ -140,7 +128,7 @@ class ImageBody(_Schema):
     model_config = with_example({"image": EXAMPLE_PNG})
 
 
-class Problem(_Schema):
+class Problem(BaseModel):
     """An error (RFC 9457)."""
 
     type: str
@@ -151,16 +139,10 @@ class Problem(_Schema):
     code: str = Field(description="Stable, for programs.")
     request_id: str
 
-    model_config = with_example(EXAMPLE_PROBLEM)
+
+class Alive(FixedAnswer):
+    status: Literal["ok"] = "ok"
 
 
-class Alive(_Schema):
-    status: Literal["ok"]
-
-    model_config = with_example({"status": "ok"})
-
-
-class Ready(_Schema):
-    status: Literal["ready"]
-
-    model_config = with_example({"status": "ready"})
+class Ready(FixedAnswer):
+    status: Literal["ready"] = "ready"

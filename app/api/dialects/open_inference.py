@@ -36,26 +36,26 @@ _ADDRESS = re.compile(
 )
 
 
-@router.get("/v2", summary="The server", responses=openapi.DIALECT)
+@router.get("/v2", summary="The server")
 async def server() -> ServerMetadata:
     return ServerMetadata()
 
 
-@router.get("/v2/health/live", summary="Liveness", responses=openapi.DIALECT)
+@router.get("/v2/health/live", summary="Liveness")
 async def live() -> Live:
     return Live()
 
 
 @router.get(f"{_VERSION_PATH}/ready", include_in_schema=False)
-@router.get(f"{_PATH}/ready", name="model_ready", summary="Readiness of the model", responses=openapi.DIALECT_NOT_READY)
-@router.get("/v2/health/ready", summary="Readiness of the server", responses=openapi.DIALECT_NOT_READY)
+@router.get(f"{_PATH}/ready", name="model_ready", summary="Readiness of the model")
+@router.get("/v2/health/ready", summary="Readiness of the server")
 async def ready(request: Request) -> IsReady:
     service_of(request).check_ready()
     return IsReady()
 
 
 @router.get(_VERSION_PATH, include_in_schema=False)
-@router.get(_PATH, summary="Input and output of the model", responses=openapi.DIALECT_NOT_READY)
+@router.get(_PATH, summary="Input and output of the model")
 async def metadata(request: Request) -> ModelMetadata:
     service_of(request).require_loaded()
     return ModelMetadata(platform=settings_of(request).engine)

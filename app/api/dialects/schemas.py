@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from app import VERSION
-from app.api.schemas import EXAMPLE_PNG, EXAMPLE_PREDICTION, with_example
+from app.api.schemas import EXAMPLE_PNG, EXAMPLE_PREDICTION, FixedAnswer, with_example
 from app.imaging.preprocess import SIDE_PX
 
 MODEL, MODEL_VERSION = "digits", "1"  # as these protocols name it; `/model` has the real version
@@ -23,32 +23,31 @@ class Error(BaseModel):
 # TensorFlow Serving. The requests only describe: `tensorflow_serving` checks the images itself, with better messages.
 
 _Level = Annotated[float, Field(ge=0, le=1)]
-_Row = Annotated[list[_Level], Field(min_length=SIDE_PX, max_length=SIDE_PX)]
+_side = Field(min_length=SIDE_PX, max_length=SIDE_PX)
+_Row = Annotated[list[_Level], _side]
 _OneLevel = Annotated[list[_Level], Field(min_length=1, max_length=1)]
-_DeepRow = Annotated[list[_OneLevel], Field(min_length=SIDE_PX, max_length=SIDE_PX)]
-_Array = Annotated[list[_Row] | list[_DeepRow], Field(min_length=SIDE_PX, max_length=SIDE_PX)]
+_DeepRow = Annotated[list[_OneLevel], _side]
+_Array = Annotated[list[_Row] | list[_DeepRow], _side]
 _Probabilities = Annotated[list[float], Field(min_length=10, max_length=10)]
 
 
-class EncodedImage(BaseModel):
-    b64: str = Field(json_schema_extra={"contentEncoding": "base64"})
-
+class _Exact(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+class EncodedImage(_Exact):
+    b64: str = Field(json_schema_extra={"contentEncoding": "base64"})
 
 
 _Images = Annotated[list[_Array | EncodedImage], Field(min_length=1)]
 
 
-class NamedImage(BaseModel):
+class NamedImage(_Exact):
     images: _Array | EncodedImage
 
-    model_config = ConfigDict(extra="forbid")
 
-
-class NamedImages(BaseModel):
+class NamedImages(_Exact):
     images: _Images
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class RowRequest(BaseModel):
@@ -87,16 +86,12 @@ class ColumnAnswer(BaseModel):
 
 class VersionStatus(BaseModel):
     version: Literal["1"] = "1"
-    state: Literal["LOADING", "AVAILABLE"]
+    state: Literal["LOADING", "AVAILABLE"] = "AVAILABLE"
     status: dict[str, str] = {"error_code": "OK", "error_message": ""}
 
 
-class ModelStatus(BaseModel):
-    model_version_status: list[VersionStatus]
-
-    model_config = with_example(
-        {"model_version_status": [VersionStatus(state="AVAILABLE").model_dump()]},
-    )
+class ModelStatus(FixedAnswer):
+    model_version_status: tuple[VersionStatus, ...] = (VersionStatus(),)
 
 
 # The Open Inference Protocol
@@ -165,39 +160,23 @@ class InferAnswer(BaseModel):
     )
 
 
-class ServerMetadata(BaseModel):
+class ServerMetadata(FixedAnswer):
     name: str = MODEL
     version: str = VERSION
-    extensions: list[str] = ["binary_tensor_data"]
-
-    model_config = with_example({"name": MODEL, "version": VERSION, "extensions": ["binary_tensor_data"]})
+    extensions: tuple[str, ...] = ("binary_tensor_data",)
 
 
-class ModelMetadata(BaseModel):
+class ModelMetadata(FixedAnswer):
     name: str = MODEL
-    versions: list[str] = [MODEL_VERSION]
-    platform: str
-    inputs: list[TensorMetadata] = [TensorMetadata(name=INPUT, datatype="FP32", shape=[-1, SIDE_PX, SIDE_PX, 1])]
-    outputs: list[TensorMetadata] = [TensorMetadata(name=OUTPUT, datatype="FP32", shape=[-1, 10])]
-
-    model_config = with_example(
-        {
-            "name": MODEL,
-            "versions": [MODEL_VERSION],
-            "platform": "keras",
-            "inputs": [{"name": INPUT, "datatype": "FP32", "shape": [-1, SIDE_PX, SIDE_PX, 1]}],
-            "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, 10]}],
-        }
-    )
+    versions: tuple[str, ...] = (MODEL_VERSION,)
+    platform: str = "keras"
+    inputs: tuple[TensorMetadata, ...] = (TensorMetadata(name=INPUT, datatype="FP32", shape=[-1, SIDE_PX, SIDE_PX, 1]),)
+    outputs: tuple[TensorMetadata, ...] = (TensorMetadata(name=OUTPUT, datatype="FP32", shape=[-1, 10]),)
 
 
-class Live(BaseModel):
+class Live(FixedAnswer):
     live: Literal[True] = True
 
-    model_config = with_example({"live": True})
 
-
-class IsReady(BaseModel):
+class IsReady(FixedAnswer):
     ready: Literal[True] = True
-
-    model_config = with_example({"ready": True})

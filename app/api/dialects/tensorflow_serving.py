@@ -76,20 +76,20 @@ class _PredictRequest(BaseModel):
 
 
 @router.get(_VERSION_PATH, include_in_schema=False)
-@router.get(_PATH, summary="The state of the model", responses=openapi.DIALECT)
+@router.get(_PATH, summary="The state of the model")
 async def status(request: Request) -> ModelStatus:
     try:
         service_of(request).require_loaded()
     except NotReady:
-        return ModelStatus(model_version_status=[VersionStatus(state="LOADING")])
-    return ModelStatus(model_version_status=[VersionStatus(state="AVAILABLE")])
+        return ModelStatus(model_version_status=(VersionStatus(state="LOADING"),))
+    return ModelStatus()
 
 
 @router.get(f"{_VERSION_PATH}/metadata", include_in_schema=False)
 @router.get(
     f"{_PATH}/metadata",
     summary="Input and output of the model",
-    responses=openapi.DIALECT_NOT_READY | _METADATA_SHOWN,
+    responses=_METADATA_SHOWN,
 )
 async def metadata(request: Request) -> dict[str, Any]:
     service_of(request).require_loaded()
@@ -101,7 +101,6 @@ async def metadata(request: Request) -> dict[str, Any]:
     f"{_PATH}:predict",
     summary="Read handwritten digits",
     response_model=RowAnswer | ColumnAnswer,
-    responses=openapi.DIALECT_PREDICT,
     openapi_extra=openapi.TENSORFLOW_BODY,
 )
 async def predict(request: Request) -> Response:

@@ -12,16 +12,16 @@ router = APIRouter(tags=["operations"], generate_unique_id_function=lambda route
 
 
 @router.head("/healthz", include_in_schema=False)  # some load balancers use HEAD
-@router.get("/healthz", summary="Liveness", responses=openapi.ANSWER)
+@router.get("/healthz", summary="Liveness")
 async def healthz() -> Alive:
-    return Alive(status="ok")
+    return Alive()
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Readiness: the model is loaded and warm", responses=openapi.NOT_READY)
+@router.get("/readyz", summary="Readiness: the model is loaded and warm")
 async def readyz(request: Request) -> Ready:
     service_of(request).check_ready()
-    return Ready(status="ready")
+    return Ready()
 
 
 @router.get("/model", summary="The model card, for programs", responses=openapi.CARD)
