@@ -15,9 +15,9 @@ import httpx2
 import numpy as np
 
 from app.api.predictions import as_json
+from app.api.schemas import PredictQuery
 from app.errors import DigitsError
 from app.imaging.codecs import configure_codecs
-from app.imaging.preprocess import Mode
 from app.inference.service import Service
 from app.model.engine import ENGINES
 from app.settings import Settings
@@ -46,17 +46,8 @@ class ServiceUnavailable(Exception):
     """No picture can be read there: one line that tells the user what to do."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """The parameters of every prediction. ``top_k``: None for the service's default."""
-
-    top_k: int | None = None
-    preprocess: Mode = "auto"
-    explain: bool = False
-
-
 @asynccontextmanager
-async def local(question: Question) -> AsyncIterator[Ask]:
+async def local(query: PredictQuery) -> AsyncIterator[Ask]:
     """The model in this process, on the engine of `DIGITS_ENGINE` or else one that is installed.
 
     Raises ModelError, and pydantic's ValidationError for an invalid setting.
@@ -69,10 +60,10 @@ async def local(question: Question) -> AsyncIterator[Ask]:
 
     async def ask(data: bytes) -> Json:
         try:
-            result = await service.predict(data, question.preprocess, explain=question.explain)
+            result = await service.predict(data, query.preprocess, explain=query.explain)
         except DigitsError as error:
             raise PredictionError({"code": error.code, "detail": str(error)}) from error
-        return as_json(result, question.top_k or 3)
+        return as_json(result, query.top_k)
 
     try:
         yield ask
@@ -86,14 +77,12 @@ def _engine(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def remote(url: str, question: Question) -> AsyncIterator[Ask]:
+async def remote(url: str, query: PredictQuery) -> AsyncIterator[Ask]:
     """The service at ``url``. Honours Retry-After for up to a minute."""
-    given = {"top_k": question.top_k, "preprocess": question.preprocess, "explain": question.explain or None}
-    params = {name: value for name, value in given.items() if value is not None}
     async with _client(url, CONCURRENCY) as client:
 
         async def ask(data: bytes) -> Json:
-            response = await _send(client, "POST", "/predict", params=params, content=data)
+            response = await _send(client, "POST", "/predict", params=query.model_dump(), content=data)
             return _answer(response, url, "digit")
 
         yield ask

@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app import VERSION
+from app.api.schemas import PredictQuery
 from app.cli.client import (
     CONCURRENCY,
     Ask,
     Json,
     LoadResult,
     PredictionError,
-    Question,
     ServiceUnavailable,
     load,
     local,
@@ -65,7 +65,6 @@ Files = Annotated[
 Url = Annotated[
     str | None, typer.Option("--url", metavar="URL", help="Use the service at this address; do not load the model.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -103,9 +102,8 @@ def predict(
     --json prints each line as an entry of POST /predict/batch: filename, and either prediction or error.
     Exit status: 0 all were read, accepted or not; 1 some could not be read; 2 wrong usage.
     """
-    names = _names(files)
-    question = Question(top_k, preprocess, explain)
-    unread = asyncio.run(_predict(names, url, question, as_json=as_json))
+    query = PredictQuery(top_k=top_k or (3 if as_json else 1), preprocess=preprocess, explain=explain)
+    unread = asyncio.run(_predict(_names(files), url, query, as_json=as_json))
     raise SystemExit(1 if unread else 0)
 
 
@@ -130,7 +128,7 @@ def bench(
 
 
 @app.command()
-def card(url: Url = None, as_json: AsJson = False) -> None:
+def card(url: Url = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show which model answers, how it was trained and how accurate it is."""
     if url is None:
         manifest = read_manifest(Settings().model_dir).model_dump(mode="json")
@@ -161,12 +159,12 @@ def run() -> None:
     raise SystemExit(1)
 
 
-async def _predict(names: Sequence[str], url: str | None, question: Question, *, as_json: bool) -> int:
+async def _predict(names: Sequence[str], url: str | None, query: PredictQuery, *, as_json: bool) -> int:
     """Print the answers in the order of the files, as they come. Returns how many files could not be read."""
     unread = 0
     width = min(40, max(map(len, names)))
     watched = sys.stderr.isatty() and not sys.stdout.isatty()  # printed lines show the progress themselves
-    async with local(question) if url is None else remote(_address(url), question) as ask:
+    async with local(query) if url is None else remote(_address(url), query) as ask:
         with Progress(console=complaints, transient=True, disable=not watched) as progress:
             bar = progress.add_task("", total=len(names))
             async with aclosing(_entries(ask, names)) as entries:
@@ -175,7 +173,7 @@ async def _predict(names: Sequence[str], url: str | None, question: Question, *,
                     if as_json:
                         typer.echo(json.dumps(entry))
                     else:
-                        _show_entry(entry, width, question.top_k or 1)
+                        _show_entry(entry, width)
                     progress.advance(bar)
     return unread
 
@@ -233,15 +231,14 @@ def _address(url: str) -> str:
     return re.sub("(?<=[^:/])/(predict/?)?$", "", url if "://" in url else f"http://{url}")
 
 
-def _show_entry(entry: Json, width: int, top_k: int) -> None:
+def _show_entry(entry: Json, width: int) -> None:
     name = _printable(entry["filename"]).ljust(width)
     prediction = entry["prediction"]
     if prediction is None:
         problem = entry["error"]
         console.print(f"{name}  not read: {problem['detail']} ({problem['code']})", style="red", markup=False)
         return
-    best = prediction["top"][:top_k]
-    line = f"{name}  " + ", ".join(f"{each['digit']}  {_percent(each['probability'])}" for each in best)
+    line = f"{name}  " + ", ".join(f"{each['digit']}  {_percent(each['probability'])}" for each in prediction["top"])
     rejection = prediction["rejection"]
     if rejection is not None:
         line += f"  not accepted: {rejection['reason']} ({_ADVICE[rejection['reason']]})"
@@ -267,10 +264,9 @@ def _drawn(png: str) -> list[str]:
 
 
 def _show_load(result: LoadResult, pictures: Sequence[bytes], connections: int, url: str) -> None:
-    sizes = sorted({len(picture) for picture in pictures})
+    sizes = [len(picture) for picture in pictures]
     console.print(
-        f"{url}: {len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} of "
-        f"{' to '.join(f'{size:,}' for size in (sizes[0], sizes[-1])[: len(sizes)])} bytes, "
+        f"{url}: {len(pictures)} pictures of {min(sizes):,} to {max(sizes):,} bytes, "
         f"{connections} connections, {result.seconds:.1f} s",
         markup=False,
     )
