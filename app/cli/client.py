@@ -12,7 +12,6 @@ from itertools import cycle
 from typing import Any
 
 import httpx2
-import numpy as np
 
 from app.api.predictions import as_json
 from app.api.schemas import PredictQuery
@@ -82,8 +81,8 @@ async def remote(url: str, query: PredictQuery) -> AsyncIterator[Ask]:
     async with _client(url, CONCURRENCY) as client:
 
         async def ask(data: bytes) -> Json:
-            response = await _send(client, "POST", "/predict", params=query.model_dump(), content=data)
-            return _answer(response, url, "digit")
+            request = client.build_request("POST", "/predict", params=query.model_dump(), content=data)
+            return await _answer(client, request, "digit")
 
         yield ask
 
@@ -92,7 +91,7 @@ async def model_of(url: str) -> Json:
     """The manifest of the model at the service ``url``. Raises ServiceUnavailable."""
     async with _client(url, 1) as client:
         try:
-            return _answer(await _send(client, "GET", "/model"), url, "thresholds")
+            return await _answer(client, client.build_request("GET", "/model"), "thresholds")
         except PredictionError as error:
             raise ServiceUnavailable(f"{url}: {error}") from error
 
@@ -109,9 +108,6 @@ class LoadResult:
     seconds: float = 0
     client: float = 0
 
-    def percentile_ms(self, percent: float) -> float:
-        return float(np.percentile(self.times_ms, percent))
-
 
 async def load(url: str, pictures: Sequence[bytes], connections: int, seconds: float) -> LoadResult:
     """Send the pictures in turn, over ``connections`` at once, without retries. Raises ServiceUnavailable.
@@ -125,12 +121,10 @@ async def load(url: str, pictures: Sequence[bytes], connections: int, seconds: f
         async def ask() -> str | None:
             """The code of the error, None for a prediction."""
             try:
-                response = await client.post("/predict", content=next(turns))
-            except httpx2.ConnectError as error:
-                raise _not_listening(url) from error
-            except httpx2.HTTPError:
-                return "no_answer"
-            return None if response.is_success else str(_json(response, url).get("code", response.status_code))
+                await _answer(client, client.build_request("POST", "/predict", content=next(turns)), "digit", retry_s=0)
+            except PredictionError as error:
+                return str(error.problem["code"])
+            return None
 
         async def connection(until: float) -> None:
             while (sent := time.perf_counter()) < until:
@@ -165,46 +159,33 @@ async def _client(url: str, connections: int) -> AsyncIterator[httpx2.AsyncClien
         yield client
 
 
-async def _send(client: httpx2.AsyncClient, method: str, path: str, **request: Any) -> httpx2.Response:  # noqa: ANN401
-    """The response, after the retries that Retry-After asks for. Raises PredictionError, ServiceUnavailable."""
-    until = time.monotonic() + _MAX_RETRY_S
+async def _answer(client: httpx2.AsyncClient, request: httpx2.Request, key: str, retry_s: float = _MAX_RETRY_S) -> Json:
+    """The JSON object with ``key`` that answers the request, repeated for ``retry_s`` as Retry-After asks.
+
+    Raises PredictionError for a problem document or no answer, ServiceUnavailable if nothing or another server answers.
+    """
+    url, until = client.base_url, time.monotonic() + retry_s
     while True:
         try:
-            response = await client.request(method, path, **request)
+            response = await client.send(request)
         except (httpx2.ConnectError, httpx2.UnsupportedProtocol) as error:
-            raise _not_listening(str(client.base_url)) from error
+            raise ServiceUnavailable(
+                f"nothing listens at {url}: start the service there (digits serve), or give its address"
+            ) from error
         except httpx2.HTTPError as error:
             detail = "The service did not answer in time, or closed the connection: look at its log."
             raise PredictionError({"code": "no_answer", "detail": detail}) from error
         wait = response.headers.get("Retry-After", "")
         if response.status_code not in _RETRIED or not wait.isdecimal() or time.monotonic() + int(wait) > until:
-            return response
+            break
         await asyncio.sleep(int(wait))
-
-
-def _answer(response: httpx2.Response, url: str, key: str) -> Json:
-    """The JSON of a success that holds ``key``. Raises PredictionError for a problem document, ServiceUnavailable."""
-    answer = _json(response, url)
-    if response.is_success and key in answer:
-        return answer
-    if "code" in answer and "detail" in answer:
-        raise PredictionError(answer)
-    raise _foreign(url, response)
-
-
-def _json(response: httpx2.Response, url: str) -> Json:
     try:
         answer = response.json()
-    except ValueError as error:
-        raise _foreign(url, response) from error
-    if not isinstance(answer, dict):
-        raise _foreign(url, response)
+    except ValueError:
+        answer = None
+    expected = {key} if response.is_success else {"code", "detail"}
+    if not isinstance(answer, dict) or not expected <= answer.keys():
+        raise ServiceUnavailable(f"{url} answers {response.status_code}, but is not this service: give its address")
+    if not response.is_success:
+        raise PredictionError(answer)
     return answer
-
-
-def _not_listening(url: str) -> ServiceUnavailable:
-    return ServiceUnavailable(f"nothing listens at {url}: start the service there (digits serve), or give its address")
-
-
-def _foreign(url: str, response: httpx2.Response) -> ServiceUnavailable:
-    return ServiceUnavailable(f"{url} answers {response.status_code}, but is not this service: give its address")
