@@ -1,7 +1,7 @@
 """Every error that a client or an operator can see: one tree, with status and code on the class.
 
 The message tells the reader what to do. It holds no file path, no traceback and nothing that a client sent, except
-the name or address of an unknown model in a dialect, whose own servers repeat it.
+the name or address of an unknown model in a dialect, as its own servers do.
 """
 
 from collections.abc import Mapping

@@ -94,7 +94,7 @@ class Authentication:
         ]
         found = ""
         for digest in [hashlib.sha256(key.strip()).digest() for key in given]:
-            for key in self._keys:  # all of them, so that the time tells nothing
+            for key in self._keys:  # all of them, so that the time does not reveal which matched
                 if hmac.compare_digest(key.sha256, digest):
                     found = key.name
         if not found:

@@ -33,7 +33,7 @@ class WholeBody:
     """`async with WholeBody(request) as body`: counted among the large bodies that the process holds at once.
 
     Raises what `read_body` raises, and Overloaded when large bodies would take too much memory. Small bodies are always
-    accepted, so that slow large uploads keep nobody out.
+    accepted, so that slow large uploads do not keep them out.
     """
 
     def __init__(self, request: Request) -> None:
@@ -158,17 +158,17 @@ def _image_in_json(body: bytes) -> bytes:
     try:
         text = ImageBody.model_validate_json(body).image
     except ValidationError as error:
-        raise BadRequest('The body is no JSON object with a string "image".') from error
+        raise BadRequest('The body is not a JSON object with a string "image".') from error
     if text.startswith("data:"):
         declared, _, text = text.partition(",")
         if not declared.endswith(";base64"):
             raise BadRequest("The data: URL is not base64-encoded.")
     if text.startswith(("http:", "https:")):
-        raise BadRequest('"image" is an address, and the service fetches nothing: send the picture itself, as base64.')
+        raise BadRequest('"image" is a URL, and the service fetches none: send the image itself, as base64.')
     try:
         return decode_base64(text)
     except ValueError as error:
-        raise BadRequest('"image" is no valid base64.') from error
+        raise BadRequest('"image" is not valid base64.') from error
 
 
 def has_more_json_values(body: bytes, limit: int) -> bool:

@@ -15,8 +15,6 @@ _MAX_PARTS = 1000  # of one body
 
 @dataclass
 class Part:
-    """One part of a multipart body."""
-
     field: bytes = b""
     filename: bytes = b""
     data: bytes = b""

@@ -20,7 +20,7 @@ from app.api.state import state_of
 Responses = dict[int | str, dict[str, Any]]
 
 _ERRORS = [
-    errors.BadRequest("The form has no field `file`: curl -F file=@seven.png sends one."),
+    errors.BadRequest("The body ended early: send it whole."),
     errors.Unauthorized("An API key is needed: send yours as X-API-Key or as Authorization: Bearer."),
     errors.TooLarge("The request has more than 10485760 bytes: send a smaller image."),
     errors.UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF."),
@@ -33,7 +33,13 @@ _ERRORS = [
     errors.Overloaded(),
     errors.DeadlineExceeded("No answer within 10000 ms: send it again later, or a smaller image."),
 ]
-_WITHOUT_MODEL = {"/healthz", "/metrics", "/v1/models/digits", "/v2", "/v2/health/live"}  # answer before it is loaded
+_WITHOUT_MODEL = {
+    "/healthz",
+    "/metrics",
+    "/v1/models/digits",
+    "/v2",
+    "/v2/health/live",
+}  # before it is loaded, too
 _STATE = {"request_id": "4b1c6e9f2a7d8053"}
 _READ_BY_HANDLERS: list[type[BaseModel]] = [ImageBody, RowRequest, ColumnRequest, InferRequest, Problem, Error]
 _KEYS = {
@@ -49,8 +55,16 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
+def _headers(sent: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"schema": {"type": "string"}, "example": value} for name, value in sent.items()}
+
+
 def _body(description: str, content: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "description": description, "content": content}}
+
+
+def example_answer(example: object, media_type: str = "application/json", **described: object) -> Responses:
+    return {200: {"content": {media_type: {"example": example, **described}}}}
 
 
 def _form(field: str, schema: dict[str, Any], example: str | list[str]) -> dict[str, Any]:
@@ -58,85 +72,61 @@ def _form(field: str, schema: dict[str, Any], example: str | list[str]) -> dict[
     return {"multipart/form-data": {"schema": form, "example": {field: example}}}
 
 
-_SERVER_TIMING = {
-    "description": "Milliseconds of each stage.",
-    "schema": {"type": "string"},
-    "example": "decode;dur=0.041, preprocess;dur=0.163, queue;dur=0.052, inference;dur=0.601",
-}
-PREDICT: Responses = {200: {"headers": {"Server-Timing": _SERVER_TIMING}}}
+_STAGES_MS = "decode;dur=0.041, preprocess;dur=0.163, queue;dur=0.052, inference;dur=0.601"
+PREDICT: Responses = {200: {"headers": _headers({"Server-Timing": _STAGES_MS})}}
 _RAW = {"schema": _FILE, "example": "(the bytes of seven.png)"}
 PREDICT_INPUT = {"parameters": query_parameters(PredictQuery)} | _body(
     "The image in any of these ways: PNG, JPEG, WebP, BMP, TIFF or GIF, recognised by its content.",
     _form("file", _FILE, "(the bytes of seven.png)")
     | {"application/json": {"schema": _ref(ImageBody)}, "application/octet-stream": _RAW, "image/*": _RAW},
 )
-_BATCH = {
-    "predictions": [
-        {"filename": "seven.png", "prediction": EXAMPLE_PREDICTION, "error": None},
-        {
-            "filename": "blank.png",
-            "prediction": None,
-            "error": problem(errors.NoInk("Nothing on the image stands out from its ground."), {"state": _STATE}),
-        },
-    ],
-    "model": EXAMPLE_PREDICTION["model"],
-}
-BATCH: Responses = {200: {"content": {"application/json": {"example": _BATCH}}}}
+_NO_INK = problem(errors.NoInk("Nothing on the image stands out from its ground."), {"state": _STATE})
+_ENTRIES: list[dict[str, object]] = [
+    {"filename": "seven.png", "prediction": EXAMPLE_PREDICTION, "error": None},
+    {"filename": "blank.png", "prediction": None, "error": _NO_INK},
+]
+BATCH = example_answer({"predictions": _ENTRIES, "model": EXAMPLE_PREDICTION["model"]})
 BATCH_INPUT = {"parameters": query_parameters(PredictQuery)} | _body(
     "Several images, in the form's field `files`, repeated.",
     _form("files", {"type": "array", "items": _FILE}, ["(the bytes of seven.png)", "(the bytes of blank.png)"]),
 )
-CARD: Responses = {
-    200: {
-        "content": {
-            "application/json": {
-                "example": {
-                    "name": "digits",
-                    "version": "1.1.0",
-                    "sha256": {"digits.keras": "4e8097aa7525e3feb9c0c3ae93367bf2531584639a9e8f1c8b8da3050eb0d18d"},
-                    "preprocessing": "2",
-                    "classes": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
-                    "architecture": "compact",
-                    "parameters": 244523,
-                    "multiply_adds": 7925304,
-                    "recipe": {"name": "compact", "augmentation": "drawings"},
-                    "data": {"x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"},
-                    "temperature": 0.8688,
-                    "thresholds": {"not_a_digit": -1.188, "low_confidence": 0.8},
-                    "metrics": {"test_accuracy": 0.9956},
-                    "trained": {"date": "2026-11-21", "keras": "3.15.1"},
-                }
-            }
-        },
+CARD = example_answer(
+    {
+        "name": "digits",
+        "version": "1.1.0",
+        "sha256": {"digits.keras": "4e8097aa7525e3feb9c0c3ae93367bf2531584639a9e8f1c8b8da3050eb0d18d"},
+        "preprocessing": "2",
+        "classes": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+        "architecture": "compact",
+        "parameters": 244523,
+        "multiply_adds": 7925304,
+        "recipe": {"name": "compact", "augmentation": "drawings"},
+        "data": {"x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"},
+        "temperature": 0.8688,
+        "thresholds": {"not_a_digit": -1.188, "low_confidence": 0.8},
+        "metrics": {"test_accuracy": 0.9956},
+        "trained": {"date": "2026-11-21", "keras": "3.15.1"},
     }
-}
-METRICS: Responses = {
-    200: {
-        "description": "Prometheus's text format.",
-        "content": {"text/plain": {"schema": {"type": "string"}, "example": "digits_queue_depth 0.0"}},
-    }
-}
+)
+METRICS = example_answer("digits_queue_depth 0.0", "text/plain", schema={"type": "string"})
 TENSORFLOW_BODY = _body(
     "`instances` or `inputs`: a list of images, named `images` or not. An image is a 28x28 or 28x28x1 array in [0, 1], "
-    'light ink on dark, which the model reads as it is, or `{"b64": ...}`, an encoded image, in which the digit is '
-    "searched for. The body is read as JSON whatever its Content-Type.",
+    'light ink on dark, which the model reads as it is, or `{"b64": ...}`, an encoded image, in which the service '
+    "finds the digit. The body is read as JSON whatever its Content-Type.",
     {"application/json": {"schema": {"anyOf": [_ref(RowRequest), _ref(ColumnRequest)]}}},
 )
-_BINARY_ANSWER = {
-    "schema": _TENSOR,
-    "example": "(JSON without `data`, then FP32 [n, 10], if `binary_data` asks for it)",
-}
-INFER: Responses = {200: {"content": {"application/octet-stream": _BINARY_ANSWER}}}
+INFER = example_answer(
+    "(JSON without `data`, then FP32 [n, 10], if `binary_data` asks for it)",
+    "application/octet-stream",
+    schema=_TENSOR,
+)
 INFER_BODY = _body(
     "One input, `images`: `FP32` [n, 28, 28, 1] in [0, 1], light ink on dark, which the model reads as it is, or "
-    "`BYTES` [n], encoded images (base64 in JSON), in which the digit is searched for. `data` may be nested, flat, or "
-    "binary after the JSON; `Inference-Header-Content-Length` is then the length of the JSON.",
+    "`BYTES` [n], encoded images (base64 in JSON), in which the service finds the digit. `data` may be nested or flat, "
+    "or binary after the JSON; `Inference-Header-Content-Length` is then the length of the JSON.",
     {
         "application/json": {"schema": _ref(InferRequest)},
-        "application/octet-stream": {
-            "schema": _TENSOR,
-            "example": "(JSON with `binary_data_size`, then the tensor)",
-        },
+        "application/octet-stream": {"schema": _TENSOR, "example": "(JSON with `binary_data_size`, then the tensor)"},
     },
 )
 
@@ -166,7 +156,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _error_responses(path: str, method: str) -> dict[str, Any]:
-    """Each error that the operation may answer with, rendered as in an answer."""
+    """The errors of an operation, each as the service answers it."""
     responses: dict[str, Any] = {}
     for error in _ERRORS:
         if _may_raise(type(error), path, method):
@@ -193,7 +183,3 @@ def _may_raise(kind: type[errors.DigitsError], path: str, method: str) -> bool:
     if kind is errors.NotReady and path not in _WITHOUT_MODEL:
         return True
     return kind is errors.DigitsError or method == "post"
-
-
-def _headers(sent: Mapping[str, str]) -> dict[str, Any]:
-    return {name: {"schema": {"type": "string"}, "example": value} for name, value in sent.items()}

@@ -44,16 +44,16 @@ def problem(error: DigitsError, scope: Scope) -> Problem:
 
 
 def _known(error: Exception) -> DigitsError:
-    """The same error in our own tree, whether FastAPI, Starlette or nobody expected it."""
+    """The same error in our own tree, whether FastAPI, Starlette or no code expected it."""
     if isinstance(error, DigitsError):
         return error
     if isinstance(error, RequestValidationError):
         return InvalidParameter("; ".join(f"{wrong['loc'][-1]}: {wrong['msg']}" for wrong in error.errors()))
     status = error.status_code if isinstance(error, HTTPException) else DigitsError.status
     if status == NotFound.status:
-        return NotFound("There is nothing at this address: a picture goes to /predict.")
+        return NotFound("There is nothing at this address: send images to POST /predict.")
     if status == MethodNotAllowed.status:
-        return MethodNotAllowed("This address takes another method: the header Allow names it.")
+        return MethodNotAllowed("This address takes another method: see the header Allow.")
     if status < DigitsError.status:
         return BadRequest("The request is malformed.")
     return DigitsError("The service failed to answer: report it with the request id.")

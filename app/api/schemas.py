@@ -100,7 +100,7 @@ class Prediction(BaseModel):
     )
     top: list[Candidate] = Field(description="The `top_k` most probable digits, the best first.")
     accepted: bool = Field(description="Whether the service would act on this answer.")
-    rejection: Rejection | None = Field(description="Why not, where it would not.")
+    rejection: Rejection | None = Field(description="Why the answer is not accepted; null if it is.")
     model: ModelName
     explanation: Explanation | None = Field(None, description="Only with `explain=true`.")
 

@@ -8,9 +8,7 @@ import math
 import os
 import re
 import sys
-from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -161,15 +159,15 @@ def run() -> None:
 
 
 async def _predict(names: Sequence[str], url: str | None, query: PredictQuery, *, as_json: bool) -> int:
-    """Print the answers in the order of the files, as they come. Returns how many files could not be read."""
+    """Print the answers in the order of the files. Returns how many files could not be read."""
     unread = 0
     width = min(40, max(map(len, names)))
     watched = sys.stderr.isatty() and not sys.stdout.isatty()  # printed lines show the progress themselves
     async with local(query) if url is None else remote(_address(url), query) as ask:
         with Progress(console=complaints, transient=True, disable=not watched) as progress:
             bar = progress.add_task("", total=len(names))
-            async with aclosing(_entries(ask, names)) as entries:
-                async for entry in entries:
+            for start in range(0, len(names), CONCURRENCY):
+                for entry in await asyncio.gather(*(_entry(ask, name) for name in names[start : start + CONCURRENCY])):
                     unread += entry["error"] is not None
                     if as_json:
                         typer.echo(json.dumps(entry))
@@ -179,22 +177,8 @@ async def _predict(names: Sequence[str], url: str | None, query: PredictQuery, *
     return unread
 
 
-async def _entries(ask: Ask, names: Sequence[str]) -> AsyncGenerator[Json, None]:
-    """The entry of each file as in the answer of `POST /predict/batch`, in the order given."""
-    tasks: deque[asyncio.Task[Json]] = deque()
-    try:
-        for name in names:
-            tasks.append(asyncio.create_task(_entry(ask, name)))
-            if len(tasks) == CONCURRENCY:
-                yield await tasks.popleft()
-        while tasks:
-            yield await tasks.popleft()
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
 async def _entry(ask: Ask, name: str) -> Json:
+    """The entry of a file as in the answer of `POST /predict/batch`."""
     try:
         prediction, problem = await ask(_content(name)), None
     except OSError as error:

@@ -66,7 +66,7 @@ def ink(values: NDArray[np.floating], index: int) -> Ink:
         image = values.astype(np.float32).reshape(SIDE_PX, SIDE_PX, 1)
     if not ((image >= 0) & (image <= 1)).all():  # false for NaN, too
         raise InvalidParameter(
-            f"{INPUT}[{index}]: not all are finite numbers from 0 to 1: send light ink on dark, divided by 255."
+            f"{INPUT}[{index}]: some values are not finite numbers from 0 to 1: send light ink on dark, divided by 255."
         )
     return image
 
@@ -76,7 +76,7 @@ def encoded_image(text: str, index: int) -> bytes:
     try:
         return decode_base64(text)
     except ValueError as error:
-        raise BadRequest(f"{INPUT}[{index}]: this is no valid base64.") from error
+        raise BadRequest(f"{INPUT}[{index}]: this is not valid base64.") from error
 
 
 def check_count(images: int, max_images: int) -> None:

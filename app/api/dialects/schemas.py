@@ -20,7 +20,7 @@ class Error(BaseModel):
     error: str
 
 
-# TensorFlow Serving. The requests only describe: `tensorflow_serving` checks the images itself, with better messages.
+# TensorFlow Serving. The requests are only documentation: `tensorflow_serving` checks them, with better messages.
 
 _Level = Annotated[float, Field(ge=0, le=1)]
 _side = Field(min_length=SIDE_PX, max_length=SIDE_PX)

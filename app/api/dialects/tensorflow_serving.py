@@ -62,7 +62,6 @@ _METADATA = {
         }
     },
 }
-_METADATA_SHOWN: openapi.Responses = {200: {"content": {"application/json": {"example": _METADATA}}}}
 
 
 class _PredictRequest(BaseModel):
@@ -89,7 +88,7 @@ async def status(request: Request) -> ModelStatus:
 @router.get(
     f"{_PATH}/metadata",
     summary="Input and output of the model",
-    responses=_METADATA_SHOWN,
+    responses=openapi.example_answer(_METADATA),
 )
 async def metadata(request: Request) -> dict[str, Any]:
     service_of(request).require_loaded()

@@ -95,9 +95,7 @@ def _images(tensor: InferInput, binary: bytes, max_images: int) -> list[bytes | 
     if size is None and not binary:
         return _from_json(tensor, count)
     if type(size) is not int or size != len(binary) or tensor.data is not None:
-        raise InvalidParameter(
-            f"{len(binary)} bytes follow the JSON: 'binary_data_size' has to say so, without 'data'."
-        )
+        raise InvalidParameter(f"{len(binary)} bytes follow the JSON: give that as 'binary_data_size', without 'data'.")
     return _inks(binary, count) if tensor.datatype == "FP32" else _elements(binary, count)
 
 
