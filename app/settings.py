@@ -22,10 +22,8 @@ class ApiKey(NamedTuple):
     sha256: bytes
 
 
-def _api_keys(given: object) -> object:
+def _api_keys(given: str) -> tuple[ApiKey, ...]:
     """Keys such as ``name:sha256:<64 hex digits>``, separated by commas or newlines; # begins a comment."""
-    if not isinstance(given, str):
-        return given
     lines = [line.partition("#")[0].split(",") for line in given.splitlines()]
     keys = tuple(_api_key(text.strip()) for line in lines for text in line if text.strip())
     if not keys:
@@ -42,18 +40,14 @@ def _api_key(text: str) -> ApiKey:
     return ApiKey(found["name"] or found["digest"][:8], bytes.fromhex(found["digest"]))
 
 
-def _api_keys_in_file(given: object) -> object:
-    if not isinstance(given, str | Path):
-        return given
+def _api_keys_in_file(given: str) -> tuple[ApiKey, ...]:
     try:
         return _api_keys(Path(given).read_text(encoding="utf-8"))
     except (OSError, UnicodeError) as error:
         raise ValueError("the file cannot be read") from error
 
 
-def _origins(given: object) -> object:
-    if not isinstance(given, str):
-        return given
+def _origins(given: str) -> tuple[str, ...]:
     origins = tuple(text.strip() for text in given.split(",") if text.strip())
     if not all(re.fullmatch(r"\*|https?://[^/\s]+", origin) for origin in origins):
         raise ValueError("an origin is written as https://host or https://host:port; separate several with commas")
@@ -80,13 +74,13 @@ def _storage(given: str) -> str:
     return given
 
 
-_PACKAGED = Path(__file__).with_name("models")  # exists in an installed package, not in a checkout
+_PACKAGED = Path(__file__).with_name("models")  # in an installed package, not in a checkout
 
 
 class Settings(BaseSettings):
     """Frozen. An invalid value raises pydantic's ValidationError."""
 
-    model_config = SettingsConfigDict(env_prefix="DIGITS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="DIGITS_", frozen=True, validate_default=False)
 
     host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8000, ge=0, le=65535)

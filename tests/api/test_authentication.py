@@ -124,7 +124,7 @@ def test_a_service_open_to_all_says_so_when_it_starts(
 ) -> None:
     caplog.set_level("INFO", "digits")
 
-    _log_loading(Settings(host=host, api_keys=keys or ()))
+    _log_loading(Settings(host=host, api_keys=keys) if keys else Settings(host=host))
 
     assert caplog.messages[0] == "loading"
     assert ("no API keys: anyone who reaches this address may use it" in caplog.messages) is warned
