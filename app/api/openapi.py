@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from app import errors
 from app.api.authentication import is_open
-from app.api.dialects.schemas import ColumnRequest, Error, InferRequest, RowRequest
+from app.api.dialects.schemas import Error, InferRequest, PredictRequest
 from app.api.problems import is_dialect_path, problem, problem_response
 from app.api.query import query_parameters
 from app.api.schemas import EXAMPLE_PREDICTION, ImageBody, PredictQuery, Problem
@@ -41,7 +41,7 @@ _WITHOUT_MODEL = {
     "/v2/health/live",
 }  # before it is loaded, too
 _STATE = {"request_id": "4b1c6e9f2a7d8053"}
-_READ_BY_HANDLERS: list[type[BaseModel]] = [ImageBody, RowRequest, ColumnRequest, InferRequest, Problem, Error]
+_READ_BY_HANDLERS: list[type[BaseModel]] = [ImageBody, PredictRequest, InferRequest, Problem, Error]
 _KEYS = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -113,7 +113,7 @@ TENSORFLOW_BODY = _body(
     "`instances` or `inputs`: a list of images, named `images` or not. An image is a 28x28 or 28x28x1 array in [0, 1], "
     'light ink on dark, which the model reads as it is, or `{"b64": ...}`, an encoded image, in which the service '
     "finds the digit. The body is read as JSON whatever its Content-Type.",
-    {"application/json": {"schema": {"anyOf": [_ref(RowRequest), _ref(ColumnRequest)]}}},
+    {"application/json": {"schema": _ref(PredictRequest)}},
 )
 INFER = example_answer(
     "(JSON without `data`, then FP32 [n, 10], if `binary_data` asks for it)",

@@ -9,7 +9,7 @@ from app.api.schemas import EXAMPLE_PNG, EXAMPLE_PREDICTION, FixedAnswer, with_e
 from app.imaging.preprocess import SIDE_PX
 
 MODEL, MODEL_VERSION = "digits", "1"  # as these protocols name it; `/model` has the real version
-INPUT, OUTPUT = "images", "probabilities"
+INPUT, OUTPUT, SIGNATURE = "images", "probabilities", "serving_default"
 
 _EXAMPLE_ROW = EXAMPLE_PREDICTION["probabilities"]
 
@@ -20,52 +20,19 @@ class Error(BaseModel):
     error: str
 
 
-# TensorFlow Serving. The requests are only documentation: `tensorflow_serving` checks them, with better messages.
+# TensorFlow Serving
 
-_Level = Annotated[float, Field(ge=0, le=1)]
-_side = Field(min_length=SIDE_PX, max_length=SIDE_PX)
-_Row = Annotated[list[_Level], _side]
-_OneLevel = Annotated[list[_Level], Field(min_length=1, max_length=1)]
-_DeepRow = Annotated[list[_OneLevel], _side]
-_Array = Annotated[list[_Row] | list[_DeepRow], _side]
+# `tensorflow_serving` checks each
+_Image = Annotated[object, WithJsonSchema({"anyOf": [{"type": "array", "items": {}}, {"type": "object"}]})]
 _Probabilities = Annotated[list[float], Field(min_length=10, max_length=10)]
 
 
-class _Exact(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class PredictRequest(BaseModel):
+    signature_name: str = Field(SIGNATURE, json_schema_extra={"enum": ["", SIGNATURE]})
+    instances: list[_Image] | None = Field(None, description="The row format: a list of images.")
+    inputs: _Image | None = Field(None, description='The column format: a list of images, or `{"images": [...]}`.')
 
-
-class EncodedImage(_Exact):
-    b64: str = Field(json_schema_extra={"contentEncoding": "base64"})
-
-
-_Images = Annotated[list[_Array | EncodedImage], Field(min_length=1)]
-
-
-class NamedImage(_Exact):
-    images: _Array | EncodedImage
-
-
-class NamedImages(_Exact):
-    images: _Images
-
-
-class RowRequest(BaseModel):
-    """The row format."""
-
-    signature_name: Literal["", "serving_default"] = "serving_default"
-    instances: Annotated[list[_Array | EncodedImage | NamedImage], Field(min_length=1)]
-
-    model_config = with_example({"instances": [{"b64": EXAMPLE_PNG}]})
-
-
-class ColumnRequest(BaseModel):
-    """The column format."""
-
-    signature_name: Literal["", "serving_default"] = "serving_default"
-    inputs: _Images | NamedImages
-
-    model_config = with_example({"inputs": {INPUT: [{"b64": EXAMPLE_PNG}]}})
+    model_config = with_example({"instances": [{"b64": EXAMPLE_PNG}]}, strict=True)
 
 
 class RowAnswer(BaseModel):

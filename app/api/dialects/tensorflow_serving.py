@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 
 from app.api import openapi
@@ -20,8 +19,10 @@ from app.api.dialects.schemas import (
     MODEL,
     MODEL_VERSION,
     OUTPUT,
+    SIGNATURE,
     ColumnAnswer,
     ModelStatus,
+    PredictRequest,
     RowAnswer,
     VersionStatus,
 )
@@ -34,7 +35,6 @@ router = APIRouter(
     generate_unique_id_function=lambda route: f"tensorflow_serving_{route.name}",
 )
 
-_SIGNATURE = "serving_default"
 _PATH, _VERSION_PATH = f"/v1/models/{MODEL}", f"/v1/models/{MODEL}/versions/{MODEL_VERSION}"
 _ADDRESS = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -52,7 +52,7 @@ _METADATA = {
     "metadata": {
         "signature_def": {
             "signature_def": {
-                _SIGNATURE: {
+                SIGNATURE: {
                     "inputs": {INPUT: _tensor(INPUT, -1, SIDE_PX, SIDE_PX, 1)},
                     "outputs": {OUTPUT: _tensor(OUTPUT, -1, 10)},
                     "method_name": "tensorflow/serving/predict",
@@ -62,16 +62,6 @@ _METADATA = {
         }
     },
 }
-
-
-class _PredictRequest(BaseModel):
-    """The request before its images are checked."""
-
-    model_config = ConfigDict(strict=True)
-
-    signature_name: str = _SIGNATURE
-    instances: list[object] | None = None
-    inputs: object = None
 
 
 @router.get(_VERSION_PATH, include_in_schema=False)
@@ -131,16 +121,16 @@ async def elsewhere(request: Request) -> Response:
 
 def read_request(body: bytes, max_images: int) -> tuple[str, list[bytes | Ink]]:
     """The name of the answer, and the images. Raises BadRequest, InvalidParameter, TooLarge."""
-    sent = parse(body, _PredictRequest, max_images)
-    if sent.signature_name not in ("", _SIGNATURE):
-        raise InvalidParameter(f'There is one serving signature: "{_SIGNATURE}".')
+    sent = parse(body, PredictRequest, max_images)
+    if sent.signature_name not in ("", SIGNATURE):
+        raise InvalidParameter(f'There is one serving signature: "{SIGNATURE}".')
     values = _values(sent)
     check_count(len(values), max_images)
     images = [_image(value, index) for index, value in enumerate(values)]
     return "outputs" if sent.instances is None else "predictions", images
 
 
-def _values(sent: _PredictRequest) -> list[object]:
+def _values(sent: PredictRequest) -> list[object]:
     """The images of a request, without their name. Raises InvalidParameter."""
     if (sent.instances is None) == (sent.inputs is None):
         raise InvalidParameter("Send either 'instances' or 'inputs'.")
