@@ -20,9 +20,8 @@ class Error(BaseModel):
     error: str
 
 
-# TensorFlow Serving
+# TensorFlow Serving; `tensorflow_serving` checks the images itself
 
-# `tensorflow_serving` checks each
 _Image = Annotated[object, WithJsonSchema({"anyOf": [{"type": "array", "items": {}}, {"type": "object"}]})]
 _Probabilities = Annotated[list[float], Field(min_length=10, max_length=10)]
 
@@ -35,20 +34,11 @@ class PredictRequest(BaseModel):
     model_config = with_example({"instances": [{"b64": EXAMPLE_PNG}]}, strict=True)
 
 
-class RowAnswer(BaseModel):
-    """The answer to `instances`."""
-
-    predictions: list[_Probabilities]
+class PredictAnswer(BaseModel):
+    predictions: list[_Probabilities] | None = Field(None, description="The answer to `instances`.")
+    outputs: list[_Probabilities] | None = Field(None, description="The answer to `inputs`.")
 
     model_config = with_example({"predictions": [_EXAMPLE_ROW]})
-
-
-class ColumnAnswer(BaseModel):
-    """The answer to `inputs`."""
-
-    outputs: list[_Probabilities]
-
-    model_config = with_example({"outputs": [_EXAMPLE_ROW]})
 
 
 class VersionStatus(BaseModel):

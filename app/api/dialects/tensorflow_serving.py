@@ -20,10 +20,9 @@ from app.api.dialects.schemas import (
     MODEL_VERSION,
     OUTPUT,
     SIGNATURE,
-    ColumnAnswer,
     ModelStatus,
+    PredictAnswer,
     PredictRequest,
-    RowAnswer,
     VersionStatus,
 )
 from app.api.state import service_of, settings_of
@@ -89,7 +88,7 @@ async def metadata(request: Request) -> dict[str, Any]:
 @router.post(
     f"{_PATH}:predict",
     summary="Read handwritten digits",
-    response_model=RowAnswer | ColumnAnswer,
+    response_model=PredictAnswer,
     openapi_extra=openapi.TENSORFLOW_BODY,
 )
 async def predict(request: Request) -> Response:
