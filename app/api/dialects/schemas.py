@@ -1,6 +1,6 @@
 """What crosses HTTP in the dialects, as pydantic models with examples; the OpenAPI document is made of these."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -9,7 +9,9 @@ from app.api.schemas import EXAMPLE_PNG, EXAMPLE_PREDICTION, FixedAnswer, with_e
 from app.imaging.preprocess import SIDE_PX
 
 MODEL, MODEL_VERSION = "digits", "1"  # as these protocols name it; `/model` has the real version
-INPUT, OUTPUT, SIGNATURE = "images", "probabilities", "serving_default"
+INPUT: Final = "images"
+OUTPUT: Final = "probabilities"
+SIGNATURE: Final = "serving_default"
 
 _EXAMPLE_ROW = EXAMPLE_PREDICTION["probabilities"]
 
@@ -27,7 +29,7 @@ _Probabilities = Annotated[list[float], Field(min_length=10, max_length=10)]
 
 
 class PredictRequest(BaseModel):
-    signature_name: str = Field(SIGNATURE, json_schema_extra={"enum": ["", SIGNATURE]})
+    signature_name: Literal["", "serving_default"] = SIGNATURE
     instances: list[_Image] | None = Field(None, description="The row format: a list of images.")
     inputs: _Image | None = Field(None, description='The column format: a list of images, or `{"images": [...]}`.')
 
@@ -62,8 +64,8 @@ _Parameters = Annotated[
 
 
 class InferInput(BaseModel):
-    name: str = Field(json_schema_extra={"const": INPUT})
-    datatype: str = Field(json_schema_extra={"enum": ["FP32", "BYTES"]})
+    name: Literal["images"]
+    datatype: Literal["FP32", "BYTES"]
     shape: list[int] = Field(min_length=1, max_length=4)
     parameters: _Parameters = Field(default_factory=dict)
     data: object = Field(None, description="Numbers or base64, nested or flat; left out if it is binary.")
@@ -72,7 +74,7 @@ class InferInput(BaseModel):
 
 
 class InferOutput(BaseModel):
-    name: str = Field(json_schema_extra={"const": OUTPUT})
+    name: Literal["probabilities"]
     parameters: _Parameters = Field(default_factory=dict)
 
     model_config = ConfigDict(strict=True)

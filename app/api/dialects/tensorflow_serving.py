@@ -121,8 +121,6 @@ async def elsewhere(request: Request) -> Response:
 def read_request(body: bytes, max_images: int) -> tuple[str, list[bytes | Ink]]:
     """The name of the answer, and the images. Raises BadRequest, InvalidParameter, TooLarge."""
     sent = parse(body, PredictRequest, max_images)
-    if sent.signature_name not in ("", SIGNATURE):
-        raise InvalidParameter(f'There is one serving signature: "{SIGNATURE}".')
     values = _values(sent)
     check_count(len(values), max_images)
     images = [_image(value, index) for index, value in enumerate(values)]

@@ -61,11 +61,9 @@ def _split(body: bytes, json_length: str | None, max_images: int) -> tuple[Infer
 
 
 def _wants_binary(request: InferRequest) -> bool:
-    """Whether the output is to be binary. Raises InvalidParameter for an unknown output."""
+    """Whether the output is to be binary. Raises InvalidParameter."""
     wanted = request.parameters.get("binary_data_output", False)
     for output in request.outputs or []:
-        if output.name != OUTPUT:
-            raise InvalidParameter(f"There is one output, '{OUTPUT}'.")
         _refuse_extensions(output.parameters)
         wanted = output.parameters.get("binary_data", wanted)
     if not isinstance(wanted, bool):
@@ -81,12 +79,8 @@ def _refuse_extensions(parameters: dict[str, object]) -> None:
 
 def _images(tensor: InferInput, binary: bytes, max_images: int) -> list[bytes | Ink]:
     """The images of the input. Raises BadRequest, InvalidParameter, TooLarge."""
-    if tensor.name != INPUT:
-        raise InvalidParameter(f"There is one input, '{INPUT}'.")
     _refuse_extensions(tensor.parameters)
-    tails = {"FP32": [[SIDE_PX, SIDE_PX, 1]], "BYTES": [[], [1]]}.get(tensor.datatype)  # MLServer's codecs send [n, 1]
-    if tails is None:
-        raise InvalidParameter(f"'{INPUT}' has datatype FP32 or BYTES.")
+    tails = {"FP32": [[SIDE_PX, SIDE_PX, 1]], "BYTES": [[], [1]]}[tensor.datatype]  # MLServer's codecs send [n, 1]
     if tensor.shape[1:] not in tails:
         raise InvalidParameter(f"'{INPUT}' has shape {[-1, *tails[0]]} for {tensor.datatype}.")
     count = tensor.shape[0]
