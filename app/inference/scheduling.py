@@ -43,23 +43,19 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """An engine whose batches are counted and checked, with the reader of its logits. ``metrics``: None to warm up."""
+    """An engine whose batches are counted and checked, with the reader of its logits."""
 
     engine: Engine
     reader: Reader
-    metrics: Metrics | None
+    metrics: Metrics
 
     def __call__(self, ink: Ink) -> Logits:
         """Float32 (n, 28, 28, 1) -> (n, 10 or 11)."""
-        if self.metrics:
-            self.metrics.count_batch(len(ink))
+        self.metrics.count_batch(len(ink))
         logits = self.engine.logits(ink)
         if logits.ndim != 2 or len(logits) != len(ink) or logits.shape[1] not in {DIGITS, DIGITS + 1}:
             raise RuntimeError(f"the engine gave logits of shape {logits.shape} for {len(ink)} inks")
         return logits
-
-
-Picture = bytes | Encoded | Found  # an image, as far as it has been read
 
 
 class LoopTimeBudget:
@@ -108,67 +104,41 @@ class Scheduler:
         self._large_decoder.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
 
-    async def find_inline(self, data: bytes, mode: Mode) -> Picture:
-        """The ink of a small image, found on the event loop. Of other images the header, if it is short."""
-        if len(data) > _INLINE_BYTES:
-            return data
-        async with self.budget:
-            image = inspect(data, max_pixels=self._max_pixels)
-            return _find(image, mode) if image.width * image.height <= _INLINE_PIXELS else image
-
-    async def find(self, picture: Picture, mode: Mode) -> Found:
-        """The ink of an image. Raises the errors of decoding and preprocessing, NotReady when closed."""
-        if isinstance(picture, bytes):
-            picture = await self.find_inline(picture, mode)
-        if isinstance(picture, bytes):
-            picture = await self.in_thread(_inspect_and_find, picture, mode, self._max_pixels)
-        if isinstance(picture, Found):
-            return picture
-        needed = memory_needed(picture)
+    async def find(self, data: bytes, mode: Mode) -> Found:
+        """The ink of an encoded image. Raises the errors of decoding and preprocessing, NotReady when closed."""
+        if len(data) <= _INLINE_BYTES:
+            async with self.budget:
+                image = inspect(data, max_pixels=self._max_pixels)
+                if image.width * image.height <= _INLINE_PIXELS:
+                    return _find(image, mode)
+        else:
+            image = await self.in_thread(partial(inspect, data, max_pixels=self._max_pixels))
+        needed = memory_needed(image)
         if needed > self.memory.size:
             raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
         await self.memory.take(needed)
-        large = picture.width * picture.height > self._max_pixels * _LARGE_SHARE
+        large = image.width * image.height > self._max_pixels * _LARGE_SHARE
         threads = self._large_decoder if large else self._decoders
-        return await _in_thread(threads, partial(_find, picture, mode), partial(self.memory.give_back, needed))
+        return await _in_thread(threads, partial(_find, image, mode), partial(self.memory.give_back, needed))
 
-    async def run_single(self, model: Model, ink: Ink) -> Answer:
-        """The logits of the ink of a request for one image. Raises Overloaded when the queue is full."""
-        if model.engine.runs_inline:
+    async def run(self, model: Model, ink: Ink, *, admitted: bool) -> Answer:
+        """The logits of one ink. Raises Overloaded when the queue is full, unless the request was ``admitted``."""
+        if model.engine.runs_batches_inline or (model.engine.runs_inline and not admitted):
             async with self.budget:
-                return _run_inline(model, ink)
-        self.batcher.check_room()
-        return await self._submit(model, ink)
-
-    async def run_admitted(self, model: Model, ink: Ink) -> Answer:
-        """The logits of an ink whose request was admitted: of a batch, an explanation or a second look."""
-        if model.engine.runs_batches_inline:
-            async with self.budget:
-                return _run_inline(model, ink)
-        return await self._submit(model, ink)
-
-    async def in_thread(self, function: Callable[..., T], *given: object) -> T:
-        """What ``function`` returns. Raises NotReady when closed."""
-        return await _in_thread(self._decoders, partial(function, *given))
-
-    async def _submit(self, model: Model, ink: Ink) -> Answer:
+                started = time.perf_counter()
+                rows = model(ink[None])
+                return Answer(rows[0], 0, (time.perf_counter() - started) * 1000)
+        if not admitted:
+            self.batcher.check_room()
         self._metrics.set_queue_depth(self.batcher.depth + 1)
         try:
             return await self.batcher.submit(model, ink)
         finally:
             self._metrics.set_queue_depth(self.batcher.depth)
 
-
-def _run_inline(model: Model, ink: Ink) -> Answer:
-    started = time.perf_counter()
-    rows = model(ink[None])
-    return Answer(rows[0], 0, (time.perf_counter() - started) * 1000)
-
-
-def _inspect_and_find(data: bytes, mode: Mode, max_pixels: int) -> Encoded | Found:
-    """The header, or the ink if that takes little memory."""
-    image = inspect(data, max_pixels=max_pixels)
-    return image if memory_needed(image) else _find(image, mode)
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """What ``function`` returns. Raises NotReady when closed."""
+        return await _in_thread(self._decoders, function)
 
 
 def _find(image: Encoded, mode: Mode) -> Found:

@@ -7,14 +7,14 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from app.imaging.preprocess import Ink, Preprocessed, alternative_inks
 from app.model.decision import Rejection, best_candidate, decide, rejection
 from app.model.engine import Logits
-from app.model.manifest import Manifest, Thresholds
+from app.model.manifest import Thresholds
 
 Run = Callable[[Ink], Logits]  # (n, 28, 28, 1) -> (n, 10 or 11)
 
@@ -39,10 +39,6 @@ class Reader:
 
     temperature: float
     thresholds: Thresholds
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Self:
-        return cls(manifest.temperature, manifest.thresholds)
 
     def read(self, found: Preprocessed, run: Run) -> Reading:
         """The reading of one picture. Raises RuntimeError if the model gives a NaN."""
