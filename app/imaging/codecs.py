@@ -1,5 +1,6 @@
 """What Pillow and OpenCV need set once per process."""
 
+import logging
 import warnings
 
 import cv2
@@ -13,6 +14,8 @@ def configure_codecs(max_pixels: int) -> None:
     megapixels leaves 2.6 MiB behind with any block size.
     """
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow raises at twice this, also for the later frames of a GIF
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # Python keeps every distinct text, and these quote the file
+    # What Pillow warns and logs about a caller's image quotes the file, and an operator can do nothing about it.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     cv2.setNumThreads(1)  # requests share the cores: threads within one image would compete for them
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # no line on stderr for each broken image

@@ -60,10 +60,8 @@ def alternative_contrasts(grey: Grey, *, inverted: bool) -> list[Contrast]:
     First the other polarity, against its extreme level: the strokes of a tightly cut digit may be taken for the paper.
     On larger pictures also whatever is thin and darker than its surroundings, in any light (a black-hat).
     """
-    if inverted:
-        contrasts = [Contrast(as_uint8(cv2.subtract(grey, np.full_like(grey, grey.min()))), inverted=False)]
-    else:
-        contrasts = [Contrast(as_uint8(cv2.subtract(np.full_like(grey, grey.max()), grey)), inverted=True)]
+    extreme = np.full_like(grey, grey.min() if inverted else grey.max())
+    contrasts = [Contrast(as_uint8(cv2.absdiff(grey, extreme)), not inverted)]
     if max(grey.shape) > RULED_PX:
         window = int(max(grey.shape) * _THIN_SHARE) | 1
         thin = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, np.ones((window, window), np.uint8))

@@ -62,11 +62,6 @@ def find_ink(grey: Grey, mode: Mode = "auto") -> Preprocessed:
     return ink_from_decoded(Decoded(grey, grey.shape[1], grey.shape[0]), mode)
 
 
-def ink_from_grey(grey: Grey, mode: Mode = "auto") -> Ink:
-    """`find_ink(...).ink`: float32 (28, 28, 1) in [0, 1], 1 = pen."""
-    return find_ink(grey, mode).ink
-
-
 def alternative_inks(found: Preprocessed) -> list[Preprocessed]:
     """What else the picture may show, if ``found`` looks like no digit; nothing for `plain`.
 

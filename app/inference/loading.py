@@ -17,11 +17,9 @@ from app.settings import Settings
 log = logging.getLogger("digits")
 
 
-async def load(service: Service, settings: Settings, started: float, fail: Callable[[str], None]) -> None:
-    """Load the first model. Calls ``fail`` with the reason if it cannot be used.
-
-    ``started``: when the process started, in monotonic seconds.
-    """
+async def load(service: Service, settings: Settings, fail: Callable[[str], None]) -> None:
+    """Load the first model. Calls ``fail`` with the reason if it cannot be used."""
+    started = time.monotonic()
     try:
         manifest = await _put_into_use(service, settings)
     except ModelError as error:
