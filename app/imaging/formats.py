@@ -42,7 +42,7 @@ _BYTES_PER_PIXEL_HALVED = 5.5  # four channels of 8 bits, and the results
 _BYTES_PER_PIXEL_WEBP = 8.5  # with transparency, twice
 _BYTES_PER_PIXEL_JPEG = 0.5
 _MAX_BITS_PER_PIXEL = 4 * 64
-_BITS_PER_SAMPLE, _ROWS_PER_STRIP, _TILE_WIDTH = 258, 278, 322  # tags of TIFF
+_BITS_PER_SAMPLE = 258  # the tag of TIFF
 
 
 class Encoded(NamedTuple):
@@ -63,8 +63,6 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
     """Read the header. Raises UnsupportedMediaType, UndecodableImage, or TooLarge beyond ``max_pixels``."""
     kind = _format_of(data)
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])  # of a PNG
-    if kind == "PNG" and data[12:16] == b"IHDR" and width * height > max_pixels:
-        raise _too_many_pixels(max_pixels)
     try:
         header = None if _is_bare(data, kind) else Image.open(_BoundedReader(data), formats=_READERS.get(kind, [kind]))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # tests raise warnings
@@ -99,7 +97,7 @@ def memory_needed(image: Encoded) -> int:
     elif image.header and image.kind == "WEBP" and image.header.has_transparency_data:
         per_pixel = max(per_pixel, _BYTES_PER_PIXEL_WEBP)
     elif image.kind == "TIFF":
-        per_pixel += _strip_bytes_per_pixel(_tiff_tags(image), image.height)
+        per_pixel += _tiff_bytes_per_pixel(_tiff_tags(image))
     return int(per_pixel * pixels)
 
 
@@ -184,12 +182,9 @@ def _tiff_tags(image: Encoded) -> Mapping[int, Any]:
     return tags
 
 
-def _strip_bytes_per_pixel(tags: Mapping[int, Any], height: int) -> float:
-    """Bytes per pixel of the image for the largest TIFF strip, which is held whole."""
-    if _TILE_WIDTH in tags:
-        return 0
+def _tiff_bytes_per_pixel(tags: Mapping[int, Any]) -> float:
+    """Of the stored pixels: a strip, which may be the whole image, is held beside the decoded ones."""
     try:
-        rows = min(max(0, int(tags.get(_ROWS_PER_STRIP, height))), height)
-        return min(max(0, float(sum(tags.get(_BITS_PER_SAMPLE, (8,))))), _MAX_BITS_PER_PIXEL) / 8 * rows / height
-    except (TypeError, ValueError, OverflowError):  # tags of the wrong type
+        return min(max(0, float(sum(tags.get(_BITS_PER_SAMPLE, (8,))))), _MAX_BITS_PER_PIXEL) / 8
+    except (TypeError, ValueError):  # tags of the wrong type
         return 8

@@ -59,9 +59,7 @@ class Reader:
 
     def needs_retry(self, first: Reading) -> bool:
         """Whether to try the alternative inks of the picture: a single digit, or so it seemed, looks like none."""
-        return (
-            first.rejection is not None and first.rejection.reason == "not_a_digit" and first.found.picture is not None
-        )
+        return first.rejection is not None and first.rejection.reason == "not_a_digit"
 
     def settle(self, first: Reading, inks: Sequence[Preprocessed], logits: Iterable[Logits]) -> Reading:
         """The best of ``first`` and the alternative ``inks``, by their ``logits``; rejected in any case.
