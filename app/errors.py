@@ -4,6 +4,10 @@ The message tells the reader what to do. It holds no file path, no traceback and
 the name or address of an unknown model in a dialect, whose own servers repeat it.
 """
 
+import math
+
+_MAX_RETRY_S = 60
+
 
 class DigitsError(Exception):
     """An error that becomes an HTTP answer: see `app.api.problems`."""
@@ -70,9 +74,9 @@ class NotReady(DigitsError):
 class Overloaded(DigitsError):
     status, code, title = 503, "overloaded", "Overloaded"
 
-    def __init__(self, retry_after_s: int = 1) -> None:
+    def __init__(self, wait_s: float = 1) -> None:
         super().__init__("More requests wait than the service can answer in time: send it again later.")
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = min(max(1, math.ceil(wait_s)), _MAX_RETRY_S)
 
 
 class DeadlineExceeded(DigitsError):

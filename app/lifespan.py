@@ -1,4 +1,4 @@
-"""What runs around the app, from its start to its end: the model, the signals, the watchdog."""
+"""What starts and stops with the app: loading of the model, signal handlers, the watchdog."""
 
 import asyncio
 import logging

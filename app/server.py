@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("digits")
 
 _BACKLOG = 2048  # connections that wait to be accepted, as in uvicorn; the system may allow fewer
-_KEEP_ALIVE_S = 75  # longer than the 60 s of most proxies: the side that sends requests should close first
+_KEEP_ALIVE_S = 75  # longer than the 60 s of most proxies: the client should close first
 _WORKER_TIMEOUT_S = 20  # to answer uvicorn's health check while TensorFlow is imported, and to become ready at SIGHUP
-_STARTUP_FAILURE = 3  # the exit status of a worker that makes uvicorn stop all of them
+_STARTUP_FAILURE = 3  # when a worker exits with this status, uvicorn stops all of them
 _RETRY_S = 5  # between the starts of a worker that cannot load the model, while another one answers
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder that the workers share
 _READY, _FAILURE = "ready", "failure"  # files in it: a worker has been ready; why none can be

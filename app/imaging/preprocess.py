@@ -1,7 +1,7 @@
 """Grey -> ink: the (28, 28, 1) that the model sees. Knows no model, request or setting.
 
 Training and the service share these functions. `VERSION` changes with any change of an output pixel: an engine refuses
-weights that were trained with another.
+weights that were trained with another version.
 """
 
 from typing import Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""One image on its way: decode, find the ink, run the model, look again, explain. What is decided is the reader's."""
+"""The steps of one image: decode, find the ink, run the model, try again, explain. `app.model.reader` decides."""
 
 import asyncio
 from collections.abc import Iterable

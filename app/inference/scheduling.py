@@ -61,8 +61,8 @@ class Model:
 class LoopTimeBudget:
     """``async with`` around work on the event loop: once the budget is used, more work waits for the next turn.
 
-    Probes and new connections are then answered however many images there are. Nothing may be awaited inside. The
-    budget is renewed before waiting tasks check it, in the order of their arrival, so that none waits for ever.
+    Probes and new connections are then answered however many images there are. Nothing may be awaited inside. Waiting
+    tasks check the renewed budget in the order of their arrival, so each gets its turn.
     """
 
     def __init__(self) -> None:
@@ -116,10 +116,8 @@ class Scheduler:
         needed = memory_needed(image)
         if needed > self.memory.size:
             raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
-        await self.memory.take(needed)
         large = image.width * image.height > self._max_pixels * _LARGE_SHARE
-        threads = self._large_decoder if large else self._decoders
-        return await _in_thread(threads, partial(_find, image, mode), partial(self.memory.give_back, needed))
+        return await self.in_thread(partial(_find, image, mode), large=large, needed=needed)
 
     async def run(self, model: Model, ink: Ink, *, admitted: bool) -> Answer:
         """The logits of one ink. Raises Overloaded when the queue is full, unless the request was ``admitted``."""
@@ -136,9 +134,28 @@ class Scheduler:
         finally:
             self._metrics.set_queue_depth(self.batcher.depth)
 
-    async def in_thread(self, function: Callable[[], T]) -> T:
-        """What ``function`` returns. Raises NotReady when closed."""
-        return await _in_thread(self._decoders, function)
+    async def in_thread(self, function: Callable[[], T], *, large: bool = False, needed: int = 0) -> T:
+        """What ``function`` returns. Raises NotReady when closed.
+
+        Waits for ``needed`` bytes of memory, and holds them until the thread has finished, even if the caller has gone.
+        """
+        await self.memory.take(needed)
+        loop = asyncio.get_running_loop()
+
+        def give_back(_: object) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self.memory.give_back, needed)
+
+        try:
+            future = (self._large_decoder if large else self._decoders).submit(function)
+        except RuntimeError as error:  # the threads are shut down
+            self.memory.give_back(needed)
+            raise NotReady("The service is stopping: send it again in a second.") from error
+        future.add_done_callback(give_back)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            del future  # it holds the error, whose traceback holds this frame, which holds the image
 
 
 def _find(image: Encoded, mode: Mode) -> Found:
@@ -147,27 +164,3 @@ def _find(image: Encoded, mode: Mode) -> Found:
     between = time.perf_counter()
     ink = ink_from_decoded(decoded, mode)
     return Found(ink, (between - started) * 1000, (time.perf_counter() - between) * 1000)
-
-
-async def _in_thread(
-    threads: ThreadPoolExecutor, function: Callable[[], T], when_done: Callable[[], None] | None = None
-) -> T:
-    """``when_done`` is called on the loop once the thread has finished, even if the caller has gone."""
-    loop = asyncio.get_running_loop()
-
-    def done(_: object) -> None:
-        if when_done is not None:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(when_done)
-
-    try:
-        future = threads.submit(function)
-    except RuntimeError as error:  # the threads are shut down
-        if when_done is not None:
-            when_done()
-        raise NotReady("The service is stopping: send it again in a second.") from error
-    future.add_done_callback(done)
-    try:
-        return await asyncio.wrap_future(future)
-    finally:
-        del future  # it holds the error, whose traceback holds this frame, which holds the image

@@ -1,7 +1,4 @@
-"""The service: a model that starts and stops, requests that are admitted and have a deadline.
-
-How one image is read is in `app.inference.pipeline`, where its steps run in `app.inference.scheduling`.
-"""
+"""The service: starts, replaces and stops the model, admits requests, and gives each a deadline."""
 
 import asyncio
 import time
@@ -48,7 +45,7 @@ class Batch:
 
 
 class Service:
-    """Answers once an engine was passed to `start`; raises NotReady before, and after `close`."""
+    """Answers after `start` was called with an engine. Before that, and after `close`, it raises NotReady."""
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._metrics = metrics or Metrics()
@@ -138,7 +135,7 @@ class Service:
     def check_batch_capacity(self, needed: int = 1) -> None:
         """Raises Overloaded when this many images do not fit beside other batches. A batch alone always fits."""
         if self._in_batches and self._in_batches + needed > self._max_queue:
-            raise Overloaded(self._scheduler.batcher.retry_after_s(self._in_batches))
+            raise Overloaded(self._scheduler.batcher.wait_s(self._in_batches))
 
     def _require_model(self) -> Model:
         if self._model is None:

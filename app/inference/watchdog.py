@@ -1,4 +1,4 @@
-"""A thread that notices a blocked event loop and a hung engine, logs them, and ends the process if they go on."""
+"""A thread that notices a blocked event loop or a hung engine, logs it, and ends the process if it lasts."""
 
 import asyncio
 import logging
@@ -19,9 +19,9 @@ _MIN_PATIENCE_S = 3
 class Watchdog:
     """``busy_since``: when the running batch was started, None without one. ``timeout_s``: of a request.
 
-    After three times that long every caller has had a timeout: the process ends with status 1, as nothing inside it can
-    end a call of the engine. Time is counted in ticks of this thread, so that a process that was suspended does not
-    look hung when it continues.
+    After three times that long every caller has had a timeout. The process then exits with status 1: nothing inside it
+    can stop a call of the engine. Time is counted in ticks of this thread, so that a process that was suspended does
+    not look hung when it resumes.
     """
 
     def __init__(

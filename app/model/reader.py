@@ -58,13 +58,13 @@ class Reader:
         return Reading(found, probable, outlier_score, why)
 
     def needs_retry(self, first: Reading) -> bool:
-        """Whether to try the alternative inks of the picture: a single digit, or so it seemed, looks like none."""
+        """Whether to try the alternative inks of the picture, because this one looks like no digit."""
         return first.rejection is not None and first.rejection.reason == "not_a_digit"
 
     def settle(self, first: Reading, inks: Sequence[Preprocessed], logits: Iterable[Logits]) -> Reading:
-        """The best of ``first`` and the alternative ``inks``, by their ``logits``; rejected in any case.
+        """The best of ``first`` and the alternative ``inks``, by their ``logits``.
 
-        An answer that guesses how the picture was meant is not accepted.
+        It stays rejected: which way up, or which polarity, was a guess.
         """
         others = [self.judge(found, row) for found, row in zip(inks, logits, strict=True)]
         place = best_candidate([first.outlier_score, *(other.outlier_score for other in others)])
