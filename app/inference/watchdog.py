@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ log = logging.getLogger("digits")
 _TICK_S = 0.5
 _BLOCKED_S = 0.5  # parsing the largest JSON blocks the loop for 0.3 s
 _MIN_PATIENCE_S = 3
+_LAST_LINE_S = 0.2  # to write the last log line: a full pipe may be what blocks the loop
 
 
 class Watchdog:
@@ -66,7 +66,8 @@ class Watchdog:
 
 
 def _give_up(why: str) -> NoReturn:
-    log.critical("giving up", extra={"fields": {"reason": why}})
-    sys.stderr.write(f"digits: {why}: the process ends, so that its supervisor starts it again\n")
-    sys.stderr.flush()
+    fields = {"fields": {"reason": why}}
+    last = threading.Thread(target=log.critical, args=("giving up",), kwargs={"extra": fields}, daemon=True)
+    last.start()
+    last.join(_LAST_LINE_S)
     os._exit(1)
