@@ -4,7 +4,10 @@ The message tells the reader what to do. It holds no file path, no traceback and
 the name or address of an unknown model in a dialect, as its own servers do.
 """
 
+import math
 from collections.abc import Mapping
+
+_MAX_RETRY_S = 60
 
 
 class DigitsError(Exception):
@@ -73,9 +76,9 @@ class NotReady(DigitsError):
 class Overloaded(DigitsError):
     status, code, title = 503, "overloaded", "Overloaded"
 
-    def __init__(self, retry_after_s: int = 1) -> None:
+    def __init__(self, wait_s: float = 1) -> None:
         super().__init__("More requests wait than the service can answer in time: send it again later.")
-        self.headers = {"Retry-After": str(retry_after_s)}
+        self.headers = {"Retry-After": str(min(max(1, math.ceil(wait_s)), _MAX_RETRY_S))}
 
 
 class DeadlineExceeded(DigitsError):

@@ -1,4 +1,4 @@
-"""What runs around the app, from its start to its end: the model, the signals, the watchdog."""
+"""What starts and stops with the app: loading of the model, signal handlers, the watchdog."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 
@@ -22,39 +23,33 @@ from app.telemetry.tracing import stop_tracing
 log = logging.getLogger("digits")
 
 
+@dataclass(frozen=True)
 class Lifespan:
     """The lifespan of an app that `app.server` runs.
 
-    A single process answers from the start, `/readyz` with 503 until the model is loaded. A worker accepts nothing
-    before that. ``started``: when the process started, in monotonic seconds. ``fail`` is called with what is wrong with
-    the model, ``on_ready`` when a worker is about to accept connections.
+    A single process accepts requests from the start, but `/readyz` answers 503 until the model is loaded. A worker
+    accepts none before that. ``fail`` is called with what is wrong with the model, ``on_ready`` when a worker is about
+    to accept connections.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        started: float,
-        fail: Callable[[str], None],
-        on_ready: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._settings, self._started = settings, started
-        self._fail, self._on_ready = fail, on_ready
+    settings: Settings
+    fail: Callable[[str], None]
+    on_ready: Callable[[], None] = lambda: None
 
     @asynccontextmanager
     async def __call__(self, app: FastAPI) -> AsyncIterator[None]:
         configure_malloc()
-        _silence_libraries()
         loop = asyncio.get_running_loop()
         state = state_of(app)
         service = state.service
-        watchdog = Watchdog(loop, lambda: service.busy_since, self._settings.request_timeout_ms / 1000)
-        loading = asyncio.create_task(load(service, self._settings, self._started, self._fail))
+        watchdog = Watchdog(loop, lambda: service.busy_since, self.settings.request_timeout_ms / 1000)
+        loading = asyncio.create_task(load(service, self.settings, self.fail))
         tasks = [loading]
-        _drain_at_sigterm(service, self._settings.drain_seconds, loading)
-        if self._settings.workers > 1:
+        _drain_at_sigterm(service, self.settings.drain_seconds, loading)
+        if self.settings.workers > 1:
             _stop_without_parent()
             await asyncio.wait(tasks)
-            self._on_ready()
+            self.on_ready()
         else:
             tasks.append(asyncio.create_task(self._reload_at_sighup(service, loading)))
         yield
@@ -75,7 +70,7 @@ class Lifespan:
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
         await asyncio.wait([loading])
-        await keep_reloading(service, self._settings, requested)
+        await keep_reloading(service, self.settings, requested)
 
 
 def _drain_at_sigterm(service: Service, drain_s: float, loading: asyncio.Task[None]) -> None:
@@ -106,10 +101,3 @@ def _stop_without_parent() -> None:
 
     if parent is not None:
         loop.add_reader(parent.sentinel, stop, parent.sentinel)
-
-
-def _silence_libraries() -> None:
-    """Discard warnings that libraries give about a caller's image: an operator can do nothing about them."""
-    logging.captureWarnings(True)
-    for name in ("PIL", "py.warnings", "python_multipart"):
-        logging.getLogger(name).addHandler(logging.NullHandler())

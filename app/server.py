@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("digits")
 
 _BACKLOG = 2048  # connections that wait to be accepted, as in uvicorn; the system may allow fewer
-_KEEP_ALIVE_S = 75  # longer than the 60 s of most proxies: the side that sends requests should close first
+_KEEP_ALIVE_S = 75  # longer than the 60 s of most proxies: the client should close first
 _WORKER_TIMEOUT_S = 20  # to answer uvicorn's health check while TensorFlow is imported, and to become ready at SIGHUP
-_STARTUP_FAILURE = 3  # the exit status of a worker that makes uvicorn stop all of them
+_STARTUP_FAILURE = 3  # when a worker exits with this status, uvicorn stops all of them
 _RETRY_S = 5  # between the starts of a worker that cannot load the model, while another one answers
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"  # the folder that the workers share
 _READY, _FAILURE = "ready", "failure"  # files in it: a worker has been ready; why none can be
@@ -39,7 +39,6 @@ _READY, _FAILURE = "ready", "failure"  # files in it: a worker has been ready; w
 
 def main() -> None:
     """Serve until stopped by a signal. Exit status 1, after one line, for an invalid setting, address or model."""
-    started = time.monotonic() - _age_s()
     for number in (signal.SIGTERM, signal.SIGINT):  # until uvicorn handles them, and when it raises them again
         signal.signal(number, lambda *_: sys.exit(0))
     settings = _settings()
@@ -48,7 +47,7 @@ def main() -> None:
     start_logging(settings.log_level)
     _log_loading(settings)
     try:
-        failure = _serve_workers(settings, listening) if settings.workers > 1 else _serve(settings, listening, started)
+        failure = _serve_workers(settings, listening) if settings.workers > 1 else _serve(settings, listening)
     finally:
         _drop_unwritable_output()
     if failure:
@@ -57,7 +56,7 @@ def main() -> None:
         os._exit(0)  # without waiting for a model that is still being loaded
 
 
-def _serve(settings: Settings, listening: socket.socket, started: float) -> str | None:
+def _serve(settings: Settings, listening: socket.socket) -> str | None:
     """Serve from this process -> what is wrong with the model, if anything."""
     from app.lifespan import Lifespan
     from app.main import create_app
@@ -68,7 +67,7 @@ def _serve(settings: Settings, listening: socket.socket, started: float) -> str 
         failures.append(why)
         signal.raise_signal(signal.SIGINT)
 
-    lifespan = Lifespan(settings, started, fail)
+    lifespan = Lifespan(settings, fail)
     log_level = {"info": "warning"}.get(settings.log_level, settings.log_level)  # "ready" and "stopped" are our own
     config = uvicorn.Config(create_app(settings, lifespan), log_level=log_level, **_options(settings))
     with suppress(SystemExit):
@@ -100,7 +99,6 @@ def worker_app() -> "FastAPI":
     from app.lifespan import Lifespan
     from app.main import create_app
 
-    started = time.monotonic() - _age_s()
     settings = Settings()
     start_logging(settings.log_level)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
@@ -116,7 +114,7 @@ def worker_app() -> "FastAPI":
             (folder / _FAILURE).write_text(why, encoding="utf-8")
         os._exit(status)
 
-    return create_app(settings, Lifespan(settings, started, fail, (folder / _READY).touch))
+    return create_app(settings, Lifespan(settings, fail, (folder / _READY).touch))
 
 
 def _options(settings: Settings) -> dict[str, Any]:
@@ -176,12 +174,3 @@ def _drop_unwritable_output() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _age_s() -> float:
-    """Seconds since this process was started; 0 where there is no /proc."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
-    except OSError:
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

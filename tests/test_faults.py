@@ -153,7 +153,7 @@ def test_an_engine_that_hangs_gives_timeouts_then_fails_readiness_then_ends_the_
         assert service.process.status() == 1
         line = json.loads(service.process.line_with('.*"giving up".*')[0])
         assert line["level"] == "critical"
-        assert service.process.errors().splitlines()[-1].startswith("digits: the engine has not answered for ")
+        assert line["reason"].startswith("the engine has not answered for ")
 
 
 def _wait_for_status(service: Faulty, status: int) -> None:
@@ -170,7 +170,8 @@ def test_an_engine_that_hangs_on_the_event_loop_ends_the_process(tmp_path: Path)
             predict(service)
 
         assert service.process.status() == 1
-        assert service.process.errors().splitlines()[-1].startswith("digits: the event loop has been blocked for ")
+        line = json.loads(service.process.line_with('.*"giving up".*')[0])
+        assert line["reason"].startswith("the event loop has been blocked for ")
 
 
 def test_a_worker_whose_engine_hangs_is_replaced(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ async def test_what_is_loaded_once_is_frozen_out_of_collections(model_dir: Path)
     service = Service(settings)
     gc.unfreeze()
     try:
-        await load(service, settings, 0, pytest.fail)
+        await load(service, settings, pytest.fail)
         frozen = gc.get_freeze_count()
     finally:
         gc.unfreeze()

@@ -8,7 +8,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from app.imaging.preprocess import ink_from_grey
+from app.imaging.preprocess import find_ink
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.server import ROOT
 
@@ -23,7 +23,7 @@ pytestmark = [
 def test_kserves_client_gets_the_same_answers(url: str, tmp_path: Path) -> None:
     drawing = enlarged(digit_drawn(7))
     (tmp_path / "7.png").write_bytes(encoded(drawing))
-    np.save(tmp_path / "ink.npy", np.stack([ink_from_grey(drawing)] * 2))
+    np.save(tmp_path / "ink.npy", np.stack([find_ink(drawing).ink] * 2))
     command: list[str | Path] = [PYTHON, ROOT / "tests/kserve_client.py", url, tmp_path / "7.png", tmp_path / "ink.npy"]
 
     ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)

@@ -93,7 +93,7 @@ def test_it_logs_what_it_loads_and_how_long_that_took(model_dir: Path) -> None:
     assert misspelt["names"] == "DIGITS_MAX_PIXEL"
     assert (ready["address"], ready["worker"]) == (loading["address"], process.pid)
     between = datetime.fromisoformat(ready["time"]) - datetime.fromisoformat(loading["time"])
-    assert ready["seconds"] > between.total_seconds()  # the start of Python is included
+    assert 0 < ready["seconds"] <= between.total_seconds() + 0.01
 
 
 def test_a_terminal_gets_plain_lines() -> None:

@@ -4,19 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.errors import DigitsError
 from app.imaging.decode import encode_png
 from app.imaging.preprocess import Preprocessed, preprocess
 from app.model.decision import probabilities
 from app.model.engine import Engine
-from app.model.manifest import Manifest, Reference, Source
-from app.telemetry.drift import FEATURES, histogram, shape
+from app.model.manifest import Histogram, Manifest, Reference, Source
+from app.telemetry.drift import FEATURES, shape, shares
 from training.data import Mnist
 from training.errors import DataError
 from training.evaluation.evaluate import validation_set
 
 MIN_IMAGES = 200  # fewer fill the deciles of a feature too unevenly
+
+# Fixed bin edges; the other features are cut at the deciles of the reference.
+_EDGES = {
+    "polarity": (0.5,),
+    "confidence": (0.5, 0.8, 0.9, 0.95, 0.99, 0.999),
+    "digit": tuple(digit + 0.5 for digit in range(9)),
+}
 
 
 def validation_images(manifest: Manifest, mnist: Mnist) -> list[bytes]:
@@ -50,3 +58,9 @@ def make_reference(engine: Engine, manifest: Manifest, images: Sequence[bytes], 
     ]
     histograms = {name: histogram(name, values) for name, values in zip(FEATURES, np.array(features).T, strict=True)}
     return Reference(source=source, pictures=len(readable), **histograms)
+
+
+def histogram(feature: str, values: NDArray[np.float64]) -> Histogram:
+    """The histogram of a feature's ``values``, (n,)."""
+    edges = _EDGES.get(feature) or tuple(np.unique(np.quantile(values, np.arange(1, 10) / 10).round(4)).tolist())
+    return Histogram(edges=edges, shares=tuple(shares(values, edges).round(6).tolist()))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import NoInk
-from app.imaging.preprocess import ink_from_grey
+from app.imaging.preprocess import find_ink
 from training.drawing.augmentation import AUGMENTATIONS, Augmentation, Labels
 from training.errors import RecipeError
 from training.recipes import Preprocessing, Recipe
@@ -38,7 +38,7 @@ def prepare(grey: Grey, preprocessing: Preprocessing) -> Ink:
     ink = np.zeros((*grey.shape, 1), np.float32)
     for image, target in zip(grey, ink, strict=True):
         try:
-            target[:] = ink_from_grey(image)
+            target[:] = find_ink(image).ink
         except NoInk:  # leave blank images blank
             continue
     return ink

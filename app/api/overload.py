@@ -18,7 +18,6 @@ _FIRST_LIMIT = 8  # times the lowest, until the rate has been measured
 _WINDOW_S = 0.1  # of the measured rate
 _WATCH_AFTER_S = 0.05  # most requests are answered sooner, and need no task that watches their connection
 _WARN_EVERY_S = 1
-_MAX_RETRY_S = 60
 
 
 class Overload:
@@ -92,5 +91,4 @@ class Overload:
             fields = {"refused": self._refused, "in_flight": self._in_flight, "answers_per_second": round(self._rate)}
             log.warning("overloaded", extra={"fields": fields})
             self._refused, self._warned = 0, now
-        wait_s = math.ceil(self._in_flight / self._rate) if self._rate else 1
-        return Overloaded(min(max(1, wait_s), _MAX_RETRY_S))
+        return Overloaded(self._in_flight / self._rate if self._rate else 1)

@@ -1,5 +1,6 @@
-"""What Pillow and OpenCV need set once per process."""
+"""Settings of Pillow and OpenCV, made once per process."""
 
+import logging
 import warnings
 
 import cv2
@@ -7,12 +8,10 @@ from PIL import Image
 
 
 def configure_codecs(max_pixels: int) -> None:
-    """Call once, when a process starts. ``max_pixels``: the most that `inspect` will be asked to allow.
-
-    Pillow's blocks stay as they are: with the mmap threshold that `app.inference.memory` sets, a CMYK TIFF of 20
-    megapixels leaves 2.6 MiB behind with any block size.
-    """
+    """Call once, when a process starts. ``max_pixels``: the largest limit that `inspect` will get."""
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow raises at twice this, also for the later frames of a GIF
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # Python keeps every distinct text, and these quote the file
+    # What Pillow warns and logs about a caller's image quotes the file, and an operator can do nothing about it.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     cv2.setNumThreads(1)  # requests share the cores: threads within one image would compete for them
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # no line on stderr for each broken image

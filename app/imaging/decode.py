@@ -1,6 +1,6 @@
 """Encoded bytes -> grey: depth, transparency and orientation. Knows no ink.
 
-OpenCV decodes, in a third of Pillow's time, except where it would get the picture wrong or hold too much at once.
+OpenCV decodes, in a third of Pillow's time, except where it would misread the picture or take too much memory.
 """
 
 from collections.abc import Iterator
@@ -110,7 +110,7 @@ def _imdecode(data: bytes, flags: int) -> MatLike:
 
 
 def _halved(data: bytes, header: Image.Image) -> Grey:
-    """Half as high and half as wide. Pillow decodes, block by block, where OpenCV would hold all channels."""
+    """At half the size. Where OpenCV would hold all channels, Pillow decodes, and the rest is done block by block."""
     transparent = header.has_transparency_data
     if header.format == "WEBP" and transparent:  # Pillow would hold four copies
         return _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))

@@ -42,8 +42,7 @@ _BYTES_PER_PIXEL_HALVED = 5.5  # four channels of 8 bits, and the results
 _BYTES_PER_PIXEL_WEBP = 8.5  # with transparency, twice
 _BYTES_PER_PIXEL_JPEG = 0.5
 _MAX_BITS_PER_PIXEL = 4 * 64
-_BITS_PER_SAMPLE, _ROWS_PER_STRIP, _TILE_WIDTH = 258, 278, 322  # tags of TIFF
-_START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}  # markers of JPEG
+_BITS_PER_SAMPLE = 258  # the tag of TIFF
 
 
 class Encoded(NamedTuple):
@@ -64,8 +63,6 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
     """Read the header. Raises UnsupportedMediaType, UndecodableImage, or TooLarge beyond ``max_pixels``."""
     kind = _format_of(data)
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])  # of a PNG
-    if kind == "PNG" and data[12:16] == b"IHDR" and width * height > max_pixels:
-        raise _too_many_pixels(max_pixels)
     try:
         header = None if _is_bare(data, kind) else Image.open(_BoundedReader(data), formats=_READERS.get(kind, [kind]))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # tests raise warnings
@@ -95,12 +92,12 @@ def memory_needed(image: Encoded) -> int:
     if pixels <= _FREE_PIXELS:
         return 0
     per_pixel = _BYTES_PER_PIXEL_HALVED if is_halved(image) else _BYTES_PER_PIXEL
-    if image.kind == "JPEG":  # decoded at reduced size, but several scans keep all coefficients, 16 bits each
-        per_pixel = _BYTES_PER_PIXEL_JPEG + (2 * _jpeg_samples_per_pixel(image) if image.scans > 1 else 0)
-    elif image.kind == "WEBP" and image.header is not None and image.header.has_transparency_data:
+    if image.header and image.kind == "JPEG":  # reduced, but several scans keep the coefficients of 16 bits per band
+        per_pixel = _BYTES_PER_PIXEL_JPEG + (2 * len(image.header.getbands()) if image.scans > 1 else 0)
+    elif image.header and image.kind == "WEBP" and image.header.has_transparency_data:
         per_pixel = max(per_pixel, _BYTES_PER_PIXEL_WEBP)
     elif image.kind == "TIFF":
-        per_pixel += _strip_bytes_per_pixel(_tiff_tags(image), image.height)
+        per_pixel += _tiff_bytes_per_pixel(_tiff_tags(image))
     return int(per_pixel * pixels)
 
 
@@ -179,35 +176,15 @@ def _is_bare(data: bytes, kind: str) -> bool:
     return kind == "PNG" and whole and essential_chunks(data) == data
 
 
-def _jpeg_samples_per_pixel(image: Encoded) -> float:
-    """3 for colour at full resolution (4:4:4), 1.5 for 4:2:0, 1 for grey.
-
-    From the sampling factors in the frame header (ITU-T T.81, B.2.2). One per band, the upper bound, where the segments
-    before it cannot be followed.
-    """
-    data, place = image.data, 2
-    while data[place : place + 1] == b"\xff" and place + 10 < len(data):
-        marker = data[place + 1]
-        if marker in _START_OF_FRAME:
-            factors = data[place + 11 : place + 10 + 3 * data[place + 9] : 3]
-            samples = [(factor >> 4) * (factor & 15) for factor in factors]
-            return sum(samples) / max([1, *samples])
-        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4])
-    return len(image.header.getbands()) if image.header else 4
-
-
 def _tiff_tags(image: Encoded) -> Mapping[int, Any]:
     """Empty for other formats."""
     tags: Mapping[int, Any] = getattr(image.header, "tag_v2", {})
     return tags
 
 
-def _strip_bytes_per_pixel(tags: Mapping[int, Any], height: int) -> float:
-    """Bytes per pixel of the image for the largest TIFF strip, which is held whole."""
-    if _TILE_WIDTH in tags:
-        return 0
+def _tiff_bytes_per_pixel(tags: Mapping[int, Any]) -> float:
+    """Of the stored pixels: a strip, which may be the whole image, is held beside the decoded ones."""
     try:
-        rows = min(max(0, int(tags.get(_ROWS_PER_STRIP, height))), height)
-        return min(max(0, float(sum(tags.get(_BITS_PER_SAMPLE, (8,))))), _MAX_BITS_PER_PIXEL) / 8 * rows / height
-    except (TypeError, ValueError, OverflowError):  # tags of the wrong type
+        return min(max(0, float(sum(tags.get(_BITS_PER_SAMPLE, (8,))))), _MAX_BITS_PER_PIXEL) / 8
+    except (TypeError, ValueError):  # tags of the wrong type
         return 8

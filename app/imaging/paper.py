@@ -60,10 +60,8 @@ def alternative_contrasts(grey: Grey, *, inverted: bool) -> list[Contrast]:
     First the other polarity, against its extreme level: the strokes of a tightly cut digit may be taken for the paper.
     On larger pictures also whatever is thin and darker than its surroundings, in any light (a black-hat).
     """
-    if inverted:
-        contrasts = [Contrast(as_uint8(cv2.subtract(grey, np.full_like(grey, grey.min()))), inverted=False)]
-    else:
-        contrasts = [Contrast(as_uint8(cv2.subtract(np.full_like(grey, grey.max()), grey)), inverted=True)]
+    extreme = np.full_like(grey, grey.min() if inverted else grey.max())
+    contrasts = [Contrast(as_uint8(cv2.absdiff(grey, extreme)), not inverted)]
     if max(grey.shape) > RULED_PX:
         window = int(max(grey.shape) * _THIN_SHARE) | 1
         thin = cv2.morphologyEx(grey, cv2.MORPH_BLACKHAT, np.ones((window, window), np.uint8))
@@ -72,9 +70,9 @@ def alternative_contrasts(grey: Grey, *, inverted: bool) -> list[Contrast]:
 
 
 def _blank_border(grey: Grey) -> int | None:
-    """The level of the paper where nothing touches the border and little comes near it, as in drawings; else None.
+    """The level of the paper if nothing touches the border and little comes near it, as in drawings; else None.
 
-    Such a picture has no margin, band or shadow to look for: that saves half of the search.
+    Such a picture has no margin, band or shadow, which saves half of the search.
     """
     level = int(grey[0, 0])
     ink = grey if level == 0 else cv2.absdiff(grey, np.full_like(grey, level))
@@ -100,8 +98,8 @@ def _rings(grey: Grey) -> int:
 def _stand_out(grey: Grey, level: int | None, margin: int) -> Contrast:
     """Against one ``level`` where the border is even: a local one would eat the inside of thick strokes.
 
-    In uneven light (None) against a wide median. Dark ink then is the share of the light that is missing, so that it is
-    as strong in a shadow as beside it.
+    In uneven light (None) against a wide median. Dark ink is then divided by the light on the paper, so that it is as
+    strong in a shadow as beside it.
     """
     if level == 0:  # nothing is darker
         return Contrast(grey.copy(), inverted=False, margin=margin)
@@ -154,7 +152,7 @@ def _light_on_paper(grey: Grey) -> Grey:
 def _margin(grey: Grey) -> int:
     """Width in pixels of a frame or margin whose level differs from the paper inside; mostly 0.
 
-    It ends behind the deepest jump between rings, where the rings are even and at the level of the paper.
+    It ends after the innermost jump between rings, where the rings are even and at the level of the paper.
     """
     rings = _rings(grey)
     levels = [_percentile(_ring(grey, depth), 50) for depth in range(rings)]

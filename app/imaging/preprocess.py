@@ -1,7 +1,7 @@
 """Grey -> ink: the (28, 28, 1) that the model sees. Knows no model, request or setting.
 
 Training and the service share these functions. `VERSION` changes with any change of an output pixel: an engine refuses
-weights that were trained with another.
+weights that were trained with another version.
 """
 
 from typing import Literal, NamedTuple
@@ -60,11 +60,6 @@ def ink_from_decoded(decoded: Decoded, mode: Mode = "auto") -> Preprocessed:
 def find_ink(grey: Grey, mode: Mode = "auto") -> Preprocessed:
     """The ink of a grey picture: uint8 (height, width) of any size, dark on light or light on dark. Raises NoInk."""
     return ink_from_decoded(Decoded(grey, grey.shape[1], grey.shape[0]), mode)
-
-
-def ink_from_grey(grey: Grey, mode: Mode = "auto") -> Ink:
-    """`find_ink(...).ink`: float32 (28, 28, 1) in [0, 1], 1 = pen."""
-    return find_ink(grey, mode).ink
 
 
 def alternative_inks(found: Preprocessed) -> list[Preprocessed]:

@@ -24,7 +24,6 @@ Rows = NDArray[np.float32]
 Run = Callable[[Ink], Rows]
 
 _LAST_BATCH_S = 2  # that closing waits for the running batch, which may hang
-_LONGEST_RETRY_S = 60
 
 
 class Answer(NamedTuple):
@@ -64,7 +63,7 @@ class MicroBatcher:
     def check_room(self) -> None:
         """Raises Overloaded when the queue is full. Inks of an admitted request may be submitted all the same."""
         if len(self._queue) >= self._max_queue:
-            raise Overloaded(self.retry_after_s(len(self._queue)))
+            raise Overloaded(self.wait_s(len(self._queue)))
 
     async def submit(self, run: Run, ink: Ink) -> Answer:
         """The answer to one ink (28, 28, 1). Raises NotReady when closed, or what ``run`` raised."""
@@ -86,9 +85,9 @@ class MicroBatcher:
         """How many inks wait for a batch."""
         return len(self._queue)
 
-    def retry_after_s(self, inks: int) -> int:
-        """Whole seconds, at least 1, until this many inks are answered at the rate of the last batch."""
-        return min(_LONGEST_RETRY_S, max(1, math.ceil(inks / self._rate)))
+    def wait_s(self, inks: int) -> float:
+        """Until this many inks are answered at the rate of the last batch."""
+        return inks / self._rate
 
     def close(self) -> None:
         """Finish the running batch, cancel what waits."""
@@ -130,8 +129,6 @@ class MicroBatcher:
         rows: Rows = np.empty(0, np.float32)
         try:
             rows = batch[0][1].run(np.stack([waiting.ink for _, waiting in batch]))
-            if len(rows) != len(batch):
-                raise RuntimeError(f"the engine gave {len(rows)} rows for {len(batch)} inks")
         except BaseException as raised:  # noqa: BLE001 - raised again for every caller of the batch
             error = raised
         ended = time.monotonic()

@@ -17,18 +17,16 @@ from app.settings import Settings
 log = logging.getLogger("digits")
 
 
-async def load(service: Service, settings: Settings, started: float, fail: Callable[[str], None]) -> None:
-    """Load the first model. Calls ``fail`` with the reason if it cannot be used.
-
-    ``started``: when the process started, in monotonic seconds.
-    """
+async def load(service: Service, settings: Settings, fail: Callable[[str], None]) -> None:
+    """Load the first model. Calls ``fail`` with the reason if it cannot be used."""
+    started = time.monotonic()
     try:
         manifest = await _put_into_use(service, settings)
     except ModelError as error:
         fail(str(error))
         return
-    # A garbage collection would go through TensorFlow's 600,000 objects for 0.3 s. Nearly all of them stay for good;
-    # of a model that is replaced, one megabyte stays as well.
+    # A garbage collection would spend 0.3 s on TensorFlow's 600,000 objects. Nearly all of them are never freed; a
+    # model that is replaced leaks one megabyte.
     gc.freeze()
     _log("ready", manifest, started, engine=settings.engine, parameters=manifest.parameters, address=settings.address)
 

@@ -43,30 +43,26 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """An engine whose batches are counted and checked, with the reader of its logits. ``metrics``: None to warm up."""
+    """An engine whose batches are counted and checked, with the reader of its logits."""
 
     engine: Engine
     reader: Reader
-    metrics: Metrics | None
+    metrics: Metrics
 
     def __call__(self, ink: Ink) -> Logits:
         """Float32 (n, 28, 28, 1) -> (n, 10 or 11)."""
-        if self.metrics:
-            self.metrics.count_batch(len(ink))
+        self.metrics.count_batch(len(ink))
         logits = self.engine.logits(ink)
         if logits.ndim != 2 or len(logits) != len(ink) or logits.shape[1] not in {DIGITS, DIGITS + 1}:
             raise RuntimeError(f"the engine gave logits of shape {logits.shape} for {len(ink)} inks")
         return logits
 
 
-Picture = bytes | Encoded | Found  # an image, as far as it has been read
-
-
 class LoopTimeBudget:
     """``async with`` around work on the event loop: once the budget is used, more work waits for the next turn.
 
-    Probes and new connections are then answered however many images there are. Nothing may be awaited inside. The
-    budget is renewed before waiting tasks check it, in the order of their arrival, so that none waits for ever.
+    Probes and new connections are then answered however many images there are. Nothing may be awaited inside. Waiting
+    tasks check the renewed budget in the order of their arrival, so each gets its turn.
     """
 
     def __init__(self) -> None:
@@ -108,67 +104,58 @@ class Scheduler:
         self._large_decoder.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
 
-    async def find_inline(self, data: bytes, mode: Mode) -> Picture:
-        """The ink of a small image, found on the event loop. Of other images the header, if it is short."""
-        if len(data) > _INLINE_BYTES:
-            return data
-        async with self.budget:
-            image = inspect(data, max_pixels=self._max_pixels)
-            return _find(image, mode) if image.width * image.height <= _INLINE_PIXELS else image
-
-    async def find(self, picture: Picture, mode: Mode) -> Found:
-        """The ink of an image. Raises the errors of decoding and preprocessing, NotReady when closed."""
-        if isinstance(picture, bytes):
-            picture = await self.find_inline(picture, mode)
-        if isinstance(picture, bytes):
-            picture = await self.in_thread(_inspect_and_find, picture, mode, self._max_pixels)
-        if isinstance(picture, Found):
-            return picture
-        needed = memory_needed(picture)
+    async def find(self, data: bytes, mode: Mode) -> Found:
+        """The ink of an encoded image. Raises the errors of decoding and preprocessing, NotReady when closed."""
+        if len(data) <= _INLINE_BYTES:
+            async with self.budget:
+                image = inspect(data, max_pixels=self._max_pixels)
+                if image.width * image.height <= _INLINE_PIXELS:
+                    return _find(image, mode)
+        else:
+            image = await self.in_thread(partial(inspect, data, max_pixels=self._max_pixels))
+        needed = memory_needed(image)
         if needed > self.memory.size:
             raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
-        await self.memory.take(needed)
-        large = picture.width * picture.height > self._max_pixels * _LARGE_SHARE
-        threads = self._large_decoder if large else self._decoders
-        return await _in_thread(threads, partial(_find, picture, mode), partial(self.memory.give_back, needed))
+        large = image.width * image.height > self._max_pixels * _LARGE_SHARE
+        return await self.in_thread(partial(_find, image, mode), large=large, needed=needed)
 
-    async def run_single(self, model: Model, ink: Ink) -> Answer:
-        """The logits of the ink of a request for one image. Raises Overloaded when the queue is full."""
-        if model.engine.runs_inline:
+    async def run(self, model: Model, ink: Ink, *, admitted: bool) -> Answer:
+        """The logits of one ink. Raises Overloaded when the queue is full, unless the request was ``admitted``."""
+        if model.engine.runs_batches_inline or (model.engine.runs_inline and not admitted):
             async with self.budget:
-                return _run_inline(model, ink)
-        self.batcher.check_room()
-        return await self._submit(model, ink)
-
-    async def run_admitted(self, model: Model, ink: Ink) -> Answer:
-        """The logits of an ink whose request was admitted: of a batch, an explanation or a second look."""
-        if model.engine.runs_batches_inline:
-            async with self.budget:
-                return _run_inline(model, ink)
-        return await self._submit(model, ink)
-
-    async def in_thread(self, function: Callable[..., T], *given: object) -> T:
-        """What ``function`` returns. Raises NotReady when closed."""
-        return await _in_thread(self._decoders, partial(function, *given))
-
-    async def _submit(self, model: Model, ink: Ink) -> Answer:
+                started = time.perf_counter()
+                rows = model(ink[None])
+                return Answer(rows[0], 0, (time.perf_counter() - started) * 1000)
+        if not admitted:
+            self.batcher.check_room()
         self._metrics.set_queue_depth(self.batcher.depth + 1)
         try:
             return await self.batcher.submit(model, ink)
         finally:
             self._metrics.set_queue_depth(self.batcher.depth)
 
+    async def in_thread(self, function: Callable[[], T], *, large: bool = False, needed: int = 0) -> T:
+        """What ``function`` returns. Raises NotReady when closed.
 
-def _run_inline(model: Model, ink: Ink) -> Answer:
-    started = time.perf_counter()
-    rows = model(ink[None])
-    return Answer(rows[0], 0, (time.perf_counter() - started) * 1000)
+        Waits for ``needed`` bytes of memory, and holds them until the thread has finished, even if the caller has gone.
+        """
+        await self.memory.take(needed)
+        loop = asyncio.get_running_loop()
 
+        def give_back(_: object) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self.memory.give_back, needed)
 
-def _inspect_and_find(data: bytes, mode: Mode, max_pixels: int) -> Encoded | Found:
-    """The header, or the ink if that takes little memory."""
-    image = inspect(data, max_pixels=max_pixels)
-    return image if memory_needed(image) else _find(image, mode)
+        try:
+            future = (self._large_decoder if large else self._decoders).submit(function)
+        except RuntimeError as error:  # the threads are shut down
+            self.memory.give_back(needed)
+            raise NotReady("The service is stopping: send it again in a second.") from error
+        future.add_done_callback(give_back)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            del future  # it holds the error, whose traceback holds this frame, which holds the image
 
 
 def _find(image: Encoded, mode: Mode) -> Found:
@@ -177,27 +164,3 @@ def _find(image: Encoded, mode: Mode) -> Found:
     between = time.perf_counter()
     ink = ink_from_decoded(decoded, mode)
     return Found(ink, (between - started) * 1000, (time.perf_counter() - between) * 1000)
-
-
-async def _in_thread(
-    threads: ThreadPoolExecutor, function: Callable[[], T], when_done: Callable[[], None] | None = None
-) -> T:
-    """``when_done`` is called on the loop once the thread has finished, even if the caller has gone."""
-    loop = asyncio.get_running_loop()
-
-    def done(_: object) -> None:
-        if when_done is not None:
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(when_done)
-
-    try:
-        future = threads.submit(function)
-    except RuntimeError as error:  # the threads are shut down
-        if when_done is not None:
-            when_done()
-        raise NotReady("The service is stopping: send it again in a second.") from error
-    future.add_done_callback(done)
-    try:
-        return await asyncio.wrap_future(future)
-    finally:
-        del future  # it holds the error, whose traceback holds this frame, which holds the image

@@ -1,11 +1,8 @@
-"""The service: a model that starts and stops, requests that are admitted and have a deadline.
-
-How one image is read is in `app.inference.pipeline`, where its steps run in `app.inference.scheduling`.
-"""
+"""The service: starts, replaces and stops the model, admits requests, and gives each a deadline."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +12,8 @@ import numpy as np
 from app.errors import DeadlineExceeded, NotReady, Overloaded
 from app.imaging.decode import encode_png
 from app.imaging.preprocess import SIDE_PX, Ink, Mode
-from app.inference.pipeline import OCCLUSIONS_AT_ONCE, Result, read, read_ink, read_inline
-from app.inference.scheduling import Found, Model, Scheduler
+from app.inference.pipeline import OCCLUSIONS_AT_ONCE, Result, read, read_ink
+from app.inference.scheduling import Model, Scheduler
 from app.model.engine import Engine
 from app.model.manifest import Manifest
 from app.model.reader import Reader
@@ -32,23 +29,23 @@ class Batch:
     """The images of one admitted request. Batches share a limit on the images that are read at the same time."""
 
     manifest: Manifest
+    _scheduler: Scheduler
+    _model: Model
     _places: asyncio.Semaphore
-    _read: Callable[..., Awaitable[Result]]
-    _read_ink: Callable[[Ink], Awaitable[tuple[float, ...]]]
 
     async def predict(self, data: bytes, mode: Mode = "auto", *, explain: bool = False) -> Result:
         """Read an encoded image. Raises the errors of decoding and preprocessing."""
         async with self._places:
-            return await self._read(data, mode, explain=explain)
+            return await read(self._scheduler, self._model, data, mode, explain=explain)
 
     async def predict_ink(self, ink: Ink) -> tuple[float, ...]:
         """The ten probabilities of an ink (28, 28, 1), which is not preprocessed."""
         async with self._places:
-            return await self._read_ink(ink)
+            return await read_ink(self._scheduler, self._model, ink)
 
 
 class Service:
-    """Answers once an engine was passed to `start`; raises NotReady before, and after `close`."""
+    """Answers after `start` was called with an engine. Before that, and after `close`, it raises NotReady."""
 
     def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
         self._metrics = metrics or Metrics()
@@ -66,12 +63,14 @@ class Service:
         """Read one image with an engine that is not started yet."""
         bar = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
         bar[4:24, 12:16] = 255
-        model = Model(engine, Reader.of(engine.manifest), None)
-        await read(self._scheduler, model, self._scheduler.run_admitted, encode_png(bar))
+        found = await self._scheduler.find(encode_png(bar), "auto")
+        reader = Reader(engine.manifest.temperature, engine.manifest.thresholds)
+        await self._scheduler.in_thread(partial(reader.read, found.ink, engine.logits))
 
     def start(self, engine: Engine) -> None:
         """Answer with ``engine`` from now on. Requests that have begun keep the engine before."""
-        self._model = Model(engine, Reader.of(engine.manifest), self._metrics)
+        reader = Reader(engine.manifest.temperature, engine.manifest.thresholds)
+        self._model = Model(engine, reader, self._metrics)
         self._scheduler.memory.rest()
         weights = engine.manifest.sha256.get(engine.file_name, "")
         self._metrics.set_model(engine.manifest.version, weights, engine.manifest.reference)
@@ -107,12 +106,9 @@ class Service:
     async def predict(self, data: bytes, mode: Mode = "auto", *, explain: bool = False) -> Result:
         """Read an encoded image. Raises the errors of decoding and preprocessing, Overloaded, DeadlineExceeded."""
         model = self._require_model()
-        picture = await self._scheduler.find_inline(data, mode)
-        if isinstance(picture, Found) and model.engine.runs_inline and not explain:
-            return await read_inline(self._scheduler, model, picture)
         try:
             async with asyncio.timeout(self._timeout_ms / 1000):
-                return await read(self._scheduler, model, self._scheduler.run_single, picture, mode, explain=explain)
+                return await read(self._scheduler, model, data, mode, explain=explain, admitted=False)
         except TimeoutError as error:
             raise self._too_late("a smaller image") from error
 
@@ -125,12 +121,8 @@ class Service:
         needed = images * (OCCLUSIONS_AT_ONCE if explain else 1)
         self.check_batch_capacity(needed)
         model = self._require_model()
-        batch = Batch(
-            model.engine.manifest,
-            self._places_explained if explain else self._places,
-            partial(read, self._scheduler, model, self._scheduler.run_admitted),
-            partial(read_ink, self._scheduler, model),
-        )
+        places = self._places_explained if explain else self._places
+        batch = Batch(model.engine.manifest, self._scheduler, model, places)
         self._in_batches += needed
         try:
             async with asyncio.timeout(self._timeout_ms / 1000):
@@ -143,7 +135,7 @@ class Service:
     def check_batch_capacity(self, needed: int = 1) -> None:
         """Raises Overloaded when this many images do not fit beside other batches. A batch alone always fits."""
         if self._in_batches and self._in_batches + needed > self._max_queue:
-            raise Overloaded(self._scheduler.batcher.retry_after_s(self._in_batches))
+            raise Overloaded(self._scheduler.batcher.wait_s(self._in_batches))
 
     def _require_model(self) -> Model:
         if self._model is None:

@@ -1,9 +1,8 @@
-"""A thread that notices a blocked event loop and a hung engine, logs them, and ends the process if they go on."""
+"""A thread that notices a blocked event loop or a hung engine, logs it, and ends the process if it lasts."""
 
 import asyncio
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,14 +13,15 @@ log = logging.getLogger("digits")
 _TICK_S = 0.5
 _BLOCKED_S = 0.5  # parsing the largest JSON blocks the loop for 0.3 s
 _MIN_PATIENCE_S = 3
+_LAST_LINE_S = 0.2  # to write the last log line: a full pipe may be what blocks the loop
 
 
 class Watchdog:
     """``busy_since``: when the running batch was started, None without one. ``timeout_s``: of a request.
 
-    After three times that long every caller has had a timeout: the process ends with status 1, as nothing inside it can
-    end a call of the engine. Time is counted in ticks of this thread, so that a process that was suspended does not
-    look hung when it continues.
+    After three times that long every caller has had a timeout. The process then exits with status 1: nothing inside it
+    can stop a call of the engine. Time is counted in ticks of this thread, so that a process that was suspended does
+    not look hung when it resumes.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class Watchdog:
 
 
 def _give_up(why: str) -> NoReturn:
-    log.critical("giving up", extra={"fields": {"reason": why}})
-    sys.stderr.write(f"digits: {why}: the process ends, so that its supervisor starts it again\n")
-    sys.stderr.flush()
+    fields = {"fields": {"reason": why}}
+    last = threading.Thread(target=log.critical, args=("giving up",), kwargs={"extra": fields}, daemon=True)
+    last.start()
+    last.join(_LAST_LINE_S)
     os._exit(1)

@@ -1,6 +1,6 @@
 """Logits -> calibrated probabilities, and whether to accept the answer. Knows no images or requests.
 
-The eleventh logit of a network says how much a picture looks like no digit.
+A network may have an eleventh logit, for pictures that show no digit.
 """
 
 import math
@@ -56,9 +56,9 @@ def outlier_scores(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def best_candidate(outlier_scores: Sequence[float]) -> int:
-    """The index of the candidate to answer with: 0, unless another is much more surely a digit.
+    """The index of the candidate to answer with: 0, unless another is far more likely to be a digit.
 
-    ``outlier_scores``: of each candidate. The first one is beyond its threshold.
+    ``outlier_scores``: of each candidate, the first of which is above its threshold.
     """
     best = min(range(len(outlier_scores)), key=outlier_scores.__getitem__)
     return best if outlier_scores[best] <= min(outlier_scores[0] - _MUCH_SURER, _SURE) else 0

@@ -27,7 +27,7 @@ class Engine(ABC):
     file_name: ClassVar[str]
     # Every call is padded to one of these. All are run at load, so that no request pays for the first of its size.
     batch_sizes: ClassVar[tuple[int, ...]]
-    # A single picture takes less time than handing it to a thread: the event loop runs it.
+    # The event loop runs a single picture: that takes less time than handing it to a thread.
     runs_inline: ClassVar[bool] = False
     # The same for many pictures, though a thread could run them on another core.
     runs_batches_inline: ClassVar[bool] = False
@@ -42,7 +42,7 @@ class Engine(ABC):
         manifest = read_manifest(model_dir)
         path = check(manifest, model_dir, cls.file_name, VERSION)
         engine = cls(manifest, cls._function(path))
-        check(manifest, model_dir, cls.file_name, VERSION)  # the file did not change while it was loaded
+        check(manifest, model_dir, cls.file_name, VERSION)  # again: it may have changed while it was loaded
         for size in cls.batch_sizes:
             warm = engine.logits(np.zeros((size, SIDE_PX, SIDE_PX, 1), np.float32))
             extra = warm.shape[1] - len(manifest.classes)  # 1 for a network with a logit for no digit

@@ -7,14 +7,14 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from app.imaging.preprocess import Ink, Preprocessed, alternative_inks
 from app.model.decision import Rejection, best_candidate, decide, rejection
 from app.model.engine import Logits
-from app.model.manifest import Manifest, Thresholds
+from app.model.manifest import Thresholds
 
 Run = Callable[[Ink], Logits]  # (n, 28, 28, 1) -> (n, 10 or 11)
 
@@ -40,10 +40,6 @@ class Reader:
     temperature: float
     thresholds: Thresholds
 
-    @classmethod
-    def of(cls, manifest: Manifest) -> Self:
-        return cls(manifest.temperature, manifest.thresholds)
-
     def read(self, found: Preprocessed, run: Run) -> Reading:
         """The reading of one picture. Raises RuntimeError if the model gives a NaN."""
         return self.look_again(self.judge(found, run(found.ink[None])[0]), run)
@@ -62,15 +58,13 @@ class Reader:
         return Reading(found, probable, outlier_score, why)
 
     def needs_retry(self, first: Reading) -> bool:
-        """Whether to try the alternative inks of the picture: a single digit, or so it seemed, looks like none."""
-        return (
-            first.rejection is not None and first.rejection.reason == "not_a_digit" and first.found.picture is not None
-        )
+        """Whether to try the alternative inks of the picture, because this one looks like no digit."""
+        return first.rejection is not None and first.rejection.reason == "not_a_digit"
 
     def settle(self, first: Reading, inks: Sequence[Preprocessed], logits: Iterable[Logits]) -> Reading:
-        """The best of ``first`` and the alternative ``inks``, by their ``logits``; rejected in any case.
+        """The best of ``first`` and the alternative ``inks``, by their ``logits``.
 
-        An answer that guesses how the picture was meant is not accepted.
+        It stays rejected: which way up, or which polarity, was a guess.
         """
         others = [self.judge(found, row) for found, row in zip(inks, logits, strict=True)]
         place = best_candidate([first.outlier_score, *(other.outlier_score for other in others)])

@@ -24,12 +24,6 @@ LEAST = 500  # below that the index exceeds 0.02 by chance alone
 EVERY_S = 0.01  # measures one image at most: shape() takes 10 µs, and the window should last some seconds
 _UPDATE = 50  # images between two updates of the indices, each of which takes 0.3 ms
 
-# Fixed bin edges; the other features are cut at the deciles of the reference.
-_EDGES = {
-    "polarity": (0.5,),
-    "confidence": (0.5, 0.8, 0.9, 0.95, 0.99, 0.999),
-    "digit": tuple(digit + 0.5 for digit in range(9)),
-}
 _LEAST_SHARE = 1e-4  # stands in for an empty bin, which would make the index infinite
 
 
@@ -45,12 +39,6 @@ def shape(ink: Ink) -> tuple[float, float]:
     return cv2.sumElems(ink)[0] / ink.size, min(width, float(SIDE_PX))
 
 
-def histogram(feature: str, values: NDArray[np.float64]) -> Histogram:
-    """The histogram of a feature's ``values``, (n,)."""
-    edges = _EDGES.get(feature) or tuple(np.unique(np.quantile(values, np.arange(1, 10) / 10).round(4)).tolist())
-    return Histogram(edges=edges, shares=tuple(_shares(values, edges).round(6).tolist()))
-
-
 def stability_index(reference: Histogram, values: NDArray[np.float64]) -> float:
     """The population stability index of ``values``, (n,): at least 0, which means the reference's own distribution.
 
@@ -58,11 +46,12 @@ def stability_index(reference: Histogram, values: NDArray[np.float64]) -> float:
     below 0.1 is no change, above 0.25 a shift that needs a look.
     """
     expected = np.maximum(reference.shares, _LEAST_SHARE)
-    shares = np.maximum(_shares(values, reference.edges), _LEAST_SHARE)
-    return float(((shares - expected) * np.log(shares / expected)).sum())
+    actual = np.maximum(shares(values, reference.edges), _LEAST_SHARE)
+    return float(((actual - expected) * np.log(actual / expected)).sum())
 
 
-def _shares(values: NDArray[np.float64], edges: tuple[float, ...]) -> NDArray[np.float64]:
+def shares(values: NDArray[np.float64], edges: tuple[float, ...]) -> NDArray[np.float64]:
+    """The share of ``values``, (n,), in each bin of a histogram."""
     counts = np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1)
     return np.asarray(counts / len(values), np.float64)
 

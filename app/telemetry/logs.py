@@ -44,6 +44,8 @@ def _second(unix_s: int) -> str:
 
 def start_logging(level: str) -> None:
     """Log to standard output from now on."""
+    for detail in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, detail, False)  # no line shows them: "Optimization" in Python's logging HOWTO
     output = _Output(sys.stdout)
     output.setFormatter(PlainFormatter() if sys.stdout.isatty() else JsonFormatter())
     for name in ("digits", "uvicorn", "opentelemetry"):

@@ -46,7 +46,7 @@ def stop_tracing(provider: "TracerProvider | None") -> None:
 
 
 def tag_request(request_id: str) -> dict[str, str]:
-    """Put the request's id on its span. What the log line should say about the trace, if there is one."""
+    """Put the request's id on its span -> the trace's id for the log line, if there is a trace."""
     span = trace.get_current_span()
     if not span.get_span_context().is_valid:
         return {}

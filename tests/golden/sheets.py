@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.imaging.preprocess import SIDE_PX, VERSION, Mode, ink_from_grey
+from app.imaging.preprocess import SIDE_PX, VERSION, Mode, find_ink
 from tests.drawings import Grey, digit_drawn, enlarged, placed
 
 FOLDER = Path(__file__).parent
@@ -37,7 +37,7 @@ def inputs() -> dict[str, Grey]:
 
 def tiles(mode: Mode) -> dict[str, Grey]:
     """Name -> ink in 256 levels, (28, 28): finer differences are the machine's."""
-    return {name: np.rint(ink_from_grey(grey, mode)[:, :, 0] * 255).astype(np.uint8) for name, grey in inputs().items()}
+    return {name: np.rint(find_ink(grey, mode).ink[:, :, 0] * 255).astype(np.uint8) for name, grey in inputs().items()}
 
 
 def pinned(mode: Mode) -> dict[str, Grey]:

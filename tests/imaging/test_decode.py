@@ -375,14 +375,6 @@ def test_a_large_picture_takes_no_more_memory_than_estimated_and_returns_it(kind
     assert kept < 10_000
 
 
-@pytest.mark.parametrize(("subsampling", "samples"), [(0, 3), (1, 2), (2, 1.5)], ids=["4:4:4", "4:2:2", "4:2:0"])
-def test_the_memory_of_a_progressive_jpeg_depends_on_its_sampling(subsampling: int, samples: float) -> None:
-    picture = Image.new("RGB", (1200, 1000))
-    data = encoded(picture, "JPEG", progressive=True, subsampling=subsampling, exif=b"Exif\0\0\xff\xc0 a thumbnail")
-
-    assert memory_needed(inspect(data)) == (0.5 + 2 * samples) * 1200 * 1000
-
-
 @pytest.mark.parametrize("rows", [math.inf, -math.inf, math.nan, -1e300, 1e300])
 def test_the_memory_estimate_of_a_tiff_has_bounds_whatever_its_tags_say(rows: float) -> None:
     image = inspect(encoded(np.zeros((1100, 1100), np.uint8), "TIFF"))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from app.errors import NoInk, TooLarge, UndecodableImage, UnsupportedMediaType
-from app.imaging.preprocess import SIDE_PX, VERSION, Mode, alternative_inks, find_ink, ink_from_grey, preprocess
+from app.imaging.preprocess import SIDE_PX, VERSION, Mode, alternative_inks, find_ink, preprocess
 from tests.drawings import Grey, difference, digit_drawn, encoded, enlarged, mnist_test, placed, turned
 from tests.golden import sheets
 from tests.pictures import box_of, on_paper
@@ -39,14 +39,14 @@ def test_no_pixel_of_the_golden_inputs_has_changed(mode: Mode) -> None:
 def test_plain_leaves_an_mnist_image_as_it_is() -> None:
     image = digit_drawn(7)
 
-    assert np.array_equal(ink_from_grey(image, "plain")[:, :, 0], image.astype(np.float32) / np.float32(255))
+    assert np.array_equal(find_ink(image, "plain").ink[:, :, 0], image.astype(np.float32) / np.float32(255))
 
 
 def test_plain_averages_over_areas() -> None:
     grey = np.zeros((56, 56), np.uint8)
     grey[0, 0] = 200
 
-    ink = ink_from_grey(grey, "plain")
+    ink = find_ink(grey, "plain").ink
 
     assert ink[0, 0, 0] == pytest.approx(50 / 255)
     assert np.count_nonzero(ink) == 1
@@ -69,12 +69,12 @@ def test_plain_takes_polarity_and_place_as_given() -> None:
 def test_auto_gives_an_mnist_image_back_recognisably_itself(digit: int) -> None:
     image = digit_drawn(digit)
 
-    assert difference(ink_from_grey(image), ink_from_grey(image, "plain")) < 0.15
+    assert difference(find_ink(image).ink, find_ink(image, "plain").ink) < 0.15
 
 
 def test_auto_fits_into_twenty_pixels_and_centres_the_mass() -> None:
     for image in mnist_test()[0]:
-        ink = ink_from_grey(image)[:, :, 0]
+        ink = find_ink(image).ink[:, :, 0]
         rows, columns = np.nonzero(ink.sum(axis=1))[0], np.nonzero(ink.sum(axis=0))[0]
         centre = (np.arange(SIDE_PX) @ ink.sum(axis=1), np.arange(SIDE_PX) @ ink.sum(axis=0)) / ink.sum()
 
@@ -87,7 +87,7 @@ def test_auto_fits_into_twenty_pixels_and_centres_the_mass() -> None:
 def test_auto_sees_the_same_in_a_large_drawing(digit: int, side_px: int) -> None:
     image = digit_drawn(digit)
 
-    assert difference(ink_from_grey(enlarged(image, side_px)), ink_from_grey(image)) < 0.35
+    assert difference(find_ink(enlarged(image, side_px)).ink, find_ink(image).ink) < 0.35
 
 
 @pytest.mark.parametrize("digit", range(10))
@@ -106,7 +106,7 @@ def test_auto_sees_the_same_anywhere_on_the_sheet(top: int, left: int) -> None:
 
     moved = find_ink(placed(drawing, (400, 400), top, left))
 
-    assert difference(moved.ink, ink_from_grey(placed(drawing, (400, 400), 140, 140))) < 0.01
+    assert difference(moved.ink, find_ink(placed(drawing, (400, 400), 140, 140)).ink) < 0.01
     x, y, width, height = moved.ink_box
     assert left <= x < x + width <= left + 100
     assert top <= y < y + height <= top + 100
@@ -116,7 +116,7 @@ def test_auto_sees_the_same_anywhere_on_the_sheet(top: int, left: int) -> None:
 def test_auto_sees_the_same(sheet: str, limit: float) -> None:
     inputs = sheets.inputs()
 
-    assert difference(ink_from_grey(inputs[sheet]), ink_from_grey(inputs["large"])) < limit
+    assert difference(find_ink(inputs[sheet]).ink, find_ink(inputs["large"]).ink) < limit
 
 
 def test_auto_keeps_a_stroke_that_does_not_touch() -> None:
@@ -169,7 +169,7 @@ def test_plain_has_no_alternatives() -> None:
 
 
 def test_auto_widens_hairlines() -> None:
-    ink = ink_from_grey(sheets.inputs()["hairline"])
+    ink = find_ink(sheets.inputs()["hairline"]).ink
 
     assert ink.max() > 0.9
     assert ink.sum() > 40
@@ -182,7 +182,7 @@ def test_auto_widens_hairlines() -> None:
 )
 def test_auto_finds_no_ink_on_a_blank_image(grey: Grey) -> None:
     with pytest.raises(NoInk):
-        ink_from_grey(grey.astype(np.uint8))
+        find_ink(grey.astype(np.uint8))
 
 
 @pytest.mark.parametrize("pixels", [0, 1], ids=["black", "a speck that averaging removes"])
@@ -191,7 +191,7 @@ def test_plain_finds_no_ink(pixels: int) -> None:
     grey[5, 5 : 5 + pixels] = 255
 
     with pytest.raises(NoInk):
-        ink_from_grey(grey, "plain")
+        find_ink(grey, "plain")
 
 
 # Any picture

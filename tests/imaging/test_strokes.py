@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.errors import NoInk
-from app.imaging.preprocess import Preprocessed, find_ink, ink_from_grey, preprocess
+from app.imaging.preprocess import Preprocessed, find_ink, preprocess
 from app.imaging.strokes import find_strokes
 from tests.drawings import Grey, difference, digit_drawn, encoded, enlarged, mnist_test, placed
 from tests.pictures import (
@@ -52,7 +52,7 @@ def assert_found(found: Preprocessed, drawn: Grey, polarity: str, *, alike: floa
     """The ink, the box and the polarity are those of the drawing."""
     assert found.inverted == (polarity == "dark on light")
     assert np.abs(np.subtract(found.ink_box, box_of(drawn))).max() <= NEAR_PX
-    assert difference(found.ink, ink_from_grey(drawn)) < alike
+    assert difference(found.ink, find_ink(drawn).ink) < alike
 
 
 SHEETS: dict[str, Picture] = {
@@ -104,7 +104,7 @@ def test_ruled_lines_are_not_ink(paper: str, polarity: str) -> None:
     found = [find_ink(on(RULED[paper](each), polarity)) for each in drawn]
 
     assert {each.inverted for each in found} == {polarity == "dark on light"}
-    alike = [difference(ink.ink, ink_from_grey(each)) < ALIKE for ink, each in zip(found, drawn, strict=True)]
+    alike = [difference(ink.ink, find_ink(each).ink) < ALIKE for ink, each in zip(found, drawn, strict=True)]
     assert alike.count(True) >= 17
 
 
@@ -145,7 +145,7 @@ def test_a_digit_cut_out_to_its_last_pixel_is_still_ink_on_paper() -> None:
         found = find_ink(on_paper(cut))
 
         assert found.inverted
-        assert difference(found.ink, ink_from_grey(np.pad(cut, 50))) < ALIKE
+        assert difference(found.ink, find_ink(np.pad(cut, 50)).ink) < ALIKE
 
 
 @pytest.mark.parametrize("level", [180, 195])
@@ -273,7 +273,7 @@ def test_a_one_from_edge_to_edge_is_no_band(side_px: int, pen: str, polarity: st
     if pen == "sharp":
         across = np.full_like(across, 255)
     upright = np.tile(across, (side_px, 1))
-    whole = ink_from_grey(np.pad(upright, side_px))
+    whole = find_ink(np.pad(upright, side_px)).ink
     for left, right in ((4, 4), (2, 12), (12, 2), (1, 16), (16, 0)):  # quarters of its width
         room = [(0, 0), (left * across.size // 4, right * across.size // 4)]
 

@@ -138,15 +138,6 @@ async def test_no_batch_exceeds_its_limit(max_batch: int) -> None:
     assert max(map(len, gate.batches)) <= max_batch
 
 
-@pytest.mark.parametrize("rows", [0, 2, 4], ids=["none", "too few", "too many"])
-async def test_a_wrong_number_of_rows_fails_the_whole_batch(rows: int) -> None:
-    async with batching(lambda _: np.zeros((rows, 10), np.float32), max_batch=3, max_wait_ms=WAIT_S * 1000) as client:
-        tasks = [await client.start(number) for number in range(3)]
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-
-    assert [str(answer) for answer in answers] == [f"the engine gave {rows} rows for 3 inks"] * 3
-
-
 async def test_an_engine_that_raises_fails_that_batch_and_runs_the_next() -> None:
     def broken_once(batch: Rows) -> Rows:
         if batch[0, 0, 0, 0] == 0:

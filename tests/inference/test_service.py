@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.imaging.decode import decode
 from app.imaging.formats import inspect
-from app.imaging.preprocess import ink_from_grey
+from app.imaging.preprocess import find_ink
 from tests.drawings import (
     FORMATS,
     Grey,
@@ -235,4 +235,4 @@ def test_a_digit_on_its_side_is_read_and_not_accepted(client: httpx2.Client, dig
         assert answer["rejection"]["reason"] == "not_a_digit"
         assert answer["rejection"]["score"] > answer["rejection"]["threshold"]
     seen = decode(inspect(base64.b64decode(explained["explanation"]["input_png"]))).grey
-    assert difference((seen[..., None] / 255).astype(np.float32), ink_from_grey(upright)) < 0.1
+    assert difference((seen[..., None] / 255).astype(np.float32), find_ink(upright).ink) < 0.1

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import ModelError
-from app.imaging.preprocess import Mode, ink_from_grey
+from app.imaging.preprocess import Mode, find_ink
 from app.model.decision import probabilities
 from app.model.engine import ENGINES, Engine, KerasEngine, LiteRTEngine
 from app.model.manifest import MANIFEST, WEIGHTS, Manifest, read_manifest, sha256_of, write_manifest
@@ -75,13 +75,13 @@ def written(layers: list[keras.Layer], kind: type[Engine], manifest: Manifest, f
 def test_the_shipped_model_reads_mnist(shipped: Engine, mode: Mode) -> None:
     images, labels = mnist_test()
 
-    digits = shipped.logits(np.stack([ink_from_grey(image, mode) for image in images]))[:, :10].argmax(axis=1)
+    digits = shipped.logits(np.stack([find_ink(image, mode).ink for image in images]))[:, :10].argmax(axis=1)
 
     assert np.count_nonzero(digits != labels) <= 3  # of 200: some of MNIST is hard for people too
 
 
 def test_the_engines_agree_on_mnist(engines: dict[str, Engine]) -> None:
-    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0]])
+    inks = np.stack([find_ink(image).ink for image in mnist_test()[0]])
 
     keras_, litert, int8 = (probabilities(each.logits(inks), each.manifest.temperature) for each in engines.values())
 
@@ -91,7 +91,7 @@ def test_the_engines_agree_on_mnist(engines: dict[str, Engine]) -> None:
 
 
 def test_an_ink_gets_the_same_logits_alone_and_in_a_batch(shipped: Engine) -> None:
-    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0][:67]])
+    inks = np.stack([find_ink(image).ink for image in mnist_test()[0][:67]])
 
     together = shipped.logits(inks)
 
@@ -102,7 +102,7 @@ def test_an_ink_gets_the_same_logits_alone_and_in_a_batch(shipped: Engine) -> No
 
 
 def test_logits_are_not_overwritten_by_the_next_call(shipped: Engine) -> None:
-    inks = np.stack([ink_from_grey(image) for image in mnist_test()[0][:2]])
+    inks = np.stack([find_ink(image).ink for image in mnist_test()[0][:2]])
 
     first = shipped.logits(inks[:1])
     before = first.copy()

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from app.imaging.preprocess import SIDE_PX, Ink, ink_from_grey
+from app.imaging.preprocess import SIDE_PX, Ink, find_ink
 from app.model.explain import occlusions, saliency
 from tests.drawings import digit_drawn
 
-EIGHT = ink_from_grey(digit_drawn(8))
+EIGHT = find_ink(digit_drawn(8)).ink
 
 
 def top_half(inks: Ink) -> list[list[float]]:

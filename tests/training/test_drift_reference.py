@@ -6,11 +6,12 @@ import pytest
 
 from app.imaging.preprocess import preprocess
 from app.model.engine import LiteRTEngine
+from app.telemetry.drift import FEATURES, stability_index
 from tests.asking import service
 from tests.drawings import encoded, enlarged, mnist_test
 from tests.pictures import on_paper
 from tests.scraping import Scrape
-from training.drift_reference import folder_images, make_reference
+from training.drift_reference import folder_images, histogram, make_reference
 from training.errors import DataError
 
 
@@ -65,3 +66,27 @@ def test_unreadable_images_are_left_out(engine: LiteRTEngine, images: list[bytes
         make_reference(engine, engine.manifest, [b"not an image"], "pictures")
     with pytest.raises(DataError, match="cannot be read"):
         folder_images(tmp_path / "none")
+
+
+def test_a_wider_pen_is_drift_and_the_same_pen_is_not() -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(3, 0.5, 5000)
+    reference = histogram("stroke_width", values)
+
+    assert stability_index(reference, values) < 1e-6
+    assert stability_index(reference, random.normal(3, 0.5, 1000)) < 0.1
+    assert stability_index(reference, random.normal(3.5, 0.5, 1000)) > 0.25
+
+
+def test_a_bin_that_is_empty_in_the_reference_makes_the_index_large_but_finite() -> None:
+    dark_on_light = histogram("polarity", np.ones(1000))
+
+    assert 5 < stability_index(dark_on_light, np.zeros(1000)) < 50
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_constant_feature_has_a_histogram(feature: str) -> None:
+    made = histogram(feature, np.ones(300))
+
+    assert sum(made.shares) == pytest.approx(1)
+    assert stability_index(made, np.ones(10)) < 1e-6

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from app.imaging.preprocess import ink_from_grey
+from app.imaging.preprocess import find_ink
 from training.data import Mnist
 from training.drawing.augmentation import NOT_A_DIGIT, Labels, distort
 from training.preparation import EpochInputs, Ink, epoch_inputs, epoch_order, prepare
@@ -21,7 +21,7 @@ def test_each_preprocessing_gives_the_documented_input(mnist: Mnist) -> None:
     assert np.array_equal(prepare(grey, "unit")[..., 0], (grey / 255).astype(np.float32))
     expected = keras.utils.normalize(grey.astype(np.float32), axis=1)
     assert np.allclose(prepare(grey, "l2")[..., 0], expected, atol=1e-6)
-    assert np.array_equal(prepare(grey, "auto"), np.stack([ink_from_grey(image) for image in grey]))
+    assert np.array_equal(prepare(grey, "auto"), np.stack([find_ink(image).ink for image in grey]))
     assert not prepare(np.zeros((1, 28, 28), np.uint8), "auto").any()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.errors import NoInk
 from app.imaging.decode import Grey
-from app.imaging.preprocess import SIDE_PX, Ink, ink_from_grey
+from app.imaging.preprocess import SIDE_PX, Ink, find_ink
 from training.drawing.digits import Alpha, draw_digit
 from training.drawing.distortions import change_pen, outline, photograph, squared, strike, warp
 from training.drawing.outliers import draw_outlier
@@ -47,10 +47,10 @@ def distort(grey: Grey, labels: Labels, seed: int) -> tuple[Ink, Labels]:
         else:
             picture = _digit(random, grey[place], int(labels[place]))
         try:
-            ink[place] = _missegment(ink_from_grey(picture), random)
+            ink[place] = _missegment(find_ink(picture).ink, random)
         except NoInk:  # the distortions erased it
             if given[place] != NOT_A_DIGIT:
-                ink[place] = ink_from_grey(grey[place])
+                ink[place] = find_ink(grey[place]).ink
     return ink, given
 
 

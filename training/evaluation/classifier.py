@@ -51,7 +51,9 @@ class Classifier:
         rows = np.full((len(pictures), DIGITS), np.nan)
         scores = np.full(len(pictures), np.inf)
         rejections: list[str | None] = [unread.get(place) for place in range(len(pictures))]
-        reader = Reader.of(self.manifest) if self.manifest else _ACCEPTS_ALL
+        reader = _ACCEPTS_ALL
+        if self.manifest:
+            reader = Reader(self.manifest.temperature, self.manifest.thresholds)
         if found:
             logits = self._logits(np.stack([each.ink for each in found.values()]))
             for (place, each), row in zip(found.items(), logits, strict=True):

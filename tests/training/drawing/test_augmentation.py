@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app.imaging.preprocess import ink_from_grey
+from app.imaging.preprocess import find_ink
 from tests.drawings import difference
 from training.data import Mnist
 from training.drawing import augmentation
@@ -47,7 +47,7 @@ def test_most_digits_remain_recognisable(distorted: tuple[Alpha, Labels], mnist:
     """Four of five that are not synthetic stay more similar to themselves than to another digit."""
     ink, labels = distorted
     places = np.flatnonzero(labels != NOT_A_DIGIT)[:100]
-    originals = np.stack([ink_from_grey(mnist.x_train[place]) for place in places])
+    originals = np.stack([find_ink(mnist.x_train[place]).ink for place in places])
     own = [difference(ink[place], same) for place, same in zip(places, originals, strict=True)]
     foreign = [difference(ink[place], other) for place, other in zip(places, np.roll(originals, 7, 0), strict=True)]
     assert np.mean(np.less(own, foreign)) > 0.8 * (1 - DRAWN)
@@ -58,6 +58,6 @@ def test_a_digit_that_distortions_erase_is_used_undistorted(mnist: Mnist, monkey
     monkeypatch.setattr(augmentation, "OUTLIERS", 0.0)
     ink, labels = distort(mnist.x_train[:60], mnist.y_train[:60], 1)
     assert np.array_equal(labels, mnist.y_train[:60])
-    originals = [ink_from_grey(grey) for grey in mnist.x_train[:60]]
+    originals = [find_ink(grey).ink for grey in mnist.x_train[:60]]
     assert sum(np.array_equal(one, other) for one, other in zip(ink, originals, strict=True)) > 10
     assert ink.any(axis=(1, 2, 3)).all()

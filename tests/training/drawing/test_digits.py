@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app.imaging.preprocess import ink_from_grey
+from app.imaging.preprocess import find_ink
 from tests.drawings import difference
 from training.drawing import digits
 from training.drawing.digits import Alpha, arc, curve, draw_digit
@@ -32,7 +32,7 @@ def test_a_drawing_is_alpha_with_a_margin_and_depends_on_its_seed_only(digit: in
 
 def test_different_digits_look_different() -> None:
     for seed in range(5):
-        inks = [ink_from_grey((255 * drawn(digit, seed)).astype(np.uint8)) for digit in DIGITS]
+        inks = [find_ink((255 * drawn(digit, seed)).astype(np.uint8)).ink for digit in DIGITS]
         assert min(difference(inks[one], inks[other]) for one in DIGITS for other in range(one)) > 0.15
 
 
