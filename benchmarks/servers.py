@@ -182,7 +182,7 @@ def free_port() -> int:
 def _read_log(lines: IO[str], log: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     with lines:
         for line in lines:
-            if line.startswith("{") and '"message": "request"' not in line:
+            if line.startswith("{") and '"message":"request"' not in line:
                 log.put(json.loads(line))
     log.put(None)
 

@@ -47,7 +47,7 @@ class Process:
 
     def url(self) -> str:
         """The address, once it listens."""
-        return self.line_with(r'"address": "(http://[0-9.:]+)"')[1]
+        return self.line_with(r'"address":"(http://[0-9.:]+)"')[1]
 
     @property
     def pid(self) -> int:

@@ -91,7 +91,7 @@ def test_a_request_whose_caller_has_disconnected_never_reaches_the_engine(servic
         for caller in gone:
             caller.close()
         for _ in gone:
-            service.process.line_with('"message": "request".*"status": 0')
+            service.process.line_with('"message":"request".*"status":0')
         still_runs = not first.done()
         service.switch_off()
         answer = first.result(WAIT_S)

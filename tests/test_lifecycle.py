@@ -106,7 +106,7 @@ def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied: Path)
         for turn in range(6):
             set_version(copied, str(turn % 2), 1.0 + 5 * (turn % 2 == 0))
             process.tell(signal.SIGHUP)
-            process.line_with(f'"reloaded", "model": "digits {turn % 2}"')
+            process.line_with(f'"reloaded","model":"digits {turn % 2}"')
         stopped.set()
         for caller in callers:
             caller.join()
@@ -134,7 +134,7 @@ def test_a_reload_of_an_unusable_model_keeps_the_old_one(copied: Path) -> None:
         (copied / LITE_WEIGHTS).write_bytes(weights)
         set_version(copied, "2.0.0", 1.0)
         process.tell(signal.SIGHUP)
-        process.line_with('"reloaded", "model": "digits 2.0.0"')
+        process.line_with('"reloaded","model":"digits 2.0.0"')
 
         assert httpx2.get(f"{url}/model").json()["version"] == "2.0.0"
     assert (line["level"], "traceback" in line) == ("error", False)

@@ -111,7 +111,7 @@ def test_nothing_that_callers_send_reaches_a_file_or_the_log(
     assert list(tmp_path.iterdir()) == []
     assert [line for line in errors.splitlines() if not line.startswith("INFO: Created TensorFlow Lite")] == []
     log = "".join(lines)
-    assert log.count('"message": "request"') == 14 * 8  # uvicorn itself answers what is not HTTP and unknown methods
+    assert log.count('"message":"request"') == 14 * 8  # uvicorn itself answers what is not HTTP and unknown methods
     sent = (SMALL, LARGE, DRAWN)
     for secret in (MARKER, *(base64.b64encode(data).decode()[:60] for data in sent)):
         assert secret not in log

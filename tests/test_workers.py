@@ -29,7 +29,7 @@ def two_workers(model_dir: Path, **settings: object) -> Iterator[tuple[Process, 
 
 
 def ready_worker(process: Process) -> int:
-    return int(process.line_with(r'"ready".*"worker": (\d+)')[1])
+    return int(process.line_with(r'"ready".*"worker":(\d+)')[1])
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_sighup_replaces_the_workers_one_by_one(model_dir: Path) -> None:
         new, stopped = [], []
         for _ in workers:  # each is stopped after its replacement is ready
             new.append(ready_worker(process))
-            stopped.append(int(process.line_with(r'"stopped", "worker": (\d+)')[1]))
+            stopped.append(int(process.line_with(r'"stopped","worker":(\d+)')[1]))
         callers.wait_for(50)
         callers.stop()
 

@@ -4,12 +4,13 @@ They are written where they are logged. A thread of their own, by `QueueHandler`
 four times as much: the two threads keep passing Python's interpreter lock to each other.
 """
 
-import json
 import logging
 import sys
 import time
 from functools import lru_cache
 from typing import TextIO
+
+from pydantic_core import to_json
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,7 +25,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return to_json(line, fallback=str).decode()
 
 
 class PlainFormatter(logging.Formatter):

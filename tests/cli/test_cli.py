@@ -244,7 +244,7 @@ def test_retry_after_is_honoured(folder: Path) -> None:
 
         ran = digits("predict", *(folder / f"{digit}.png" for digit in (1, 2, 3)), "--url", f"{address}/predict")
 
-        assert process.line_with('"status": 429')
+        assert process.line_with('"status":429')
     assert ran.status == 0
     assert [line.split()[1] for line in ran.out.splitlines()] == ["1", "2", "3"]
 
