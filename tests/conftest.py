@@ -1,5 +1,6 @@
 """Fixtures that many tests share: the shipped model, stand-ins for it, and one running service."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def anyio_backend() -> str:
 def model_dir() -> Path:
     """The shipped model."""
     return ROOT / "models"
+
+
+@pytest.fixture
+def copied_model(model_dir: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    for path in model_dir.glob("digits*"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

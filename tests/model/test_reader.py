@@ -10,7 +10,7 @@ from app.imaging.preprocess import Ink, Preprocessed, find_ink
 from app.model.engine import Logits
 from app.model.manifest import Thresholds
 from app.model.reader import Reader
-from tests.drawings import difference, digit_drawn, enlarged
+from tests.drawings import digit_drawn
 from tests.pictures import on_paper, side_by_side
 
 READER = Reader(temperature=1.0, thresholds=Thresholds(not_a_digit=1.5, low_confidence=0.6))
@@ -90,21 +90,6 @@ def test_there_is_no_second_look(found: Preprocessed) -> None:
 
     assert sizes == [1]
     assert reading.rejection is not None
-
-
-def test_a_second_look_at_a_drawing_on_its_side_finds_the_digit() -> None:
-    """The first look sees no digit; the model is one that knows an upright two."""
-    upright = find_ink(enlarged(digit_drawn(2))).ink
-    on_its_side = find_ink(enlarged(np.rot90(digit_drawn(2))))
-
-    def run(inks: Ink) -> Logits:
-        return np.stack([logits(2, -9 if difference(ink, upright) < 0.05 else 5) for ink in inks])
-
-    reading = READER.read(on_its_side, run)
-
-    assert np.argmax(reading.probabilities) == 2
-    assert reading.alternative in {1, 2}
-    assert difference(reading.found.ink, upright) < 0.05
 
 
 @pytest.mark.parametrize("place", [0, 10])
