@@ -1,7 +1,6 @@
 """Stopping and reloading while callers send requests: no request fails."""
 
 import json
-import shutil
 import signal
 import threading
 import time
@@ -11,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.model.manifest import LITE_WEIGHTS, MANIFEST, read_manifest, write_manifest
+from app.model.manifest import LITE_WEIGHTS, read_manifest, write_manifest
 from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
 from tests.server import Process, running, running_faulty
@@ -72,20 +71,12 @@ def test_requests_in_flight_are_answered_before_the_process_ends(tmp_path: Path)
     assert [(answer.status_code, answer.headers["connection"]) for answer in answers] == [(200, "close")] * 6
 
 
-@pytest.fixture
-def copied(model_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the shipped model for `set_version` to change."""
-    for name in (MANIFEST, LITE_WEIGHTS):
-        shutil.copy(model_dir / name, tmp_path)
-    return tmp_path
-
-
 def set_version(folder: Path, version: str, temperature: float) -> None:
     changed = {"version": version, "temperature": temperature}
     write_manifest(read_manifest(folder).model_copy(update=changed), folder)
 
 
-def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied: Path) -> None:
+def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied_model: Path) -> None:
     """The two models differ in their temperature, so that the confidence tells which one has answered."""
     answers: list[httpx2.Response] = []
     stopped = threading.Event()
@@ -97,14 +88,14 @@ def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied: Path)
                 answers.append(client.post("/predict", content=SEVEN))
                 answers.append(client.post("/predict/batch", files=batch))
 
-    set_version(copied, "1", 1.0)
-    with running(engine="litert", model_dir=copied) as process:
+    set_version(copied_model, "1", 1.0)
+    with running(engine="litert", model_dir=copied_model) as process:
         url = ready(process)
         callers = [threading.Thread(target=call, args=[url]) for _ in range(4)]
         for caller in callers:
             caller.start()
         for turn in range(6):
-            set_version(copied, str(turn % 2), 1.0 + 5 * (turn % 2 == 0))
+            set_version(copied_model, str(turn % 2), 1.0 + 5 * (turn % 2 == 0))
             process.tell(signal.SIGHUP)
             process.line_with(f'"reloaded", "model": "digits {turn % 2}"')
         stopped.set()
@@ -122,17 +113,17 @@ def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied: Path)
     assert confidences["0"] != confidences["1"]
 
 
-def test_a_reload_of_an_unusable_model_keeps_the_old_one(copied: Path) -> None:
-    with running(engine="litert", model_dir=copied) as process:
+def test_a_reload_of_an_unusable_model_keeps_the_old_one(copied_model: Path) -> None:
+    with running(engine="litert", model_dir=copied_model) as process:
         url = ready(process)
         version = httpx2.get(f"{url}/model").json()["version"]
-        weights = (copied / LITE_WEIGHTS).read_bytes()
-        (copied / LITE_WEIGHTS).write_bytes(weights[: len(weights) // 2])
+        weights = (copied_model / LITE_WEIGHTS).read_bytes()
+        (copied_model / LITE_WEIGHTS).write_bytes(weights[: len(weights) // 2])
         process.tell(signal.SIGHUP)
         line = json.loads(process.line_with('.*"reload failed".*')[0])
         answer, still_ready = httpx2.post(f"{url}/predict", content=SEVEN), httpx2.get(f"{url}/readyz")
-        (copied / LITE_WEIGHTS).write_bytes(weights)
-        set_version(copied, "2.0.0", 1.0)
+        (copied_model / LITE_WEIGHTS).write_bytes(weights)
+        set_version(copied_model, "2.0.0", 1.0)
         process.tell(signal.SIGHUP)
         process.line_with('"reloaded", "model": "digits 2.0.0"')
 

@@ -152,21 +152,3 @@ def test_a_signal_stops_it_at_once(workers: int, loaded: bool, signals: list[sig
             assert process.status(STOP_S) == 0
         process.rest()
         assert process.errors() == ""
-
-
-def test_its_port_is_free_again_at_once() -> None:
-    with running(engine="litert") as process:
-        url = _ready(process)
-        with httpx2.Client(base_url=url) as client:  # the service closes its connection, which the system remembers
-            client.get("/healthz")
-            process.tell(signal.SIGTERM)
-            assert process.status() == 0
-
-    with running(engine="litert", port=url.rpartition(":")[2]) as process:
-        assert process.url() == url
-
-
-def _ready(process: Process) -> str:
-    url = process.url()
-    process.line_with('"ready"')
-    return url

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
-import pytest
 
-from app.model.manifest import LITE_WEIGHTS, MANIFEST
+from app.model.manifest import LITE_WEIGHTS
 from tests.drawings import digit_drawn, encoded
 from tests.server import Process, running
 
@@ -30,13 +29,6 @@ def two_workers(model_dir: Path, **settings: object) -> Iterator[tuple[Process, 
 
 def ready_worker(process: Process) -> int:
     return int(process.line_with(r'"ready".*"worker": (\d+)')[1])
-
-
-@pytest.fixture
-def copied(model_dir: Path, tmp_path: Path) -> Path:
-    for name in (MANIFEST, LITE_WEIGHTS):
-        shutil.copy(model_dir / name, tmp_path)
-    return tmp_path
 
 
 class Callers:
@@ -73,18 +65,6 @@ class Callers:
                     self.lost.append(error)
 
 
-def libraries(pid: int) -> set[str]:
-    mapped = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
-    return {name for name in ("ai_edge_litert", "cv2", "numpy", "tensorflow") if f"/{name}/" in mapped}
-
-
-def test_each_worker_has_its_own_model_and_the_parent_has_none(model_dir: Path) -> None:
-    with two_workers(model_dir) as (process, url, workers):
-        assert httpx2.post(f"{url}/predict", content=SEVEN).json()["digit"] == 7
-        assert libraries(process.pid) == set()
-        assert [libraries(worker) for worker in workers] == [{"ai_edge_litert", "cv2", "numpy"}] * 2
-
-
 def test_a_worker_that_is_killed_loses_its_own_requests_alone_and_is_replaced(model_dir: Path) -> None:
     with two_workers(model_dir) as (process, url, workers):
         callers = Callers(url)
@@ -116,16 +96,16 @@ def test_sighup_replaces_the_workers_one_by_one(model_dir: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_that_became_unusable_stops_no_worker_that_has_a_good_one(model_dir: Path, copied: Path) -> None:
-    with two_workers(copied) as (process, url, workers):
-        (copied / LITE_WEIGHTS).write_bytes(b"no model")
+def test_a_model_that_became_unusable_stops_no_worker_that_has_a_good_one(model_dir: Path, copied_model: Path) -> None:
+    with two_workers(copied_model) as (process, url, workers):
+        (copied_model / LITE_WEIGHTS).write_bytes(b"no model")
         process.tell(signal.SIGHUP)
         process.line_with('"worker cannot start".*damaged model')
         process.line_with("aborting the restart")
         os.kill(workers[0], signal.SIGKILL)
         process.line_with('"worker cannot start".*damaged model')
         assert httpx2.get(f"{url}/readyz").status_code == 200
-        shutil.copy(model_dir / LITE_WEIGHTS, copied)
+        shutil.copy(model_dir / LITE_WEIGHTS, copied_model)
         ready_worker(process)
         process.tell(signal.SIGTERM)
 
