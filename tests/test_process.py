@@ -19,7 +19,7 @@ from app import server
 from app.model.manifest import LITE_WEIGHTS, MANIFEST
 from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
-from tests.server import ROOT, Process, running
+from tests.server import ROOT, running
 
 STOP_S = 15  # on a busy machine; the drains of these tests last a minute
 WORKERS = pytest.mark.parametrize("workers", [1, 2])

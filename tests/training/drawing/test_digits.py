@@ -57,14 +57,6 @@ def test_blocky_strokes_have_fewer_points_and_keep_their_ends(digit: int) -> Non
             assert np.abs(after[[0, -1]] - before[[0, -1]]).max() <= 0.15  # half of the coarsest grid
 
 
-def test_a_blocky_stroke_keeps_the_ends_of_its_straight_segments() -> None:
-    roof, belly = np.array([[0.08, 0.0], [0.85, 0.0]]), arc((0.5, 0.7), (0.35, 0.3), -90, 150)
-    for step in range(3, 7):
-        kept = digits._corners(np.vstack([roof, belly]), step).tolist()
-        assert kept[:3] == [*roof.tolist(), belly[0].tolist()]
-        assert len(kept) < len(belly) / 2
-
-
 def test_curves_and_arcs_pass_through_their_points() -> None:
     points = [(0.0, 0.0), (0.3, 0.5), (1.0, 0.2), (0.7, 1.0)]
     smooth = curve(*points)
