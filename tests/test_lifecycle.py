@@ -2,8 +2,8 @@
 
 import json
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from app.model.manifest import LITE_WEIGHTS, read_manifest, write_manifest
 from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
-from tests.server import Process, running, running_faulty
+from tests.server import Callers, Process, running, running_faulty
 
 SEVEN = encoded(digit_drawn(7))
 WAIT_S = 20
@@ -49,23 +49,16 @@ def test_during_a_drain_readiness_fails_and_everything_else_is_answered(workers:
 
 
 def test_requests_in_flight_are_answered_before_the_process_ends(tmp_path: Path) -> None:
-    answers: list[httpx2.Response] = []
-    with running_faulty(tmp_path) as service:
+    with running_faulty(tmp_path) as service, ThreadPoolExecutor(6) as callers:
         service.switch_on("waits")
-
-        def call() -> None:
-            answers.append(httpx2.post(f"{service.url}/predict", content=SEVEN, timeout=WAIT_S))
-
-        callers = [threading.Thread(target=call) for _ in range(6)]
-        for caller in callers:
-            caller.start()
+        address = f"{service.url}/predict"
+        asked = [callers.submit(httpx2.post, address, content=SEVEN, timeout=WAIT_S) for _ in range(6)]
         time.sleep(0.5)
         service.process.tell(signal.SIGTERM)
         service.process.line_with('"stopping"')
         time.sleep(1)
         service.switch_off()
-        for caller in callers:
-            caller.join()
+        answers = [answer.result() for answer in asked]
 
         assert service.process.status(WAIT_S) == 0
     assert [(answer.status_code, answer.headers["connection"]) for answer in answers] == [(200, "close")] * 6
@@ -78,33 +71,21 @@ def set_version(folder: Path, version: str, temperature: float) -> None:
 
 def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied_model: Path) -> None:
     """The two models differ in their temperature, so that the confidence tells which one has answered."""
-    answers: list[httpx2.Response] = []
-    stopped = threading.Event()
-
-    def call(url: str) -> None:
-        batch = [("files", ("7.png", SEVEN))] * 20
-        with httpx2.Client(base_url=url, timeout=WAIT_S) as client:
-            while not stopped.is_set():
-                answers.append(client.post("/predict", content=SEVEN))
-                answers.append(client.post("/predict/batch", files=batch))
-
+    batch = {"url": "/predict/batch", "files": [("files", ("7.png", SEVEN))] * 20}
     set_version(copied_model, "1", 1.0)
     with running(engine="litert", model_dir=copied_model) as process:
         url = ready(process)
-        callers = [threading.Thread(target=call, args=[url]) for _ in range(4)]
-        for caller in callers:
-            caller.start()
+        callers = Callers(url, {"url": "/predict", "content": SEVEN}, batch, count=4)
         for turn in range(6):
             set_version(copied_model, str(turn % 2), 1.0 + 5 * (turn % 2 == 0))
             process.tell(signal.SIGHUP)
             process.line_with(f'"reloaded", "model": "digits {turn % 2}"')
-        stopped.set()
-        for caller in callers:
-            caller.join()
+        callers.stop()
 
-    assert {answer.status_code for answer in answers} == {200}
+    assert callers.lost == []
+    assert {answer.status_code for answer in callers.answers} == {200}
     confidences: dict[str, set[float]] = {"0": set(), "1": set()}
-    for answer in answers:
+    for answer in callers.answers:
         body: dict[str, Any] = answer.json()
         entries = [entry["prediction"] for entry in body["predictions"]] if "predictions" in body else [body]
         assert {entry["model"]["version"] for entry in entries} == {body["model"]["version"]}

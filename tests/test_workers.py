@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import signal
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +12,10 @@ import httpx2
 
 from app.model.manifest import LITE_WEIGHTS
 from tests.drawings import digit_drawn, encoded
-from tests.server import Process, running
+from tests.server import Callers, Process, running
 
 SEVEN = encoded(digit_drawn(7))
-WAIT_S = 20
+ASK = {"url": "/predict", "content": SEVEN}
 
 
 @contextmanager
@@ -31,43 +29,9 @@ def ready_worker(process: Process) -> int:
     return int(process.line_with(r'"ready".*"worker": (\d+)')[1])
 
 
-class Callers:
-    """Eight callers, each with one request at a time on a connection of its own, until `stop`."""
-
-    def __init__(self, url: str) -> None:
-        self.statuses: list[int] = []
-        self.lost: list[Exception] = []
-        self._url = url
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._call) for _ in range(8)]
-        for thread in self._threads:
-            thread.start()
-
-    def wait_for(self, answers: int) -> None:
-        deadline, until = time.monotonic() + WAIT_S, len(self.statuses) + answers
-        while len(self.statuses) < until:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        while not self._stopped.is_set():
-            with httpx2.Client(base_url=self._url, timeout=WAIT_S) as client:
-                try:
-                    while not self._stopped.is_set():
-                        self.statuses.append(client.post("/predict", content=SEVEN).status_code)
-                        time.sleep(0.02)  # a core for the worker that starts
-                except httpx2.TransportError as error:
-                    self.lost.append(error)
-
-
 def test_a_worker_that_is_killed_loses_its_own_requests_alone_and_is_replaced(model_dir: Path) -> None:
     with two_workers(model_dir) as (process, url, workers):
-        callers = Callers(url)
+        callers = Callers(url, ASK, count=8)
         callers.wait_for(100)
         os.kill(workers[0], signal.SIGKILL)
         process.line_with(rf"Child process \[{workers[0]}\] died")
@@ -75,13 +39,13 @@ def test_a_worker_that_is_killed_loses_its_own_requests_alone_and_is_replaced(mo
         callers.wait_for(100)
         callers.stop()
 
-    assert set(callers.statuses) == {200}
+    assert {answer.status_code for answer in callers.answers} == {200}
     assert len(callers.lost) <= 8  # one a connection
 
 
 def test_sighup_replaces_the_workers_one_by_one(model_dir: Path) -> None:
     with two_workers(model_dir, drain_seconds=0.5) as (process, url, workers):
-        callers = Callers(url)
+        callers = Callers(url, ASK, count=8)
         process.tell(signal.SIGHUP)
         new, stopped = [], []
         for _ in workers:  # each is stopped after its replacement is ready
@@ -92,7 +56,7 @@ def test_sighup_replaces_the_workers_one_by_one(model_dir: Path) -> None:
 
     assert sorted(stopped) == sorted(workers)
     assert not set(new) & set(workers)
-    assert set(callers.statuses) == {200}
+    assert {answer.status_code for answer in callers.answers} == {200}
 
 
 @pytest.mark.slow

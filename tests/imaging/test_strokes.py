@@ -184,9 +184,9 @@ BANDS: dict[str, Picture] = {
     "lighter": lambda band: band + 70,
     "darker": lambda band: band - 70,
 }
-SIDES = {
-    "top": np.s_[:BAND_PX],
-    "bottom": np.s_[-BAND_PX:],
+SIDES: dict[str, tuple[slice, ...]] = {
+    "top": np.s_[:BAND_PX, :],
+    "bottom": np.s_[-BAND_PX:, :],
     "left": np.s_[:, :BAND_PX],
     "right": np.s_[:, -BAND_PX:],
 }
