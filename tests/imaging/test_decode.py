@@ -172,17 +172,6 @@ def test_orientation_is_obeyed(kind: str, orientation: int) -> None:
     assert levels_between(decoded(turned(drawing(), orientation, kind)), drawing()) <= allowed
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_obeyed_when_a_large_photo_is_reduced(orientation: int) -> None:
-    large = drawing().repeat(12, axis=0).repeat(12, axis=1)
-
-    photo = decode(inspect(turned(large, orientation, "JPEG")))
-
-    assert max(photo.grey.shape) * 2 == max(photo.width, photo.height)
-    small = photo.grey.reshape(150, 6, 130, 6).mean(axis=(1, 3))
-    assert np.abs(small - drawing()).mean() < 1
-
-
 # Broken files
 
 
@@ -327,7 +316,7 @@ def test_the_memory_estimate_of_a_tiff_has_bounds_whatever_its_tags_say(rows: fl
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_a_large_picture_is_halved_and_turned_upright(kind: str, orientation: int) -> None:
     whole = drawing().repeat(18, axis=0).repeat(18, axis=1)
 
@@ -337,7 +326,7 @@ def test_a_large_picture_is_halved_and_turned_upright(kind: str, orientation: in
     if kind == "TIFF" and orientation > 4:  # OpenCV would squash it
         assert levels_between(picture.grey, whole) == 0
     else:
-        assert levels_between(picture.grey, whole[::2, ::2]) == 0
+        assert levels_between(picture.grey, whole[::2, ::2]) <= (2 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("hidden", [0, 255])

@@ -26,15 +26,6 @@ def logging_started(level: str) -> Iterator[logging.Logger]:
             logger.setLevel(given)
 
 
-def test_no_line_is_lost_or_out_of_order(capsys: pytest.CaptureFixture[str]) -> None:
-    with logging_started("info") as log:
-        for number in range(3000):
-            log.info("%d", number)
-
-    messages = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]
-    assert messages == [str(number) for number in range(3000)]
-
-
 def test_a_line_has_its_level_fields_and_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with logging_started("warning") as log:
         log.info("below the level")
