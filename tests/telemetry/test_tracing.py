@@ -128,14 +128,6 @@ async def test_errors_of_the_service_mark_the_span_and_those_of_the_caller_do_no
     assert "secret" not in by_service.to_json()
 
 
-@anyio
-async def test_a_request_that_is_not_sampled_is_not_traced(seven: KerasEngine, spans: InMemorySpanExporter) -> None:
-    async with service(seven) as client:
-        await client.post("/predict", content=SEVEN, headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
-
-    assert spans.get_finished_spans() == ()
-
-
 # Configuration
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
