@@ -75,6 +75,4 @@ def seven(engine_of: Callable[[Run], KerasEngine]) -> KerasEngine:
 def url() -> Iterator[str]:
     """The URL of a service with the shipped model on LiteRT. Tests only send requests to it."""
     with running(engine="litert") as process:
-        address = process.url()
-        process.line_with('"ready"')
-        yield address
+        yield process.ready()

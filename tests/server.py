@@ -52,6 +52,13 @@ class Process:
         """The address, once it listens."""
         return self.line_with(r'"address": "(http://[0-9.:]+)"')[1]
 
+    def ready(self, workers: int = 1) -> str:
+        """The address, once that many processes are ready to answer."""
+        url = self.url()
+        for _ in range(workers):
+            self.line_with('"ready"')
+        return url
+
     @property
     def pid(self) -> int:
         return self._process.pid
@@ -113,8 +120,7 @@ class Faulty:
     def __init__(self, process: Process, switch: Path) -> None:
         self.process = process
         self._switch = switch
-        self.url = process.url()
-        process.line_with('"ready"')
+        self.url = process.ready()
 
     def switch_on(self, fault: str) -> None:
         self._switch.with_suffix(".new").write_text(fault, encoding="ascii")

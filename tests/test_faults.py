@@ -174,8 +174,7 @@ def test_an_engine_that_hangs_on_the_event_loop_ends_the_process(tmp_path: Path)
 def test_a_model_whose_file_is_damaged_later_is_served_from_memory(copied_model: Path) -> None:
     weights = copied_model / LITE_WEIGHTS
     with running(engine="litert", model_dir=copied_model) as process:
-        url = process.url()
-        process.line_with('"ready"')
+        url = process.ready()
         digits = []
         for damage in (lambda: os.truncate(weights, 1000), lambda: weights.write_bytes(b"no model"), weights.unlink):
             damage()

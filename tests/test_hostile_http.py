@@ -81,8 +81,7 @@ def server() -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def address(server: Process) -> tuple[str, int]:
-    host, _, port = server.url().removeprefix("http://").partition(":")
-    server.line_with('"ready"')
+    host, _, port = server.ready().removeprefix("http://").partition(":")
     return host, int(port)
 
 

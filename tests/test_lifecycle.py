@@ -13,23 +13,16 @@ import pytest
 from app.model.manifest import LITE_WEIGHTS, read_manifest, write_manifest
 from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
-from tests.server import Callers, Process, running, running_faulty
+from tests.server import Callers, running, running_faulty
 
 SEVEN = encoded(digit_drawn(7))
 WAIT_S = 20
 
 
-def ready(process: Process, workers: int = 1) -> str:
-    url = process.url()
-    for _ in range(workers):
-        process.line_with('"ready"')
-    return url
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_during_a_drain_readiness_fails_and_everything_else_is_answered(workers: int) -> None:
     with running(engine="litert", workers=workers, drain_seconds=2) as process:
-        url = ready(process, workers)
+        url = process.ready(workers)
         with httpx2.Client(base_url=url) as client:
             client.get("/healthz")  # on a connection that stays open
             process.tell(signal.SIGTERM)
@@ -74,7 +67,7 @@ def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied_model:
     batch = {"url": "/predict/batch", "files": [("files", ("7.png", SEVEN))] * 20}
     set_version(copied_model, "1", 1.0)
     with running(engine="litert", model_dir=copied_model) as process:
-        url = ready(process)
+        url = process.ready()
         callers = Callers(url, {"url": "/predict", "content": SEVEN}, batch, count=4)
         for turn in range(6):
             set_version(copied_model, str(turn % 2), 1.0 + 5 * (turn % 2 == 0))
@@ -96,7 +89,7 @@ def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied_model:
 
 def test_a_reload_of_an_unusable_model_keeps_the_old_one(copied_model: Path) -> None:
     with running(engine="litert", model_dir=copied_model) as process:
-        url = ready(process)
+        url = process.ready()
         version = httpx2.get(f"{url}/model").json()["version"]
         weights = (copied_model / LITE_WEIGHTS).read_bytes()
         (copied_model / LITE_WEIGHTS).write_bytes(weights[: len(weights) // 2])

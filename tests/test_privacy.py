@@ -14,7 +14,7 @@ import pytest
 from tests.asking import WAIT_S
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import on_paper
-from tests.server import Process
+from tests.server import running
 
 # The service with a file size limit of 0: whatever writes a file, native code too, fails and shows up on stderr.
 _WITHOUT_FILES = """
@@ -42,9 +42,7 @@ def test_nothing_that_callers_send_reaches_a_file_or_the_log(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # coverage writes files
-    process = Process(
-        "-B", "-c", _WITHOUT_FILES, port=0, engine="litert", model_dir=model_dir, log_level="debug", max_images=3
-    )
+    settings = {"engine": "litert", "model_dir": model_dir, "log_level": "debug", "max_images": 3}
     statuses: Counter[int] = Counter()
 
     def ask(url: str) -> None:
@@ -70,9 +68,8 @@ def test_nothing_that_callers_send_reaches_a_file_or_the_log(
             ]
         statuses.update(answer.status_code for answer in answers)
 
-    try:
-        url = process.url()
-        process.line_with('"ready"')
+    with running("-B", "-c", _WITHOUT_FILES, **settings) as process:
+        url = process.ready()
         with ThreadPoolExecutor(4) as callers:
             list(callers.map(ask, [url] * 8))
         host, port = url.removeprefix("http://").split(":")
@@ -83,8 +80,6 @@ def test_nothing_that_callers_send_reaches_a_file_or_the_log(
         lines = process.rest()
         assert process.status() == 0
         errors = process.errors()
-    finally:
-        process.end()
 
     assert statuses.keys() <= {200, 400, 404, 405, 415, 422}
     assert statuses[200] >= 3 * 8

@@ -132,9 +132,7 @@ def test_while_it_loads_it_is_alive_and_not_ready() -> None:
 )
 def test_a_signal_stops_it_at_once(workers: int, loaded: bool, signals: list[signal.Signals]) -> None:
     with running(engine="litert" if loaded else "keras", workers=workers, drain_seconds=60) as process:
-        url = process.url()
-        for _ in range(workers * loaded):
-            process.line_with('"ready"')
+        url = process.ready(workers) if loaded else process.url()
         with httpx2.Client(base_url=url) as client:
             if loaded:
                 assert client.post("/predict", content=encoded(digit_drawn(7))).json()["digit"] == 7

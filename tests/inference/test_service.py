@@ -88,9 +88,7 @@ def test_other_pictures_are_not_accepted(client: httpx2.Client) -> None:
 
 def test_keras_gives_the_same_answers(client: httpx2.Client, model_dir: Path) -> None:
     with running(model_dir=model_dir, engine="keras") as process:
-        address = process.url()
-        process.line_with('"ready"')
-        with httpx2.Client(base_url=address, timeout=30) as keras:
+        with httpx2.Client(base_url=process.ready(), timeout=30) as keras:
             for digit in DIGITS:
                 one, other = (predicted(each, encoded(large(digit)), explain="true") for each in (client, keras))
                 assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-4)

@@ -21,7 +21,7 @@ from app.telemetry.spans import make_provider
 from app.telemetry.tracing import start_tracing, wanted_exporters
 from tests.asking import WAIT_S, Run, service
 from tests.dialects import INK, SEVEN
-from tests.server import ROOT, Process
+from tests.server import ROOT, running
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 STAGES = ["decode", "preprocess", "queue", "inference"]
@@ -173,17 +173,13 @@ def test_without_those_variables_the_sdk_is_not_imported() -> None:
 def test_a_server_exports_its_last_spans_when_it_stops(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "600000")  # so that nothing is exported before the stop
-    process = Process("-m", "app", port=0, engine="litert", model_dir=model_dir)
-    try:
-        url = process.url()
-        process.line_with('"ready"')
+    with running(engine="litert", model_dir=model_dir) as process:
+        url = process.ready()
         for _ in range(3):
             assert httpx2.post(url + "/predict?top_k=1", content=SEVEN, timeout=WAIT_S).status_code == 200
         process.tell(signal.SIGTERM)
         exported = "".join(process.rest())
         assert process.status() == 0
-    finally:
-        process.end()
 
     for name in ("POST /predict", *STAGES):
         assert exported.count(f'"name": "{name}"') == 3
