@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from app.model.manifest import LITE_WEIGHTS
 from tests.drawings import digit_drawn, encoded

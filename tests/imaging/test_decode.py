@@ -188,6 +188,22 @@ def test_a_file_truncated_anywhere_is_undecodable_and_logs_nothing(
     assert [line for line in written if not line.startswith("libpng error")] == []  # libpng cannot be silenced
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_flipped_bits_give_a_picture_or_one_of_our_errors(kind: str) -> None:
+    whole = bytearray(encoded(drawing(), kind))
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = whole.copy()
+        for place in random.integers(0, len(whole), 4):
+            damaged[place] ^= 1 << int(random.integers(8))
+        try:
+            grey = decoded(bytes(damaged))
+        except (UndecodableImage, UnsupportedMediaType, TooLarge):
+            continue
+        assert grey.dtype == np.uint8
+        assert grey.ndim == 2
+
+
 @pytest.mark.parametrize(
     "data",
     [

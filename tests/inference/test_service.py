@@ -87,13 +87,15 @@ def test_other_pictures_are_not_accepted(client: httpx2.Client) -> None:
 
 
 def test_keras_gives_the_same_answers(client: httpx2.Client, model_dir: Path) -> None:
-    with running(model_dir=model_dir, engine="keras") as process:
-        with httpx2.Client(base_url=process.ready(), timeout=30) as keras:
-            for digit in DIGITS:
-                one, other = (predicted(each, encoded(large(digit)), explain="true") for each in (client, keras))
-                assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-4)
-                assert other["explanation"]["input_png"] == one["explanation"]["input_png"]
-                assert [other[same] for same in ("digit", "accepted", "model")] == [digit, True, one["model"]]
+    with (
+        running(model_dir=model_dir, engine="keras") as process,
+        httpx2.Client(base_url=process.ready(), timeout=30) as keras,
+    ):
+        for digit in DIGITS:
+            one, other = (predicted(each, encoded(large(digit)), explain="true") for each in (client, keras))
+            assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-4)
+            assert other["explanation"]["input_png"] == one["explanation"]["input_png"]
+            assert [other[same] for same in ("digit", "accepted", "model")] == [digit, True, one["model"]]
 
 
 @pytest.mark.parametrize("side_px", [28, 300], ids=["on the event loop", "in threads"])
