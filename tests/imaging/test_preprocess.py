@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from app.errors import NoInk
-from app.imaging.preprocess import SIDE_PX, VERSION, Mode, alternative_inks, find_ink, ink_from_grey, preprocess
+from app.imaging.preprocess import SIDE_PX, VERSION, Mode, alternative_inks, find_ink, preprocess
 from tests.drawings import Grey, difference, digit_drawn, enlarged, mnist_test, placed, turned
 from tests.golden import sheets
 from tests.pictures import box_of, on_paper

@@ -118,22 +118,17 @@ async def test_a_full_batch_does_not_wait(max_batch: int) -> None:
     assert gate.batches == [list(range(max_batch))]
 
 
-@pytest.mark.parametrize("rows", [None, 0, 2, 4], ids=["an error", "no rows", "too few", "too many"])
-async def test_an_engine_that_fails_fails_the_whole_batch_and_runs_the_next(rows: int | None) -> None:
+async def test_an_engine_that_raises_fails_that_batch_and_runs_the_next() -> None:
     def broken_once(batch: Rows) -> Rows:
-        if batch[0, 0, 0, 0] > 0:
-            return numbers(batch)
-        if rows is None:
+        if batch[0, 0, 0, 0] == 0:
             raise ArithmeticError("stand-in")
-        return np.zeros((rows, 10), np.float32)
+        return numbers(batch)
 
     async with batching(broken_once, max_batch=3, max_wait_ms=WAIT_S * 1000) as client:
         tasks = [await client.start(number) for number in range(6)]
         answers = await asyncio.gather(*tasks, return_exceptions=True)
 
-    message = "stand-in" if rows is None else f"the engine gave {rows} rows for 3 inks"
-    assert [str(answer) for answer in answers[:3]] == [message] * 3
-    assert [type(answer) for answer in answers[3:]] == [list] * 3
+    assert [type(answer) for answer in answers] == [ArithmeticError] * 3 + [list] * 3
 
 
 async def test_a_full_queue_has_no_room_until_callers_leave() -> None:
