@@ -1,5 +1,6 @@
 """Fixtures that many tests share: the shipped model, stand-ins for it, and one running service."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def anyio_backend() -> str:
 def model_dir() -> Path:
     """The shipped model."""
     return ROOT / "models"
+
+
+@pytest.fixture
+def copied_model(model_dir: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    for path in model_dir.glob("digits*"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +75,4 @@ def seven(engine_of: Callable[[Run], KerasEngine]) -> KerasEngine:
 def url() -> Iterator[str]:
     """The URL of a service with the shipped model on LiteRT. Tests only send requests to it."""
     with running(engine="litert") as process:
-        address = process.url()
-        process.line_with('"ready"')
-        yield address
+        yield process.ready()

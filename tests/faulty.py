@@ -3,6 +3,7 @@
 The faults are put around the engine and the clock; everything else is the service as users start it.
 """
 
+import os
 import sys
 import threading
 import time
@@ -70,6 +71,8 @@ def install(switch: Path) -> None:
     def logits(engine: LiteRTEngine, ink: Ink) -> Logits:
         while fault() == "waits":
             time.sleep(0.02)
+        if fault() == "fills_the_disk":
+            os.dup2(os.open("/dev/full", os.O_WRONLY), sys.stdout.fileno())
         found = sound(engine, ink)
         return FAULTS[name](found, ink) if (name := fault()) in FAULTS else found
 

@@ -150,6 +150,7 @@ def broken() -> dict[str, bytes]:
         + png_chunk(b"iCCP", b"k\0\0" + inflating)
         + whole[33:],
         "PNG of two sizes": whole[:33] + png_claiming(30_000, 30_000)[8:33] + whole[33:],
+        "PNG with a chunk that claims 2 GiB": whole[:33] + struct.pack(">I", 2**31 - 1) + whole[37:],
         "JPEG of a million fill bytes": b"\xff\xd8" + b"\xff" * 10**6 + encoded(seven(), "JPEG")[3:],
         "JPEG of 100,000 empty segments": b"\xff\xd8" + b"\xff\xe2\0\2" * 10**5 + encoded(seven(), "JPEG")[2:],
         "GIF with a screen smaller than its frame": gif_claiming(1, 1),

@@ -12,6 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import httpx2
 
 ROOT = Path(__file__).parent.parent
 START_S = 90  # a cold start on a busy machine
@@ -48,6 +51,13 @@ class Process:
     def url(self) -> str:
         """The address, once it listens."""
         return self.line_with(r'"address":"(http://[0-9.:]+)"')[1]
+
+    def ready(self, workers: int = 1) -> str:
+        """The address, once that many processes are ready to answer."""
+        url = self.url()
+        for _ in range(workers):
+            self.line_with('"ready"')
+        return url
 
     @property
     def pid(self) -> int:
@@ -110,8 +120,7 @@ class Faulty:
     def __init__(self, process: Process, switch: Path) -> None:
         self.process = process
         self._switch = switch
-        self.url = process.url()
-        process.line_with('"ready"')
+        self.url = process.ready()
 
     def switch_on(self, fault: str) -> None:
         self._switch.with_suffix(".new").write_text(fault, encoding="ascii")
@@ -126,3 +135,37 @@ def running_faulty(folder: Path, **settings: object) -> Iterator[Faulty]:
     switch = folder / "fault"
     with running("-m", "tests.faulty", str(switch), **{"engine": "litert"} | settings) as process:
         yield Faulty(process, switch)
+
+
+class Callers:
+    """Callers that send these requests again and again, each on a connection of its own, until `stop`."""
+
+    def __init__(self, url: str, *requests: dict[str, Any], count: int) -> None:
+        self.answers: list[httpx2.Response] = []
+        self.lost: list[Exception] = []
+        self._url, self._requests = url, requests
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._call) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, answers: int) -> None:
+        deadline, until = time.monotonic() + START_S, len(self.answers) + answers
+        while len(self.answers) < until:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        while not self._stopped.is_set():
+            with httpx2.Client(base_url=self._url, timeout=START_S) as client:
+                try:
+                    while not self._stopped.is_set():
+                        self.answers += [client.post(**request) for request in self._requests]
+                        time.sleep(0.02)  # a core for the worker that starts
+                except httpx2.TransportError as error:
+                    self.lost.append(error)

@@ -2,11 +2,8 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.model.manifest import LITE_WEIGHTS, MANIFEST
+from app.model.manifest import LITE_WEIGHTS
 from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
-from tests.server import ROOT, START_S, Faulty, free_port, running, running_faulty
+from tests.server import Faulty, running, running_faulty
 
 ONE, SEVEN = encoded(digit_drawn(1)), encoded(digit_drawn(7))
 WAIT_S = 20
@@ -174,26 +171,10 @@ def test_an_engine_that_hangs_on_the_event_loop_ends_the_process(tmp_path: Path)
         assert line["reason"].startswith("the event loop has been blocked for ")
 
 
-def test_a_worker_whose_engine_hangs_is_replaced(tmp_path: Path) -> None:
-    with running_faulty(tmp_path, request_timeout_ms=300, workers=2) as service:
-        service.process.line_with('"ready"')
-        service.switch_on("hangs")
-        assert_is_problem(predict(service), 504, "deadline_exceeded")
-        service.process.line_with('"giving up"')
-        service.switch_off()
-        service.process.line_with(r"Child process \[\d+\] died")
-        service.process.line_with('"ready"')
-
-        assert predict(service).json()["digit"] == 7
-
-
-def test_a_model_whose_file_is_damaged_later_is_served_from_memory(model_dir: Path, tmp_path: Path) -> None:
-    for name in (MANIFEST, LITE_WEIGHTS):
-        shutil.copy(model_dir / name, tmp_path)
-    weights = tmp_path / LITE_WEIGHTS
-    with running(engine="litert", model_dir=tmp_path) as process:
-        url = process.url()
-        process.line_with('"ready"')
+def test_a_model_whose_file_is_damaged_later_is_served_from_memory(copied_model: Path) -> None:
+    weights = copied_model / LITE_WEIGHTS
+    with running(engine="litert", model_dir=copied_model) as process:
+        url = process.ready()
         digits = []
         for damage in (lambda: os.truncate(weights, 1000), lambda: weights.write_bytes(b"no model"), weights.unlink):
             damage()
@@ -203,39 +184,14 @@ def test_a_model_whose_file_is_damaged_later_is_served_from_memory(model_dir: Pa
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_loses_the_log_and_nothing_else(workers: int) -> None:
-    port = free_port()
-    environment = os.environ | {"DIGITS_PORT": str(port), "DIGITS_ENGINE": "litert", "DIGITS_WORKERS": str(workers)}
-    with (
-        Path("/dev/full").open("w", encoding="utf-8") as full,
-        subprocess.Popen(
-            [sys.executable, "-m", "app"], cwd=ROOT, env=environment, stdout=full, stderr=subprocess.PIPE, text=True
-        ) as process,
-    ):
-        assert process.stderr is not None
-        try:
-            _wait_until_ready(port)
-            answers = [httpx2.post(f"http://127.0.0.1:{port}/predict", content=SEVEN) for _ in range(20)]
-        finally:
-            process.send_signal(signal.SIGTERM)
-        errors = process.stderr.read()
+def test_a_full_disk_loses_the_log_and_nothing_else(tmp_path: Path) -> None:
+    with running_faulty(tmp_path) as service:
+        service.switch_on("fills_the_disk")
+        answers = [predict(service) for _ in range(20)]
+        service.process.tell(signal.SIGTERM)
+        status = service.process.status()
+        errors = service.process.errors().splitlines()
 
     assert {answer.status_code for answer in answers} == {200}
-    assert process.returncode == 0
-    lost = [line for line in errors.splitlines() if line.startswith("digits: ")]
-    assert set(lost) == {"digits: the log cannot be written: No space left on device"}
-    assert len(lost) <= 1 + workers  # once per process
-    assert "Traceback" not in errors
-
-
-def _wait_until_ready(port: int) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        try:
-            if httpx2.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.05)
-    pytest.fail("the service does not become ready")
+    assert status == 0
+    assert errors == ["digits: the log cannot be written: No space left on device"]

@@ -17,8 +17,6 @@ from tests.server import Process, running
 TIMEOUT_MS = 1000
 WAIT_S = 30  # for what takes seconds unless something is broken
 MAX_BODY_BYTES = 200_000
-CONNECTIONS = 500
-
 SEVEN = encoded(digit_drawn(7))
 POST = b"POST /predict HTTP/1.1\r\nHost: digits\r\nContent-Type: image/png\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nHost: digits\r\n"
@@ -44,13 +42,8 @@ def form(count: int) -> bytes:
 INVALID = {  # uvicorn answers 400 in plain text
     "TLS": b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
     "HTTP/2 without asking": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a folded header": GET + b"A: b\r\n c\r\n\r\n",
-    "a space before the colon": GET + b"A : b\r\n\r\n",
     "NUL in a header": GET + b"A: \0\r\n\r\n",
     "two Content-Lengths": POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
-    "a negative Content-Length": POST + b"Content-Length: -5\r\n\r\n",
-    "both Content-Length and Transfer-Encoding": POST
-    + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
 }
 REFUSED = {  # the app answers with an error of its own
     "a Content-Length too large": (POST + b"Connection: close\r\nContent-Length: 99999999\r\n\r\n", 413),
@@ -59,25 +52,9 @@ REFUSED = {  # the app answers with an error of its own
     "chunks without end": (CHUNKED + (b"fff\r\n" + b"a" * 0xFFF + b"\r\n") * 61, 413),
     "a compressed body": (post("/predict", b"\x1f\x8b\x08" + bytes(20), b"Content-Encoding: gzip"), 415),
     "10,000 form fields": (form(10_000), 400),
-    "a form without a boundary": (post("/predict", SEVEN, b"Content-Type: multipart/form-data"), 400),
     "JSON 100,000 deep": (post("/predict", b"[" * 100_000, b"Content-Type: application/json"), 400),
-    "a picture declared as JSON": (post("/predict", SEVEN, b"Content-Type: application/json"), 400),
-    "JSON declared as a picture": (post("/predict", b'{"image": ""}', b"Content-Type: image/png"), 415),
-    "JSON 100,000 deep for TensorFlow Serving": (
-        post("/v1/models/digits:predict", b'{"instances": ' + b"[" * 100_000),
-        400,
-    ),
     "100,000 names for TensorFlow Serving": (
         post("/v1/models/digits:predict", b"{" + b'"a":1,' * 30_000 + b'"instances": [NaN]}'),
-        400,
-    ),
-    "Infinity for Open Inference": (
-        post(
-            "/v2/models/digits/infer",
-            b'{"inputs": [{"name": "images", "datatype": "FP32", "shape": [1, 28, 28, 1], "data": [Infinity'
-            + b", 0" * 783
-            + b"]}]}",
-        ),
         400,
     ),
     "a JSON header longer than the body": (
@@ -90,7 +67,6 @@ REFUSED = {  # the app answers with an error of its own
     "a path of another host": (get("//example.com/healthz"), 404),
 }
 ANSWERED = {
-    "three at once": (WHOLE * 2 + LAST, 3),
     "200 at once": (WHOLE * 199 + LAST, 200),
     "one byte a chunk": (CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in SEVEN) + b"0\r\n\r\n", 1),
     "Expect: 100-continue": (LAST.replace(b"Host", b"Expect: 100-continue\r\nHost"), 1),
@@ -105,8 +81,7 @@ def server() -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def address(server: Process) -> tuple[str, int]:
-    host, _, port = server.url().removeprefix("http://").partition(":")
-    server.line_with('"ready"')
+    host, _, port = server.ready().removeprefix("http://").partition(":")
     return host, int(port)
 
 
@@ -162,28 +137,6 @@ def test_an_unusual_request_is_answered(answers: dict[str, bytes], name: str) ->
 
     assert statuses(data) == [200] * ANSWERED[name][1], data[:2000]
     assert data.count(b'"digit":7,"confidence"') == ANSWERED[name][1]
-
-
-def test_a_body_that_stops_halfway_is_400_and_the_connection_is_closed(address: tuple[str, int]) -> None:
-    started = time.monotonic()
-    data = send(address, POST + b"Content-Length: 1000\r\n\r\nhalf of it")
-
-    assert statuses(data) == [400]
-    assert b"too slowly" in data
-    assert TIMEOUT_MS / 1000 < time.monotonic() - started < WAIT_S
-
-
-def test_probes_are_answered_among_many_connections(address: tuple[str, int]) -> None:
-    with ExitStack() as stack:
-        for number in range(CONNECTIONS):
-            connection = stack.enter_context(socket.create_connection(address, timeout=WAIT_S))
-            connection.sendall((b"", POST, WHOLE)[number % 3])  # idle, half a header, a request
-        started = time.monotonic()
-        probe = httpx2.get("http://{}:{}/healthz".format(*address), timeout=WAIT_S)
-        took_s = time.monotonic() - started
-
-    assert probe.status_code == 200
-    assert took_s < 5  # `python -m benchmarks.overload` measures it; other tests run beside this
 
 
 def test_large_bodies_that_stand_still_keep_no_small_one_out(address: tuple[str, int]) -> None:

@@ -1,36 +1,28 @@
 """Stopping and reloading while callers send requests: no request fails."""
 
 import json
-import shutil
 import signal
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from app.model.manifest import LITE_WEIGHTS, MANIFEST, read_manifest, write_manifest
+from app.model.manifest import LITE_WEIGHTS, read_manifest, write_manifest
 from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
-from tests.server import Process, running, running_faulty
+from tests.server import Callers, running, running_faulty
 
 SEVEN = encoded(digit_drawn(7))
 WAIT_S = 20
 
 
-def ready(process: Process, workers: int = 1) -> str:
-    url = process.url()
-    for _ in range(workers):
-        process.line_with('"ready"')
-    return url
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_during_a_drain_readiness_fails_and_everything_else_is_answered(workers: int) -> None:
     with running(engine="litert", workers=workers, drain_seconds=2) as process:
-        url = ready(process, workers)
+        url = process.ready(workers)
         with httpx2.Client(base_url=url) as client:
             client.get("/healthz")  # on a connection that stays open
             process.tell(signal.SIGTERM)
@@ -50,34 +42,19 @@ def test_during_a_drain_readiness_fails_and_everything_else_is_answered(workers:
 
 
 def test_requests_in_flight_are_answered_before_the_process_ends(tmp_path: Path) -> None:
-    answers: list[httpx2.Response] = []
-    with running_faulty(tmp_path) as service:
+    with running_faulty(tmp_path) as service, ThreadPoolExecutor(6) as callers:
         service.switch_on("waits")
-
-        def call() -> None:
-            answers.append(httpx2.post(f"{service.url}/predict", content=SEVEN, timeout=WAIT_S))
-
-        callers = [threading.Thread(target=call) for _ in range(6)]
-        for caller in callers:
-            caller.start()
+        address = f"{service.url}/predict"
+        asked = [callers.submit(httpx2.post, address, content=SEVEN, timeout=WAIT_S) for _ in range(6)]
         time.sleep(0.5)
         service.process.tell(signal.SIGTERM)
         service.process.line_with('"stopping"')
         time.sleep(1)
         service.switch_off()
-        for caller in callers:
-            caller.join()
+        answers = [answer.result() for answer in asked]
 
         assert service.process.status(WAIT_S) == 0
     assert [(answer.status_code, answer.headers["connection"]) for answer in answers] == [(200, "close")] * 6
-
-
-@pytest.fixture
-def copied(model_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the shipped model for `set_version` to change."""
-    for name in (MANIFEST, LITE_WEIGHTS):
-        shutil.copy(model_dir / name, tmp_path)
-    return tmp_path
 
 
 def set_version(folder: Path, version: str, temperature: float) -> None:
@@ -85,35 +62,23 @@ def set_version(folder: Path, version: str, temperature: float) -> None:
     write_manifest(read_manifest(folder).model_copy(update=changed), folder)
 
 
-def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied: Path) -> None:
+def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied_model: Path) -> None:
     """The two models differ in their temperature, so that the confidence tells which one has answered."""
-    answers: list[httpx2.Response] = []
-    stopped = threading.Event()
-
-    def call(url: str) -> None:
-        batch = [("files", ("7.png", SEVEN))] * 20
-        with httpx2.Client(base_url=url, timeout=WAIT_S) as client:
-            while not stopped.is_set():
-                answers.append(client.post("/predict", content=SEVEN))
-                answers.append(client.post("/predict/batch", files=batch))
-
-    set_version(copied, "1", 1.0)
-    with running(engine="litert", model_dir=copied) as process:
-        url = ready(process)
-        callers = [threading.Thread(target=call, args=[url]) for _ in range(4)]
-        for caller in callers:
-            caller.start()
+    batch = {"url": "/predict/batch", "files": [("files", ("7.png", SEVEN))] * 20}
+    set_version(copied_model, "1", 1.0)
+    with running(engine="litert", model_dir=copied_model) as process:
+        url = process.ready()
+        callers = Callers(url, {"url": "/predict", "content": SEVEN}, batch, count=4)
         for turn in range(6):
-            set_version(copied, str(turn % 2), 1.0 + 5 * (turn % 2 == 0))
+            set_version(copied_model, str(turn % 2), 1.0 + 5 * (turn % 2 == 0))
             process.tell(signal.SIGHUP)
             process.line_with(f'"reloaded","model":"digits {turn % 2}"')
-        stopped.set()
-        for caller in callers:
-            caller.join()
+        callers.stop()
 
-    assert {answer.status_code for answer in answers} == {200}
+    assert callers.lost == []
+    assert {answer.status_code for answer in callers.answers} == {200}
     confidences: dict[str, set[float]] = {"0": set(), "1": set()}
-    for answer in answers:
+    for answer in callers.answers:
         body: dict[str, Any] = answer.json()
         entries = [entry["prediction"] for entry in body["predictions"]] if "predictions" in body else [body]
         assert {entry["model"]["version"] for entry in entries} == {body["model"]["version"]}
@@ -122,17 +87,17 @@ def test_a_reload_fails_no_request_and_each_answer_is_of_one_model(copied: Path)
     assert confidences["0"] != confidences["1"]
 
 
-def test_a_reload_of_an_unusable_model_keeps_the_old_one(copied: Path) -> None:
-    with running(engine="litert", model_dir=copied) as process:
-        url = ready(process)
+def test_a_reload_of_an_unusable_model_keeps_the_old_one(copied_model: Path) -> None:
+    with running(engine="litert", model_dir=copied_model) as process:
+        url = process.ready()
         version = httpx2.get(f"{url}/model").json()["version"]
-        weights = (copied / LITE_WEIGHTS).read_bytes()
-        (copied / LITE_WEIGHTS).write_bytes(weights[: len(weights) // 2])
+        weights = (copied_model / LITE_WEIGHTS).read_bytes()
+        (copied_model / LITE_WEIGHTS).write_bytes(weights[: len(weights) // 2])
         process.tell(signal.SIGHUP)
         line = json.loads(process.line_with('.*"reload failed".*')[0])
         answer, still_ready = httpx2.post(f"{url}/predict", content=SEVEN), httpx2.get(f"{url}/readyz")
-        (copied / LITE_WEIGHTS).write_bytes(weights)
-        set_version(copied, "2.0.0", 1.0)
+        (copied_model / LITE_WEIGHTS).write_bytes(weights)
+        set_version(copied_model, "2.0.0", 1.0)
         process.tell(signal.SIGHUP)
         process.line_with('"reloaded","model":"digits 2.0.0"')
 

@@ -15,11 +15,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app import server
 from app.model.manifest import LITE_WEIGHTS, MANIFEST
 from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
-from tests.server import ROOT, Process, running
+from tests.server import ROOT, running
 
 STOP_S = 15  # on a busy machine; the drains of these tests last a minute
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
@@ -27,33 +26,28 @@ WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"PORT": "http"}, {"LOG_LEVEL": "loud"}, {"RATE_LIMIT": "5/min", "RATE_LIMIT_STORAGE": "memcached://x"}],
+    [
+        {"port": "http"},
+        {"workers": 0, "log_level": "loud"},
+        {"rate_limit": "5/min", "rate_limit_storage": "memcached://x"},
+    ],
     ids=str,
 )
-def test_an_invalid_setting_is_named_in_a_line_of_its_own(
-    wrong: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in wrong.items():
-        monkeypatch.setenv(f"DIGITS_{name}", value)
+def test_invalid_settings_stop_the_start_each_named_in_a_line_of_its_own(wrong: dict[str, object]) -> None:
+    with running(**wrong) as process:
+        assert process.status() == 1
+        lines = process.errors().splitlines()
 
-    with pytest.raises(SystemExit) as end:
-        server._settings()
-
-    assert [line.split(":")[:2] for line in str(end.value.code).splitlines()] == [
-        ["digits", f" DIGITS_{name}"] for name in wrong
-    ]
+    assert [line.split(":")[:2] for line in lines] == [["digits", f" DIGITS_{name.upper()}"] for name in wrong]
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "nowhere.invalid", "a..b"])
-def test_an_address_of_another_machine_is_one_line(host: str) -> None:
-    with pytest.raises(SystemExit, match=rf"^digits: cannot listen on {host}, port 0: .*$"):
-        server._listen(host, 0)
-
-
-def test_an_invalid_setting_stops_the_start() -> None:
-    with running(workers="0") as process:
+def test_an_address_of_another_machine_stops_the_start_with_one_line(host: str) -> None:
+    with running(host=host) as process:
         assert process.status() == 1
-        assert process.errors().startswith("digits: DIGITS_WORKERS: ")
+        [line] = process.errors().splitlines()
+
+    assert line.startswith(f"digits: cannot listen on {host}, port 0: ")
 
 
 @WORKERS
@@ -138,9 +132,7 @@ def test_while_it_loads_it_is_alive_and_not_ready() -> None:
 )
 def test_a_signal_stops_it_at_once(workers: int, loaded: bool, signals: list[signal.Signals]) -> None:
     with running(engine="litert" if loaded else "keras", workers=workers, drain_seconds=60) as process:
-        url = process.url()
-        for _ in range(workers * loaded):
-            process.line_with('"ready"')
+        url = process.ready(workers) if loaded else process.url()
         with httpx2.Client(base_url=url) as client:
             if loaded:
                 assert client.post("/predict", content=encoded(digit_drawn(7))).json()["digit"] == 7
@@ -152,21 +144,3 @@ def test_a_signal_stops_it_at_once(workers: int, loaded: bool, signals: list[sig
             assert process.status(STOP_S) == 0
         process.rest()
         assert process.errors() == ""
-
-
-def test_its_port_is_free_again_at_once() -> None:
-    with running(engine="litert") as process:
-        url = _ready(process)
-        with httpx2.Client(base_url=url) as client:  # the service closes its connection, which the system remembers
-            client.get("/healthz")
-            process.tell(signal.SIGTERM)
-            assert process.status() == 0
-
-    with running(engine="litert", port=url.rpartition(":")[2]) as process:
-        assert process.url() == url
-
-
-def _ready(process: Process) -> str:
-    url = process.url()
-    process.line_with('"ready"')
-    return url

@@ -4,8 +4,11 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+from app import VERSION
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("app", "training") for path in (ROOT / folder).rglob("*.py"))
@@ -79,6 +82,12 @@ def test_only_documented_members_of_dependencies_are_used() -> None:
     }
 
     assert used == set()
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert project["version"] == VERSION
 
 
 def test_no_test_imports_a_benchmark() -> None:

@@ -71,7 +71,7 @@ def test_processes_share_a_quota_in_redis_and_count_alone_without_it(
         started = time.monotonic()
         assert statuses(0, 0, 0, 0) == [200, 200, 200, 429]  # counted by the process, from zero
         assert time.monotonic() - started < 4  # so it waits only once
-        first.line_with('"level": "warning", "message": "quota storage failed: counting in memory"')
+        first.line_with('"level":"warning","message":"quota storage failed: counting in memory"')
 
 
 async def test_a_redis_that_refuses_connections_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -32,7 +32,7 @@ from tests.drawings import (
     transparent,
     turned,
 )
-from tests.hostile import CLAIMING, png_chunk
+from tests.hostile import png_chunk
 from tests.pictures import on_nothing
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +68,7 @@ EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "BMP": lambda grey: encoded(grey, "BMP"),
     "TIFF": lambda grey: encoded(grey, "TIFF"),
     "GIF": lambda grey: encoded(grey, "GIF"),
+    "PNG with a text": lambda grey: encoded(grey, "PNG", pnginfo=described()),
     "RGB PNG": lambda grey: encoded(Image.fromarray(grey).convert("RGB"), "PNG"),
     "palette PNG": lambda grey: encoded(Image.fromarray(grey).convert("P"), "PNG"),
     "palette BMP": lambda grey: encoded(Image.fromarray(grey).convert("P"), "BMP"),
@@ -89,6 +90,13 @@ TRANSPARENT: dict[str, Callable[[], bytes]] = {
     "grey and alpha PNG": lambda: encoded(half_transparent().convert("LA"), "PNG"),
     "grey and alpha TIFF": lambda: encoded(half_transparent().convert("LA"), "TIFF"),
 }
+
+
+def described() -> PngInfo:
+    """What makes Pillow decode a PNG, and not OpenCV."""
+    info = PngInfo()
+    info.add_text("Comment", "a seven")
+    return info
 
 
 def windows_bmp(grey: Grey) -> bytes:
@@ -164,37 +172,6 @@ def test_orientation_is_obeyed(kind: str, orientation: int) -> None:
     assert levels_between(decoded(turned(drawing(), orientation, kind)), drawing()) <= allowed
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_obeyed_when_a_large_photo_is_reduced(orientation: int) -> None:
-    large = drawing().repeat(12, axis=0).repeat(12, axis=1)
-
-    photo = decode(inspect(turned(large, orientation, "JPEG")))
-
-    assert max(photo.grey.shape) * 2 == max(photo.width, photo.height)
-    small = photo.grey.reshape(150, 6, 130, 6).mean(axis=(1, 3))
-    assert np.abs(small - drawing()).mean() < 1
-
-
-@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b""], ids=repr)
-@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_unreadable_metadata_is_ignored(kind: str, exif: bytes) -> None:
-    data = encoded(drawing(), kind, exif=exif, **EXACT.get(kind, {}))
-
-    assert levels_between(decoded(data), drawing()) == 0
-
-
-def test_a_png_is_decoded_alike_with_and_without_metadata() -> None:
-    bare = encoded(drawing(), "PNG")
-    info = PngInfo()
-    info.add_text("Comment", "a seven")
-    described = encoded(drawing(), "PNG", pnginfo=info)
-
-    assert inspect(bare).header is None
-    assert inspect(described).header is not None
-    assert (inspect(bare).width, inspect(bare).height) == (inspect(described).width, inspect(described).height)
-    assert np.array_equal(decoded(bare), decoded(described))
-
-
 # Broken files
 
 
@@ -209,16 +186,6 @@ def test_a_file_truncated_anywhere_is_undecodable_and_logs_nothing(
 
     written = capfd.readouterr().err.splitlines()
     assert [line for line in written if not line.startswith("libpng error")] == []  # libpng cannot be silenced
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_garbage_after_the_header_is_undecodable(kind: str) -> None:
-    whole = encoded(drawing(), kind)
-    noise = np.random.default_rng(0).integers(0, 256, 500, np.uint8).tobytes()
-    start = 12 if kind == "WEBP" else 8
-
-    with pytest.raises(UndecodableImage):
-        decoded(whole[:start] + noise)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -271,13 +238,7 @@ def test_names_inside_a_png_never_reach_standard_error(capfd: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_header_that_claims_too_many_pixels_is_too_large(kind: str) -> None:
-    with pytest.raises(TooLarge, match="50000000 pixels"):
-        inspect(CLAIMING[kind](16_000, 16_000))
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_the_bound_on_pixels_is_the_callers(kind: str) -> None:
+def test_more_pixels_than_the_caller_allows_are_too_large(kind: str) -> None:
     data = encoded(drawing(), kind)
 
     assert inspect(data, max_pixels=130 * 150).width == 130
@@ -285,11 +246,10 @@ def test_the_bound_on_pixels_is_the_callers(kind: str) -> None:
         inspect(data, max_pixels=130 * 150 - 1)
 
 
-# Decodes files in a fresh process. Prints the rise of its peak memory, the memory it keeps, and the estimate.
+# Decodes a file in a fresh process. Prints the rise of its peak memory, the memory it keeps, and the estimate, in KiB.
 _MEASURING = """
 import sys
 from pathlib import Path
-from app.errors import TooLarge, UndecodableImage
 from app.imaging.decode import decode
 from app.imaging.formats import inspect, memory_needed
 from app.inference.memory import configure_malloc
@@ -302,40 +262,13 @@ def kib(name):
 configure_malloc()
 Image.init()  # loads every format
 decode(inspect(encoded(digit_drawn(7))))
-peak, held, estimated, image = kib("VmHWM:"), kib("VmRSS:"), 0, None
-for name in sys.argv[1:]:
-    try:
-        image = inspect(Path(name).read_bytes())
-        estimated += memory_needed(image) // 1024
-        decode(image)
-    except (TooLarge, UndecodableImage):
-        pass
+peak, held = kib("VmHWM:"), kib("VmRSS:")
+image = inspect(Path(sys.argv[1]).read_bytes())
+estimated = memory_needed(image) // 1024
+decode(image)
 del image
 print(kib("VmHWM:") - peak, kib("VmRSS:") - held, estimated)
 """
-needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-def memory_of(folder: Path, *files: bytes) -> tuple[int, int, int]:
-    """KiB at the peak, KiB kept, KiB estimated."""
-    for number, data in enumerate(files):
-        (folder / str(number)).write_bytes(data)
-    command = [sys.executable, "-c", _MEASURING, *(str(folder / str(number)) for number in range(len(files)))]
-    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-    peak, kept, estimated = map(int, ran.stdout.split())
-    return peak, kept, estimated
-
-
-@needs_proc
-def test_rejecting_a_file_that_claims_to_be_huge_takes_no_memory(tmp_path: Path) -> None:
-    bombs = [CLAIMING[kind](16_000, 16_000) for kind in FORMATS]
-    whole = encoded(digit_drawn(7))
-    length = whole.index(b"IDAT") - 4
-    chunks = [whole[:length] + struct.pack(">I", claim) + whole[length + 4 :] for claim in (2**28, 2**31, 2**32 - 1)]
-
-    peak, _, _ = memory_of(tmp_path, *bombs, *chunks)
-
-    assert peak < 20_000  # decoding one of them takes 250,000
 
 
 def large(kind: str) -> bytes:
@@ -355,7 +288,7 @@ def large(kind: str) -> bytes:
     return encoded(colour.convert("CMYK") if "CMYK" in kind else colour, kind.split()[-1], **options)
 
 
-@needs_proc
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
     "kind",
     [
@@ -369,7 +302,10 @@ def large(kind: str) -> bytes:
     ],
 )
 def test_a_large_picture_takes_no_more_memory_than_estimated_and_returns_it(kind: str, tmp_path: Path) -> None:
-    peak, kept, estimated = memory_of(tmp_path, large(kind))
+    (tmp_path / "picture").write_bytes(large(kind))
+    command = [sys.executable, "-c", _MEASURING, str(tmp_path / "picture")]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    peak, kept, estimated = map(int, ran.stdout.split())
 
     assert peak <= estimated < 5 * peak
     assert kept < 10_000
@@ -386,7 +322,7 @@ def test_the_memory_estimate_of_a_tiff_has_bounds_whatever_its_tags_say(rows: fl
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_a_large_picture_is_halved_and_turned_upright(kind: str, orientation: int) -> None:
     whole = drawing().repeat(18, axis=0).repeat(18, axis=1)
 
@@ -396,7 +332,7 @@ def test_a_large_picture_is_halved_and_turned_upright(kind: str, orientation: in
     if kind == "TIFF" and orientation > 4:  # OpenCV would squash it
         assert levels_between(picture.grey, whole) == 0
     else:
-        assert levels_between(picture.grey, whole[::2, ::2]) == 0
+        assert levels_between(picture.grey, whole[::2, ::2]) <= (2 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("hidden", [0, 255])

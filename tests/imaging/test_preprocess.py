@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from app.errors import NoInk, TooLarge, UndecodableImage, UnsupportedMediaType
+from app.errors import NoInk
 from app.imaging.preprocess import SIDE_PX, VERSION, Mode, alternative_inks, find_ink, preprocess
-from tests.drawings import Grey, difference, digit_drawn, encoded, enlarged, mnist_test, placed, turned
+from tests.drawings import Grey, difference, digit_drawn, enlarged, mnist_test, placed, turned
 from tests.golden import sheets
 from tests.pictures import box_of, on_paper
 
@@ -90,16 +90,6 @@ def test_auto_sees_the_same_in_a_large_drawing(digit: int, side_px: int) -> None
     assert difference(find_ink(enlarged(image, side_px)).ink, find_ink(image).ink) < 0.35
 
 
-@pytest.mark.parametrize("digit", range(10))
-def test_auto_sees_the_same_in_either_polarity(digit: int) -> None:
-    drawing = enlarged(digit_drawn(digit))
-    light, dark = find_ink(drawing), find_ink(255 - drawing)
-
-    assert (light.inverted, dark.inverted) == (False, True)
-    assert light.ink_box == dark.ink_box
-    assert difference(light.ink, dark.ink) < 0.01
-
-
 @pytest.mark.parametrize(("top", "left"), [(2, 3), (300, 5), (4, 290), (290, 280), (150, 30)])
 def test_auto_sees_the_same_anywhere_on_the_sheet(top: int, left: int) -> None:
     drawing = enlarged(digit_drawn(3), 100)
@@ -110,23 +100,6 @@ def test_auto_sees_the_same_anywhere_on_the_sheet(top: int, left: int) -> None:
     x, y, width, height = moved.ink_box
     assert left <= x < x + width <= left + 100
     assert top <= y < y + height <= top + 100
-
-
-@pytest.mark.parametrize(("sheet", "limit"), [("under uneven light", 0.35), ("with dirt", 0.01)])
-def test_auto_sees_the_same(sheet: str, limit: float) -> None:
-    inputs = sheets.inputs()
-
-    assert difference(find_ink(inputs[sheet]).ink, find_ink(inputs["large"]).ink) < limit
-
-
-def test_auto_keeps_a_stroke_that_does_not_touch() -> None:
-    whole = sheets.inputs()["two strokes"]
-    x, y, width, height = find_ink(whole).ink_box
-
-    assert x <= 120
-    assert y <= 52
-    assert x + width >= 200
-    assert height > 150
 
 
 def test_alternatives_are_the_same_ink_turned_to_either_side() -> None:
@@ -164,17 +137,6 @@ def test_alternatives_of_a_larger_picture_include_thin_dark_strokes_in_any_light
     assert others[5].ink_box == pytest.approx(truth.ink_box, abs=12)
 
 
-def test_plain_has_no_alternatives() -> None:
-    assert alternative_inks(find_ink(digit_drawn(3), "plain")) == []
-
-
-def test_auto_widens_hairlines() -> None:
-    ink = find_ink(sheets.inputs()["hairline"]).ink
-
-    assert ink.max() > 0.9
-    assert ink.sum() > 40
-
-
 @pytest.mark.parametrize(
     "grey",
     [np.full((1, 1), 0), np.full((28, 28), 255), np.full((300, 200), 128), np.tile(np.arange(120, 126), (50, 9))],
@@ -197,24 +159,19 @@ def test_plain_finds_no_ink(pixels: int) -> None:
 # Any picture
 
 
+@st.composite
+def speckles(draw: st.DrawFn) -> Grey:
+    """Black with some, many or mostly white pixels; long, thin and larger shapes too."""
+    shape = draw(st.sampled_from([(1, 5000), (5000, 1), (2, 900), (399, 401), (1201, 30), (3, 3)]))
+    density = draw(st.sampled_from([0.001, 0.1, 0.9]))
+    random = np.random.default_rng(draw(st.integers(0, 1000)))
+    return np.where(random.random(shape) < density, 255, 0).astype(np.uint8)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @settings(max_examples=150, deadline=None)
-@given(grey=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)))
+@given(grey=arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)) | speckles())
 def test_any_picture_gives_ink_or_none(grey: Grey, mode: Mode) -> None:
-    _gives_ink_within_the_picture_or_none(grey, mode)
-
-
-@pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=60, deadline=None)
-@given(
-    shape=st.sampled_from([(1, 5000), (5000, 1), (2, 900), (399, 401), (1201, 30), (3, 3)]),
-    seed=st.integers(0, 1000),
-    density=st.sampled_from([0.001, 0.1, 0.9]),
-)
-def test_a_picture_of_any_shape_gives_ink_or_none(
-    mode: Mode, shape: tuple[int, int], seed: int, density: float
-) -> None:
-    grey = np.where(np.random.default_rng(seed).random(shape) < density, 255, 0).astype(np.uint8)
     _gives_ink_within_the_picture_or_none(grey, mode)
 
 
@@ -252,38 +209,14 @@ def drawn() -> Grey:
     return placed(enlarged(digit_drawn(7), 100), (240, 180), 20, 70)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_the_ink_box_is_in_pixels_of_the_upright_picture(kind: str, orientation: int) -> None:
-    found = preprocess(turned(on_paper(drawn()), orientation, kind))
-
-    assert found.ink_box == pytest.approx(box_of(drawn()), abs=4)
-
-
-@pytest.mark.parametrize("scale", [7, 14, 27], ids=["decoded at 1/2", "decoded at 1/4", "decoded at 1/8"])
-@pytest.mark.parametrize("orientation", [1, 6])
-def test_the_ink_box_is_in_pixels_of_a_photo_that_was_reduced(orientation: int, scale: int) -> None:
+@pytest.mark.parametrize(
+    ("orientation", "scale"),
+    [*((orientation, 1) for orientation in range(1, 9)), (1, 7), (6, 7), (6, 14), (6, 27)],
+)
+def test_the_ink_box_is_in_pixels_of_the_upright_picture_before_it_is_reduced(orientation: int, scale: int) -> None:
+    """JPEG is decoded at 1/2 where ``scale`` is 7, at 1/4 where it is 14, at 1/8 where it is 27."""
     large = on_paper(drawn()).repeat(scale, axis=0).repeat(scale, axis=1)
 
     found = preprocess(turned(large, orientation, "JPEG"))
 
     assert np.divide(found.ink_box, scale) == pytest.approx(box_of(drawn()), abs=4)
-
-
-def test_the_ink_box_of_plain_is_the_whole_picture() -> None:
-    assert preprocess(encoded(drawn()), "plain").ink_box == (0, 0, 180, 240)
-
-
-@pytest.mark.parametrize(
-    ("data", "error"),
-    [
-        (b"no image", UnsupportedMediaType),
-        (encoded(digit_drawn(0))[:60], UndecodableImage),
-        (encoded(np.full((30, 30), 200, np.uint8)), NoInk),
-        (encoded(np.zeros((101, 100), np.uint8)), TooLarge),
-    ],
-    ids=["foreign", "broken", "blank", "too large"],
-)
-def test_each_reason_not_to_preprocess_has_its_error(data: bytes, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        preprocess(data, max_pixels=10_000)

@@ -86,15 +86,6 @@ async def batching(
         batcher.close()
 
 
-async def test_an_ink_gets_its_row_and_its_times() -> None:
-    async with batching(numbers) as client:
-        [answer] = await client.submit(3)
-
-    assert answer.row.tolist() == [3] * 10
-    assert answer.queue_ms >= 0
-    assert answer.inference_ms > 0
-
-
 async def test_an_idle_engine_starts_at_once_and_what_waits_meanwhile_runs_together_in_order() -> None:
     gate = Gate()
     async with batching(gate) as client:
@@ -125,17 +116,6 @@ async def test_a_full_batch_does_not_wait(max_batch: int) -> None:
         await client.submit(*range(max_batch))
 
     assert gate.batches == [list(range(max_batch))]
-
-
-@pytest.mark.parametrize("max_batch", [1, 3, 64])
-async def test_no_batch_exceeds_its_limit(max_batch: int) -> None:
-    gate = Gate()
-    gate.let_go()
-    async with batching(gate, max_batch=max_batch) as client:
-        answers = await client.submit(*range(10))
-
-    assert [int(answer.row[0]) for answer in answers] == list(range(10))
-    assert max(map(len, gate.batches)) <= max_batch
 
 
 async def test_an_engine_that_raises_fails_that_batch_and_runs_the_next() -> None:
@@ -170,20 +150,6 @@ async def test_a_full_queue_has_no_room_until_callers_leave() -> None:
         await asyncio.gather(running, late)
 
     assert gate.batches == [[0], [3]]
-
-
-async def test_a_caller_that_leaves_while_the_engine_runs_costs_the_others_nothing() -> None:
-    gate = Gate()
-    async with batching(gate) as client:
-        tasks = [asyncio.create_task(client.submit(number)) for number in range(3)]
-        await gate.entered()
-        tasks[1].cancel()
-        gate.let_go()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        [[late]] = [await client.submit(4)]
-
-    assert [isinstance(answer, list) for answer in answers] == [True, False, True]
-    assert int(late.row[0]) == 4
 
 
 async def test_closing_finishes_the_running_batch_and_cancels_what_waits() -> None:

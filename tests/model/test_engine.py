@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,7 +16,7 @@ from app.errors import ModelError
 from app.imaging.preprocess import Mode, find_ink
 from app.model.decision import probabilities
 from app.model.engine import ENGINES, Engine, KerasEngine, LiteRTEngine
-from app.model.manifest import MANIFEST, WEIGHTS, Manifest, read_manifest, sha256_of, write_manifest
+from app.model.manifest import WEIGHTS, Manifest, sha256_of, write_manifest
 from tests.drawings import mnist_test
 
 ROOT = Path(__file__).parents[2]
@@ -46,14 +45,6 @@ def engines(model_dir: Path) -> dict[str, Engine]:
 @pytest.fixture(params=ENGINES)
 def shipped(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine:
     return engines[request.param]
-
-
-@pytest.fixture
-def copied(model_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the shipped model that a test may change."""
-    for name in (MANIFEST, *(kind.file_name for kind in ENGINES.values())):
-        shutil.copy(model_dir / name, tmp_path)
-    return tmp_path
 
 
 def sealed(manifest: Manifest, folder: Path, file_name: str) -> None:
@@ -97,18 +88,8 @@ def test_an_ink_gets_the_same_logits_alone_and_in_a_batch(shipped: Engine) -> No
 
     assert together.shape == (67, 11)  # the digits, and no digit
     assert together.dtype == np.float32
-    alone = np.concatenate([shipped.logits(each[None]) for each in inks[[0, 30, 66]]])
+    alone = np.concatenate([shipped.logits(each[None]) for each in inks[[0, 30, 66]]])  # none overwrites another
     assert np.allclose(together[[0, 30, 66]], alone, atol=1e-4)
-
-
-def test_logits_are_not_overwritten_by_the_next_call(shipped: Engine) -> None:
-    inks = np.stack([find_ink(image).ink for image in mnist_test()[0][:2]])
-
-    first = shipped.logits(inks[:1])
-    before = first.copy()
-    shipped.logits(inks[1:])
-
-    assert np.array_equal(first, before)
 
 
 @each_engine
@@ -153,34 +134,52 @@ def test_an_engine_without_its_library_says_what_to_install(
 
 
 @each_engine
-def test_a_file_that_does_not_match_its_manifest_is_refused(kind: type[Engine], copied: Path) -> None:
-    """The rules are `tests.model.test_manifest`'s; here that every engine checks its own file before it reads it."""
-    weights = copied / kind.file_name
+def test_a_changed_file_is_refused_before_anything_reads_it(
+    kind: type[Engine], copied_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other rules are in `tests.model.test_manifest`."""
+    weights = copied_model / kind.file_name
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1
     weights.write_bytes(data)
+    monkeypatch.setattr(kind, "_function", lambda path: pytest.fail(f"{path} was read"))
+
     with pytest.raises(ModelError, match=rf"^damaged model: .*{kind.file_name}"):
-        kind.load(copied)
-
-    weights.unlink()
-    with pytest.raises(ModelError, match=rf"^no model: .*{kind.file_name}"):
-        kind.load(copied)
-
-    write_manifest(read_manifest(copied).model_copy(update={"preprocessing": "another"}), copied)
-    with pytest.raises(ModelError, match=r"^foreign model: "):
-        kind.load(copied)
+        kind.load(copied_model)
 
 
 @each_engine
-@pytest.mark.parametrize("content", [b"", b"no model at all"], ids=["empty", "text"])
-def test_a_file_that_is_not_a_model_is_refused(
-    manifest: Manifest, kind: type[Engine], tmp_path: Path, content: bytes
+def test_a_file_that_changes_while_it_is_loaded_is_refused(
+    kind: type[Engine], copied_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / kind.file_name).write_bytes(content)
+    monkeypatch.setattr(kind, "_function", lambda path: path.write_bytes(b"another"))
+
+    with pytest.raises(ModelError, match=rf"^damaged model: .*{kind.file_name}"):
+        kind.load(copied_model)
+
+
+class Payload:
+    """Its pickle makes the file ``ran`` when it is loaded."""
+
+    def __init__(self, ran: Path) -> None:
+        self.ran = ran
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.ran,)
+
+
+@each_engine
+@pytest.mark.parametrize("content", ["", "text", "pickle"])
+def test_a_file_that_is_not_a_model_is_refused_and_runs_no_code(
+    manifest: Manifest, kind: type[Engine], tmp_path: Path, content: str
+) -> None:
+    ran = tmp_path / "ran"
+    (tmp_path / kind.file_name).write_bytes(pickle.dumps(Payload(ran)) if content == "pickle" else content.encode())
     sealed(manifest, tmp_path, kind.file_name)
 
     with pytest.raises(ModelError, match=r"^foreign model: "):
         kind.load(tmp_path)
+    assert not ran.exists()
 
 
 @each_engine
@@ -215,14 +214,6 @@ def test_a_model_of_ten_or_eleven_logits_is_loaded(
     assert kind.load(tmp_path).logits(np.zeros((3, 28, 28, 1), np.float32)).shape == (3, outputs)
 
 
-@keras.saving.register_keras_serializable("harmful")
-class _Foreign(keras.layers.Layer):  # type: ignore[misc]
-    """Registered only while a test saves it."""
-
-    def call(self, ink: Rows) -> Rows:
-        return ink
-
-
 def _replaced(folder: Path, name: str, layer: dict[str, object]) -> None:
     """Replace the layer of class ``name`` in the model of ``folder`` by ``layer``."""
     with zipfile.ZipFile(folder / WEIGHTS) as archive:
@@ -240,13 +231,6 @@ def _replaced(folder: Path, name: str, layer: dict[str, object]) -> None:
     "layer",
     [
         {"module": "os", "class_name": "system", "registered_name": None, "config": "touch {ran}"},
-        {
-            "module": "subprocess",
-            "class_name": "Popen",
-            "registered_name": None,
-            "config": {"args": ["touch", "{ran}"]},
-        },
-        {"module": "builtins", "class_name": "exec", "registered_name": None, "config": "open('{ran}', 'w')"},
         {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "{ran}"}},
         {
             "module": "keras.layers",
@@ -256,7 +240,7 @@ def _replaced(folder: Path, name: str, layer: dict[str, object]) -> None:
             },
         },
     ],
-    ids=["a command", "a process", "a script", "a SavedModel", "a lambda by name"],
+    ids=["a command", "a SavedModel", "a lambda by name"],
 )
 def test_a_keras_model_that_names_code_is_refused_and_runs_none(
     manifest: Manifest, tmp_path: Path, layer: dict[str, object]
@@ -289,52 +273,3 @@ def test_a_lambda_is_refused_and_not_run(manifest: Manifest, tmp_path: Path) -> 
     with pytest.raises(ModelError, match=r"^foreign model: "):
         KerasEngine.load(tmp_path)
     assert not ran.exists()
-
-
-def test_a_keras_model_with_a_foreign_layer_is_refused(manifest: Manifest, tmp_path: Path) -> None:
-    layers = [keras.Input((28, 28, 1)), _Foreign(), keras.layers.Flatten(), keras.layers.Dense(10)]
-    written(layers, KerasEngine, manifest, tmp_path)
-    registered = keras.saving.get_custom_objects()
-    known = registered.pop("harmful>_Foreign")
-    try:
-        with pytest.raises(ModelError, match=r"^foreign model: "):
-            KerasEngine.load(tmp_path)
-    finally:
-        registered["harmful>_Foreign"] = known
-
-
-class _Payload:
-    def __init__(self, ran: Path) -> None:
-        self.ran = ran
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.ran,)
-
-
-@each_engine
-@pytest.mark.parametrize("kept_as", ["HDF5", "pickle"])
-def test_other_formats_are_refused_whatever_their_name(
-    manifest: Manifest, kind: type[Engine], tmp_path: Path, kept_as: str
-) -> None:
-    if kept_as == "HDF5":
-        network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
-        keras.src.legacy.saving.legacy_h5_format.save_model_to_hdf5(network, str(tmp_path / "model.h5"))
-        (tmp_path / "model.h5").rename(tmp_path / kind.file_name)
-    else:
-        (tmp_path / kind.file_name).write_bytes(pickle.dumps(_Payload(tmp_path / "ran")))
-    sealed(manifest, tmp_path, kind.file_name)
-
-    with pytest.raises(ModelError, match=r"^foreign model: "):
-        kind.load(tmp_path)
-    assert not (tmp_path / "ran").exists()
-
-
-@each_engine
-def test_a_model_is_hashed_before_anything_reads_it(
-    kind: type[Engine], copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (copied / kind.file_name).write_bytes(b"changed")
-    monkeypatch.setattr(kind, "_function", lambda path: pytest.fail(f"{path} was read"))
-
-    with pytest.raises(ModelError, match=r"^damaged model: "):
-        kind.load(copied)

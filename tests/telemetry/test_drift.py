@@ -25,13 +25,6 @@ def test_the_stroke_width_is_the_width_of_the_pen(width_px: int) -> None:
     assert stroke_width == pytest.approx(width_px, abs=0.6)  # pixels near its ends count, too
 
 
-def test_a_curved_stroke_is_as_wide_as_a_straight_one() -> None:
-    rows, columns = np.mgrid[:28, :28]
-    ring = (np.abs(np.hypot(rows - 13.5, columns - 13.5) - 8) < 1.5).astype(np.float32)
-
-    assert shape(ring[:, :, None])[1] == pytest.approx(3, abs=0.35)
-
-
 @pytest.mark.parametrize("level", [0.0, 0.4, 1.0], ids=["blank", "grey", "all ink"])
 def test_extreme_ink_has_finite_features(level: float) -> None:
     ink_fraction, stroke_width = shape(np.full((28, 28, 1), level, np.float32))

@@ -114,9 +114,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_a_killed_run_loses_only_the_current_epoch_and_leaves_no_worker(
-    small_file: Path, mnist: Mnist, tmp_path: Path
-) -> None:
+def test_a_killed_run_loses_only_the_current_epoch_and_leaves_no_worker(small_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(run), str(small_file)],
@@ -133,12 +131,7 @@ def test_a_killed_run_loses_only_the_current_epoch_and_leaves_no_worker(
     while any(_is_alive(pid) for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-    recipe = replace(RECIPES["compact"], epochs=2, batch_size=50, limit=100)
-    before = (run / "history.csv").read_text()
-    fit(recipe, run, mnist, workers=1, resume=True)
-    assert (run / "history.csv").read_text().startswith(before)
-    assert (run / "model.keras").exists()
+    assert len((run / "history.csv").read_text().splitlines()) == 2  # the header, and the epoch before
 
 
 def _is_alive(pid: int) -> bool:

@@ -3,7 +3,6 @@ import pytest
 
 from app.imaging.preprocess import find_ink
 from tests.drawings import difference
-from training.drawing import digits
 from training.drawing.digits import Alpha, arc, curve, draw_digit
 
 DIGITS = range(10)
@@ -43,26 +42,6 @@ def test_a_drawing_has_the_given_height_and_a_broader_pen_leaves_more_ink(digit:
         assert max(np.ptp(rows), np.ptp(columns)) == pytest.approx(height_px, abs=4)
     ink = [float(drawn(digit, 2, 100, pen_px).sum()) for pen_px in (1, 3, 7)]
     assert ink == sorted(ink)
-
-
-@pytest.mark.parametrize("digit", DIGITS)
-def test_blocky_strokes_have_fewer_points_and_keep_their_ends(digit: int) -> None:
-    for seed in range(50):
-        random = np.random.default_rng(seed)
-        smooth = digits._DIGITS[digit](random)
-        blocky = digits._blocky(smooth, random)
-        assert len(blocky) == len(smooth)
-        for before, after in zip(smooth, blocky, strict=True):
-            assert len(after) == len(before) if len(before) < 8 else len(after) <= len(before) // 3 + 5
-            assert np.abs(after[[0, -1]] - before[[0, -1]]).max() <= 0.15  # half of the coarsest grid
-
-
-def test_a_blocky_stroke_keeps_the_ends_of_its_straight_segments() -> None:
-    roof, belly = np.array([[0.08, 0.0], [0.85, 0.0]]), arc((0.5, 0.7), (0.35, 0.3), -90, 150)
-    for step in range(3, 7):
-        kept = digits._corners(np.vstack([roof, belly]), step).tolist()
-        assert kept[:3] == [*roof.tolist(), belly[0].tolist()]
-        assert len(kept) < len(belly) / 2
 
 
 def test_curves_and_arcs_pass_through_their_points() -> None:

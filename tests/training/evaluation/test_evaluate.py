@@ -8,9 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.imaging.preprocess import Mode, preprocess
-from app.model.engine import LiteRTEngine
 from app.model.manifest import Manifest, Thresholds
-from tests.drawings import digit_drawn, encoded
 from training.data import Mnist, read_labels, split
 from training.drawing.corruptions import CORRUPTIONS
 from training.errors import RunError, ServiceError
@@ -104,18 +102,6 @@ def test_an_exported_model_rejects_by_its_thresholds(
     recorder = Recorder(manifest=manifest.model_copy(update={"thresholds": thresholds}))
     answers, _ = read_folder(recorder.classifier, read_labels(folder))
     assert answers.rejections == [reason, reason, "no_ink", "unsupported_media_type", "No such file or directory"]
-
-
-def test_a_digit_on_its_side_is_read_again_like_in_the_service(model_dir: Path) -> None:
-    engine = LiteRTEngine.load(model_dir)
-    image = encoded(np.ascontiguousarray(np.rot90(digit_drawn(7))))
-    answers = Classifier(engine.logits, "auto", engine.manifest).read([image], "auto")
-    bare = Classifier(engine.logits, "auto").read([image], "auto")
-    assert (answers.probabilities[0].argmax(), answers.rejections) == (7, ["not_a_digit"])
-    assert bare.probabilities[0].argmax() != 7
-    assert bare.outlier_scores is not None
-    assert answers.outlier_scores is not None
-    assert bare.outlier_scores.tolist() == answers.outlier_scores.tolist()
 
 
 def test_the_validation_images_of_an_exported_model_are_those_held_out(manifest: Manifest, mnist: Mnist) -> None:
