@@ -16,7 +16,7 @@ log = logging.getLogger("digits")
 _BATCHES = "/predict/batch"  # not counted: batches have a queue of their own, and its limit
 _FIRST_LIMIT = 8  # times the lowest, until the rate has been measured
 _WINDOW_S = 0.1  # of the measured rate
-_WATCH_AFTER_S = 0.05  # most requests are answered sooner, and need no task that watches their connection
+_WATCH_AFTER_S = 0.1  # most requests are answered sooner, and need no task that watches their connection
 _WARN_EVERY_S = 1
 
 
@@ -77,8 +77,9 @@ class Overload:
         now = self._clock()
         if now - self._window_began >= _WINDOW_S:
             rate = self._answered / (now - self._window_began)
-            self._rate = rate if self._at_limit else max(rate, self._rate)  # below the limit it may be less
-            self._limit = min(max(self._rate * self._max_delay_s, self._lowest), self._highest)
+            if self._at_limit or rate > self._rate:  # a low rate below the limit says nothing about the capacity
+                limit = min(max(rate * self._max_delay_s, self._lowest), self._highest)
+                self._rate, self._limit = rate, limit if self._at_limit else max(limit, self._limit)
             self._answered, self._at_limit, self._window_began = 0, False, now
 
     def _refuse(self, scope: Scope) -> Overloaded:

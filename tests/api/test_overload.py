@@ -136,6 +136,17 @@ async def test_the_limit_follows_the_rate_of_answers_within_its_bounds(answers: 
 
 
 @pytest.mark.anyio
+async def test_few_requests_do_not_lower_the_limit() -> None:
+    app = App(lowest=4, highest=50)
+    for _ in range(3):
+        [call] = await enter(app, 1)
+        app.now += 10
+        await call.answer()
+
+    await fill(app, 32)
+
+
+@pytest.mark.anyio
 async def test_a_disconnect_cancels_the_request_and_frees_its_place() -> None:
     app = App(lowest=4, highest=4)
     inside = await fill(app, 4)
