@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,7 +35,8 @@ class Overload:
         self._lowest, self._highest = min(lowest, highest), highest
         self._limit: float = min(_FIRST_LIMIT * lowest, highest)
         self._in_flight = self._answered = self._refused = 0
-        self._rate, self._at_limit = 0.0, False  # answers per second; whether the limit was reached in this window
+        self._rate = 0.0  # answers per second
+        self._saturated = False  # in this window the limit was reached, or an answer took longer than `max_delay_s`
         self._window_began, self._warned = clock(), -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,14 +47,25 @@ class Overload:
             return await problem_response(self._refuse(scope), scope)(scope, receive, send)
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         watching: list[asyncio.TimerHandle | asyncio.Task[None]] = []
-        gone = False
+        gone = answered = False
+        began = 0.0
 
         async def receive_body() -> Message:
+            nonlocal began
             message = await receive()
             if not watching and not message.get("more_body", False):
+                if counts and self._in_flight >= self._limit:  # others were faster to upload
+                    raise self._refuse(scope)
                 self._in_flight += counts
+                began = self._clock()
                 watching.append(loop.call_later(_WATCH_AFTER_S, lambda: watching.append(loop.create_task(watch()))))
             return message
+
+        async def send_noting(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = message["status"] == HTTPStatus.OK
+            await send(message)
 
         async def watch() -> None:
             nonlocal gone
@@ -61,7 +74,7 @@ class Overload:
                 task.cancel()
 
         try:
-            await self._app(scope, receive_body, send)
+            await self._app(scope, receive_body, send_noting)
         except asyncio.CancelledError:
             if not gone:  # the server stops
                 raise
@@ -69,25 +82,26 @@ class Overload:
             for each in watching:
                 each.cancel()
             if watching:
-                self._leave(counts)
+                self._leave(counts, answered, began)
 
-    def _leave(self, counts: bool) -> None:
-        self._in_flight -= counts
-        self._answered += counts
+    def _leave(self, counts: bool, answered: bool, began: float) -> None:
         now = self._clock()
+        self._in_flight -= counts
+        self._answered += counts and answered  # errors are quick, and say nothing about the capacity
+        self._saturated |= counts and now - began > self._max_delay_s
         if now - self._window_began >= _WINDOW_S:
             rate = self._answered / (now - self._window_began)
-            if self._at_limit or rate > self._rate:  # a low rate below the limit says nothing about the capacity
+            if self._saturated or rate > self._rate:  # a low rate with few requests says nothing about the capacity
                 limit = min(max(rate * self._max_delay_s, self._lowest), self._highest)
-                self._rate, self._limit = rate, limit if self._at_limit else max(limit, self._limit)
-            self._answered, self._at_limit, self._window_began = 0, False, now
+                self._rate, self._limit = rate, limit if self._saturated else max(limit, self._limit)
+            self._answered, self._saturated, self._window_began = 0, False, now
 
     def _refuse(self, scope: Scope) -> Overloaded:
         now = self._clock()
         self._refused += 1
         del scope["state"]["log"]  # one line for all refusals of a second
-        if not self._at_limit:  # measure from here: the time before says nothing about the capacity
-            self._at_limit, self._answered, self._window_began = True, 0, now
+        if not self._saturated:  # measure from here: the time before says nothing about the capacity
+            self._saturated, self._answered, self._window_began = True, 0, now
         if now - self._warned > _WARN_EVERY_S:
             fields = {"refused": self._refused, "in_flight": self._in_flight, "answers_per_second": round(self._rate)}
             log.warning("overloaded", extra={"fields": fields})

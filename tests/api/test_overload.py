@@ -13,6 +13,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.overload import Overload
+from app.errors import Overloaded
 from tests.asking import WAIT_S, assert_is_problem
 from tests.drawings import digit_drawn, encoded
 from tests.server import running_faulty
@@ -24,14 +25,14 @@ class App:
     """Reads the body and answers when it is told to, behind the middleware, whose clock it has."""
 
     def __init__(self, lowest: int, highest: int) -> None:
-        self.now = 0.0
+        self.now, self.status = 0.0, 200
         self.limited = Overload(self, 0.2, lowest, highest, lambda: self.now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive()).get("more_body"):
             pass
         await scope["state"]["go_on"].wait()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -110,7 +111,8 @@ async def test_an_upload_counts_once_it_is_complete() -> None:
     slow = [Call(app) for _ in range(10)]
     for call in slow:
         call.upload(more=True)
-    await fill(app, 4)
+    for call in await fill(app, 4):
+        await call.answer()
     for call in slow:
         call.upload()
         await call.answer()
@@ -139,11 +141,50 @@ async def test_the_limit_follows_the_rate_of_answers_within_its_bounds(answers: 
 async def test_few_requests_do_not_lower_the_limit() -> None:
     app = App(lowest=4, highest=50)
     for _ in range(3):
-        [call] = await enter(app, 1)
         app.now += 10
+        [call] = await enter(app, 1)
         await call.answer()
 
     await fill(app, 32)
+
+
+@pytest.mark.anyio
+async def test_answers_that_take_too_long_lower_the_limit() -> None:
+    app = App(lowest=4, highest=50)
+    inside = await enter(app, 20)  # below the limit
+    for call in inside:
+        app.now += 0.05
+        await call.answer()
+
+    await fill(app, 4)
+
+
+@pytest.mark.anyio
+async def test_quick_errors_do_not_raise_the_limit() -> None:
+    app = App(lowest=4, highest=1000)
+    app.status = 415
+    for call in await enter(app, 32):
+        await call.answer()
+    app.now += 0.1
+    [last] = await enter(app, 1)
+    await last.answer()
+
+    await fill(app, 32)
+
+
+@pytest.mark.anyio
+async def test_uploads_that_complete_together_do_not_exceed_the_limit() -> None:
+    app = App(lowest=4, highest=4)
+    slow = [Call(app) for _ in range(6)]
+    for call in slow:
+        call.upload(more=True)
+    await asyncio.sleep(0.001)
+    for call in slow:
+        call.upload()
+    await asyncio.sleep(0.001)
+
+    refused = [call.task for call in slow if call.task.done()]
+    assert [type(task.exception()) for task in refused] == [Overloaded] * 2
 
 
 @pytest.mark.anyio

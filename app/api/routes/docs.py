@@ -12,22 +12,26 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
+from app.api.routes.playground import SECURITY
+
 
 def docs_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     files = StaticFiles(packages=[("fastapi_offline", "static")])
 
-    @router.get("/openapi.json")
+    @router.api_route("/openapi.json", methods=["GET", "HEAD"])
     async def document(request: Request) -> Response:
         return JSONResponse(request.app.openapi())
 
-    @router.get("/docs")
+    @router.api_route("/docs", methods=["GET", "HEAD"])
     async def docs() -> Response:
         return _swagger_ui()
 
-    @router.get("/docs/{name}")
+    @router.api_route("/docs/{name}", methods=["GET", "HEAD"])
     async def file(request: Request, name: str) -> Response:
-        return await files.get_response(name, request.scope)
+        response = await files.get_response(name, request.scope)
+        response.headers.update(SECURITY)
+        return response
 
     return router
 
@@ -43,6 +47,7 @@ def _swagger_ui() -> HTMLResponse:
     )
     [script] = re.findall(rb"<script>(.*?)</script>", bytes(page.body), re.DOTALL)
     sha256 = base64.b64encode(hashlib.sha256(script).digest()).decode()
+    page.headers.update(SECURITY)
     page.headers["Content-Security-Policy"] = (
         f"default-src 'none'; script-src 'self' 'sha256-{sha256}'; style-src 'self' 'unsafe-inline'; "
         "img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"

@@ -5,12 +5,11 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from fastapi.staticfiles import StaticFiles
 
-_HEADERS = {
+SECURITY = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+_HEADERS = SECURITY | {
     # Only our own files; data: and blob: are pictures that the page makes itself.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",  # the names never change, so browsers ask each time; unchanged files are 304
 }
 

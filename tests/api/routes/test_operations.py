@@ -16,6 +16,8 @@ async def test_a_process_lives_before_its_model_is_loaded(seven: KerasEngine, me
 
     async with service(seven) as client:
         alive, ready = await client.request(method, "/healthz"), await client.request(method, "/readyz")
+        pages = [await client.request(method, path) for path in ("/", "/docs", "/openapi.json")]
+    assert {page.status_code for page in pages} == {200}
     assert (alive.status_code, ready.status_code) == (200, 200)
     if method == "GET":
         assert (alive.json(), ready.json()) == ({"status": "ok"}, {"status": "ready"})
