@@ -53,7 +53,7 @@ install: .venv/.dev ## install everything into .venv, for python -m training and
 
 train: .venv/.dev ## train RECIPE=compact on MNIST, downloaded or read from DATA=mnist.npz
 	$(BIN)/python -m training fit --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
-	@echo "To serve this model: $(BIN)/python -m training export RUN --version X.Y.Z, where RUN is the run directory named above."
+	@echo "To serve this model, if its recipe has the preprocessing auto: $(BIN)/python -m training export RUN --version X.Y.Z$(if $(DATA), --data $(DATA)), where RUN is the run directory above."
 
 report: .venv/.dev ## evaluate models/ on DATA and, if given, IMAGES, OUTLIERS, SEVERAL, SEMEION; write its card
 	$(BIN)/python -m training report $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) \

@@ -46,9 +46,9 @@ def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
     app = FastAPI(
         title="Digits",
         version=VERSION,
-        summary="An image of a handwritten digit in, ten calibrated probabilities out.",
+        summary="Send an image of a handwritten digit, get ten calibrated probabilities.",
         lifespan=lifespan,
-        servers=[{"url": ".", "description": "this service"}],  # relative: works behind a path prefix
+        servers=[{"url": ".", "description": "this service, wherever it runs"}],  # relative: works behind a path prefix
         openapi_url=None,  # `docs_router` has the document and a page without other servers
         telemetry={
             "tracing": tracer_provider is not None,
