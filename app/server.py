@@ -78,13 +78,15 @@ def _serve(settings: Settings, listening: socket.socket) -> str | None:
 def _serve_workers(settings: Settings, listening: socket.socket) -> str | None:
     """Serve from several processes -> what is wrong with the model, if anything."""
     os.environ["DIGITS_PORT"] = str(settings.port)
+    listening.close()  # uvicorn opens the port again
     memory = "/dev/shm"  # noqa: S108 - the folder below gets a random name
     with tempfile.TemporaryDirectory(prefix="digits-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
         os.environ[_SHARED] = folder
         uvicorn.run(
             "app.server:worker_app",
             factory=True,
-            fd=listening.fileno(),
+            host=settings.host,  # not `fd`: uvicorn takes that for a Unix socket, without addresses and TCP_NODELAY
+            port=settings.port,
             workers=settings.workers,
             timeout_worker_healthcheck=_WORKER_TIMEOUT_S,
             log_level=settings.log_level,
