@@ -94,7 +94,7 @@ class Acceptance:
 class Scores:
     """All scores of one set of images.
 
-    ``nll``: mean over the answered images, in nats, without label smoothing, as for ``ece``.
+    ``nll`` (in nats, without label smoothing), ``ece``, ``reliability``: over the answered images.
     ``confusion``: counts (10, 10), row = label, column = predicted digit. ``precision``, ``recall``: by digit, None if
     undefined. ``mistakes``: most confident first. ``unread``: name -> reason. ``risk_coverage``: 100 shares, see
     `training.evaluation.measures`.
