@@ -173,5 +173,6 @@ def _check(part: str, images: NDArray[np.generic], labels: NDArray[np.generic]) 
         raise DataError(
             f"y_{part} must have one integer per image, {images.shape[:1]}, not {labels.dtype} of {labels.shape}"
         )
-    if labels.min() < 0 or labels.max() > 9:
-        raise DataError(f"y_{part} must hold digits from 0 to 9, not {labels.min()} to {labels.max()}")
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest > 9:
+        raise DataError(f"y_{part} must hold digits from 0 to 9, not {lowest} to {highest}")

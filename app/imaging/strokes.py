@@ -112,7 +112,8 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int]:
         return (labels == parts[0]).astype(np.uint8), sure, 1
     parts = _without_frames(parts, labels, stats)
     inked = labels > 0
-    strength = np.bincount(labels[inked], weights=np.square(contrast[inked], dtype=np.float32), minlength=count)
+    owners = labels[inked].astype(np.intp)
+    strength = np.bincount(owners, weights=np.square(contrast[inked], dtype=np.float32), minlength=count)
     chosen = _choose(stats[parts], centres[parts], strength[parts], contrast.shape)
     keep = np.zeros(count, np.uint8)
     keep[parts[chosen]] = 1

@@ -31,7 +31,7 @@ def saliency(ink: Ink, probabilities: Sequence[float], occluded: Sequence[Sequen
     lost = np.zeros((SIDE_PX, SIDE_PX), np.float32)
     for patch, without in zip(_patches(ink), occluded, strict=True):
         lost[patch] += max(probabilities[digit] - without[digit], 0)
-    return lost / np.float32(max(lost.max(), 1e-6))
+    return lost / np.float32(max(float(lost.max()), 1e-6))
 
 
 def _patches(ink: Ink) -> list[tuple[slice, slice]]:

@@ -76,7 +76,7 @@ def test_auto_fits_into_twenty_pixels_and_centres_the_mass() -> None:
     for image in mnist_test()[0]:
         ink = find_ink(image).ink[:, :, 0]
         rows, columns = np.nonzero(ink.sum(axis=1))[0], np.nonzero(ink.sum(axis=0))[0]
-        centre = (np.arange(SIDE_PX) @ ink.sum(axis=1), np.arange(SIDE_PX) @ ink.sum(axis=0)) / ink.sum()
+        centre = np.stack([np.arange(SIDE_PX) @ ink.sum(axis=axis) for axis in (1, 0)]) / ink.sum()
 
         assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
         assert np.all(np.abs(centre - (SIDE_PX - 1) / 2) <= 1.01)
