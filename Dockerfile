@@ -13,9 +13,8 @@ RUN pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes
 FROM tools AS litert-environment
 COPY requirements/litert.txt /tmp/litert.txt
 RUN pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes --only-binary :all: -r /tmp/litert.txt
-# A sixth of it is only needed to convert or compile models, use GPUs, compile Fortran, test NumPy, check types or show
-# the API document in a second way.
-# Not every platform's wheel has all of these files, so -f.
+# A sixth of it is only needed to convert or compile models, use GPUs, compile Fortran, test NumPy, check types or serve
+# ReDoc. Not every platform's wheel has all of these files, so -f.
 RUN cd /opt/venv/lib/python3.13/site-packages \
  && rm -rf ai_edge_litert/aot ai_edge_litert/tools ai_edge_litert/vendors ai_edge_litert/libLiteRtWebGpuAccelerator.so \
            fastapi_offline/static/redoc.standalone.js google ml_dtypes numpy/f2py tqdm \

@@ -1,14 +1,14 @@
 # Commands for people and CI. They need make and Python 3.11 to 3.13; everything else is installed into .venv.
 
 BIN := .venv/bin
-# The locks name every package, so pip has nothing to resolve: --no-deps keeps it from looking for newer versions of what
-# is asked for with an extra, which old pips do and then refuse.
+# The lock files list every package, so pip has nothing to resolve. Without --no-deps, old versions of pip look for newer
+# versions of packages that are requested with an extra, and then fail because those are not in the lock file.
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --require-hashes
 PYTHON_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 RECIPE ?= compact
 DATA ?= $(wildcard ../shared/data/mnist.npz)
-# Further data for a report, which names what is missing.
+# Optional data for a report; the report lists what is missing.
 IMAGES ?= $(wildcard ../shared/data/wild-dev)
 TAGS ?= $(if $(IMAGES),photo$(comma)paint$(comma)canvas$(comma)crop)
 OUTLIERS ?= $(wildcard ../shared/data/notdigit-dev)
@@ -45,7 +45,7 @@ check: .venv/.dev ## lint; check formatting, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/.dev ## fix what the linter and the formatter can
+format: .venv/.dev ## apply the linter's fixes and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -53,7 +53,7 @@ install: .venv/.dev ## install everything into .venv, for python -m training and
 
 train: .venv/.dev ## train RECIPE=compact on MNIST, downloaded or read from DATA=mnist.npz
 	$(BIN)/python -m training fit --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
-	@echo "To serve this model, if its recipe has the preprocessing auto: $(BIN)/python -m training export RUN --version X.Y.Z$(if $(DATA), --data $(DATA)), where RUN is the run directory above."
+	@echo "To serve this model, if its recipe uses preprocessing auto: $(BIN)/python -m training export RUN --version X.Y.Z$(if $(DATA), --data $(DATA)), where RUN is the run directory above."
 
 report: .venv/.dev ## evaluate models/ on DATA and, if given, IMAGES, OUTLIERS, SEVERAL, SEMEION; write its card
 	$(BIN)/python -m training report $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) \
@@ -74,7 +74,7 @@ storm: .venv/.dev ## send every file of HOSTILE=folder through every endpoint an
 	$(BIN)/python -m tests.storm $(or $(HOSTILE),$(error Name a folder: make storm HOSTILE=files)) \
 	  $(if $(DIGITS_ENGINE),engine=$(DIGITS_ENGINE))
 
-fuzz: .venv-fuzz/.fuzz ## mutate inputs: FUZZ=decoder, forms or tensors, RUNS=1000000; findings go to fuzz/
+fuzz: .venv-fuzz/.fuzz ## fuzz with mutated inputs: FUZZ=decoder, forms or tensors, RUNS=1000000; findings go to fuzz/
 	@mkdir -p fuzz
 	.venv-fuzz/bin/python -m tests.fuzz $(FUZZ) fuzz/$(FUZZ) -runs=$(RUNS) -artifact_prefix=fuzz/$(FUZZ)- -print_final_stats=1
 
@@ -96,14 +96,14 @@ PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate
   $(LOCK_FLAGS)
 LOCK = $(PIN) pyproject.toml
 
-# One environment, three stamps: the service needs only runtime.txt, or litert.txt without TensorFlow; dev.txt includes both
-# at the same versions.
+# One environment, three stamp files: the service needs only runtime.txt, or litert.txt without TensorFlow; dev.txt
+# includes both at the same versions.
 .venv/.%: requirements/%.txt | $(BIN)/pip
 	@echo "Installing $< into .venv (the first time takes a minute or two)"
 	@$(PIP_INSTALL) -r $<
 	@touch $@
 
-# Separate environments for what conflicts with the service's pins.
+# Separate environments for packages that conflict with the service's pins.
 .venv-fuzz/.fuzz: requirements/fuzz.txt
 .venv-kserve/.kserve: requirements/kserve.txt
 .venv-fuzz/.fuzz .venv-kserve/.kserve: | $(BIN)/pip
@@ -116,7 +116,7 @@ $(BIN)/pip:
 	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 	  if "$$python" -c '$(PYTHON_FITS)' 2>/dev/null; then \
 	    "$$python" -m venv .venv >/dev/null && exit 0; \
-	    echo "Error: $$python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	    echo "Error: $$python cannot create a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
 	  fi; \
 	done; \
-	echo "Error: Python 3.11, 3.12 or 3.13 is needed and was not found; name one: make PYTHON=/path/to/python3.12" >&2; exit 1
+	echo "Error: no Python 3.11, 3.12 or 3.13 found; name one: make PYTHON=/path/to/python3.12" >&2; exit 1

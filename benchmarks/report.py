@@ -79,7 +79,7 @@ def _processor_time(results: Results) -> list[str]:
         for way in _WAYS
     ]
     head = ["16 connections", *(f"{name}, ms/image" for name in names)]
-    return ["## Processor time of the server", "", *rows(head, body)]
+    return ["## CPU time of the server", "", *rows(head, body)]
 
 
 def _textbook_and_workers(results: Results) -> list[str]:
@@ -104,7 +104,7 @@ def _photos(results: Results) -> list[str]:
             ms = [each[index] for each in measured]
             body.append([f"{engine}: {what}", spread(ms), spread(ratios(ms, colour)), spread(ratios(ms, grey))])
     head = ["", "ms", "÷ `imdecode` in colour", "÷ `imdecode` in grey"]
-    return ["## A photograph of 12 megapixels (JPEG, one after the other)", "", *rows(head, body)]
+    return ["## A 12-megapixel photo (JPEG, one at a time)", "", *rows(head, body)]
 
 
 def _start(results: Results) -> list[str]:

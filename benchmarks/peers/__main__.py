@@ -95,7 +95,7 @@ def _report(results: Results, ours_and_others: list[Peer], absent: dict[str, str
     sections = [
         ["# Compared with other model servers", "", results.conditions],
         [_ALIKE],
-        ["## Targets", "", *rows(["", "Digits ÷ it"], _targets(results))],
+        ["## Targets", "", *rows(["", "ratio"], _targets(results))],
         *([f"## {title}", "", *_loads(results, way)] for way, title in WAYS.items()),
         ["## How they ran", "", *_configurations(results, ours_and_others, absent)],
     ]
@@ -117,7 +117,7 @@ def _loads(results: Results, way: str) -> list[str]:
         cpu = spread([each.cpu_ms for each in at[1]])
         cells = [cell for loads in at for cell in (spread([each.rate for each in loads]), latency(loads))]
         body.append([name, *cells, cpu])
-    return rows([*head, "16: processor ms/request"], body)
+    return rows([*head, "16: CPU ms/request"], body)
 
 
 def _configurations(results: Results, ours_and_others: list[Peer], absent: dict[str, str]) -> list[str]:

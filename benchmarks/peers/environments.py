@@ -30,7 +30,7 @@ def peers() -> list[Peer]:
     serve = ("-m", module + "ray_server", "{port}")
     fast = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
     return [
-        Peer(digits(ONE, engine="litert"), "", "as it comes"),
+        Peer(digits(ONE, engine="litert"), "", "defaults"),
         Peer(digits(TWO, engine="litert", workers=2), "", "`DIGITS_WORKERS=2`"),
         Peer(
             _server("LitServe", lit, form, "/health", "-m", module + "litserve_server", "{port}"),

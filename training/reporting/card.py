@@ -51,7 +51,7 @@ def _facts(manifest: Manifest) -> str:
         "multiply-adds per image": f"{manifest.multiply_adds:,}",
         "preprocessing": f"`auto`, version {manifest.preprocessing}",
         "temperature": f"{manifest.temperature:g}",
-        "thresholds": f"not a digit above {manifest.thresholds.not_a_digit:g} (log odds), "
+        "thresholds": f"not a digit above {manifest.thresholds.not_a_digit:g} (log-odds), "
         f"low confidence below {manifest.thresholds.low_confidence:g} (probability)",
         "trained": f"{trained['date']}, {', '.join(libraries)}, {trained['cpu']}",
         "sha256": "<br>".join(f"`{digest}` {file}" for file, digest in manifest.sha256.items()),
@@ -137,7 +137,7 @@ def _corruptions(figures: Figures) -> str:
     return (
         f"### Corruptions\n\nThe first {figures.corrupted:,} test images with the fifteen corruptions of MNIST-C "
         "(Mu and Gilmer 2019), reimplemented in `training/drawing/corruptions.py`. Some resemble the augmentation, "
-        "which includes lines across the digit, hollow strokes and strong noise, made in other ways:\n\n"
+        "which also has lines across the digit, hollow strokes and strong noise, generated differently:\n\n"
         + _table(("corruption", "accuracy %"), [*rows, ("**mean**", f"**{percent(figures.corrupted_accuracy)}**")])
         + "\n"
     )
