@@ -77,7 +77,7 @@ class Overloaded(DigitsError):
     status, code, title = 503, "overloaded", "Overloaded"
 
     def __init__(self, wait_s: float = 1) -> None:
-        super().__init__("More requests wait than the service can answer in time: send it again later.")
+        super().__init__("Too many requests are waiting: retry later.")
         self.headers = {"Retry-After": str(min(max(1, math.ceil(wait_s)), _MAX_RETRY_S))}
 
 
@@ -86,4 +86,4 @@ class DeadlineExceeded(DigitsError):
 
 
 class ModelError(Exception):
-    """The model directory is missing, damaged or foreign: the service prints this one line and does not start."""
+    """The model directory is missing, damaged or incompatible: the service prints this line and does not start."""

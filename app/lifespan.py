@@ -1,4 +1,4 @@
-"""What starts and stops with the app: loading of the model, signal handlers, the watchdog."""
+"""What starts and stops with the app: loading the model, signal handlers, the watchdog."""
 
 import asyncio
 import logging
@@ -28,8 +28,8 @@ class Lifespan:
     """The lifespan of an app that `app.server` runs.
 
     A single process accepts requests from the start, but `/readyz` answers 503 until the model is loaded. A worker
-    accepts none before that. ``fail`` is called with what is wrong with the model, ``on_ready`` when a worker is about
-    to accept connections.
+    accepts none before that. ``fail`` is called with the reason if the model cannot be loaded, ``on_ready`` when a
+    worker is about to accept connections.
     """
 
     settings: Settings
@@ -74,7 +74,7 @@ class Lifespan:
 
 
 def _drain_at_sigterm(service: Service, drain_s: float, loading: asyncio.Task[None]) -> None:
-    """At SIGTERM make `/readyz` fail, and let the server stop ``drain_s`` later. A second SIGTERM stops it at once."""
+    """On SIGTERM make `/readyz` fail, and stop the server ``drain_s`` later. A second SIGTERM stops it at once."""
     loop = asyncio.get_running_loop()
     stop = signal.getsignal(signal.SIGTERM)  # the server's
 

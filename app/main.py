@@ -1,4 +1,4 @@
-"""The app assembled in one place. Knows no process: the model is loaded by the lifespan, which `app.server` gives."""
+"""The app assembled in one place. The model is loaded by the lifespan that `app.server` passes in."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -49,7 +49,7 @@ def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
         summary="Send an image of a handwritten digit, get ten calibrated probabilities.",
         lifespan=lifespan,
         servers=[{"url": ".", "description": "this service, wherever it runs"}],  # relative: works behind a path prefix
-        openapi_url=None,  # `docs_router` has the document and a page without other servers
+        openapi_url=None,  # `docs_router` serves the document, and a page that needs no other server
         telemetry={
             "tracing": tracer_provider is not None,
             "tracer_provider": tracer_provider,

@@ -1,4 +1,4 @@
-"""Settings: environment variables `DIGITS_*`, read once at the start."""
+"""Settings: environment variables `DIGITS_*`, read once at startup."""
 
 import hashlib
 import os
@@ -27,14 +27,14 @@ def _api_keys(given: str) -> tuple[ApiKey, ...]:
     lines = [line.partition("#")[0].split(",") for line in given.splitlines()]
     keys = tuple(_api_key(text.strip()) for line in lines for text in line if text.strip())
     if not keys:
-        raise ValueError("it holds no key: unset it to allow requests without a key")
+        raise ValueError("there is no key in it: unset it to allow requests without a key")
     return keys
 
 
 def _api_key(text: str) -> ApiKey:
     found = re.fullmatch(r"(?:(?P<name>[A-Za-z0-9._-]{1,64}):)?sha256:(?P<digest>[0-9a-f]{64})", text)
     if found is None:
-        raise ValueError("a key is written as [name:]sha256:<64 hex digits>: its SHA-256, never the key itself")
+        raise ValueError("a key must look like [name:]sha256:<64 hex digits>, the SHA-256 and not the key itself")
     if found["digest"] == _SHA256_OF_NOTHING:
         raise ValueError("this is the SHA-256 of an empty key: an empty header would be accepted")
     return ApiKey(found["name"] or found["digest"][:8], bytes.fromhex(found["digest"]))
@@ -50,7 +50,7 @@ def _api_keys_in_file(given: str) -> tuple[ApiKey, ...]:
 def _origins(given: str) -> tuple[str, ...]:
     origins = tuple(text.strip() for text in given.split(",") if text.strip())
     if not all(re.fullmatch(r"\*|https?://[^/\s]+", origin) for origin in origins):
-        raise ValueError("an origin is written as https://host or https://host:port; separate several with commas")
+        raise ValueError("an origin must look like https://host or https://host:port; separate several with commas")
     return origins
 
 
@@ -62,13 +62,13 @@ def _networks(given: str) -> str:
 
 def _rate(given: str) -> str:
     if given and not re.fullmatch(r"[1-9]\d{0,8}/(second|minute|hour|day)", given):
-        raise ValueError("a rate is written as 100/minute, or with second, hour or day")
+        raise ValueError("a rate must look like 100/minute; second, hour and day work too")
     return given
 
 
 def _storage(given: str) -> str:
     if given and not re.match("rediss?://", given):
-        raise ValueError("a storage is written as redis://host:6379, or rediss:// with TLS")
+        raise ValueError("a storage must look like redis://host:6379, or rediss:// with TLS")
     if given and find_spec("redis") is None:
         raise ValueError("the library redis is not installed: pip install '.[redis]'")
     return given

@@ -102,7 +102,7 @@ def evaluate(
     ] = None,
     preprocess: Annotated[Mode, typer.Option(help="The preprocessing mode.")] = "auto",
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures to this file.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all results to this file, as JSON.")
     ] = None,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the mistakes on --images to this PNG.")

@@ -1,4 +1,4 @@
-"""Architectures: untrained keras.Model by name, from ink (n, 28, 28, 1) to logits. Knows no data or optimizer.
+"""Architectures: untrained keras.Model by name, from ink (n, 28, 28, 1) to logits. Independent of data and optimizer.
 
 The tutorials' networks end in a softmax. Here all networks end in logits and the loss takes logits: the function and
 the gradient are the same, and a temperature can be fitted afterwards.

@@ -1,4 +1,4 @@
-"""Data sets: MNIST, read and verified, with its fixed validation split; folders of images. Knows no model or recipe."""
+"""Data sets: MNIST, read and verified, with a fixed validation split; folders of images. Knows nothing about models."""
 
 import csv
 import hashlib

@@ -1,6 +1,6 @@
 """Training: (recipe, run directory) -> weights. Same seed, machine and versions: same weights, resumed or not.
 
-Runs on any Keras 3 backend. Knows no file format except the run directory's.
+Runs on any Keras 3 backend. The only file format it knows is the run directory.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Preparation: grey images -> model input for each epoch, made in worker processes. Knows no model.
+"""Preparation: grey images -> model input for each epoch, made in worker processes. Knows nothing about models.
 
 The result depends on images, recipe and epoch only, not on the number of workers. Worker processes import this
 module, so it imports neither TensorFlow nor Keras.

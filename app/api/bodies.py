@@ -85,7 +85,7 @@ async def read_body(
         if name == b"content-length" and value.isdigit():
             length = int(value)
         elif name == b"content-encoding" and value.lower() != b"identity":
-            raise UnsupportedMediaType("The body is compressed: send it as it is.")
+            raise UnsupportedMediaType("The body is compressed: send it uncompressed.")
     too_large = TooLarge(f"The request has more than {max_bytes} bytes: send a smaller image.")
     if length > max_bytes:
         raise too_large
@@ -97,7 +97,7 @@ async def read_body(
             while True:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
-                    raise BadRequest("The body ended early: send it whole.")
+                    raise BadRequest("The body is incomplete: send all of it.")
                 chunk: bytes = message.get("body", b"")
                 received += len(chunk)
                 if received > max_bytes:
@@ -108,7 +108,7 @@ async def read_body(
                     return b"".join(chunks)
                 deadline.reschedule(until + received / _MIN_BYTES_PER_S)
     except TimeoutError as error:
-        raise BodyTooSlow("The body came too slowly: send it again, or a smaller image.") from error
+        raise BodyTooSlow("The body arrived too slowly: retry, or send a smaller image.") from error
 
 
 async def parse_off_loop(body: bytes, parse: Callable[[bytes], T]) -> T:

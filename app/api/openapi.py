@@ -20,18 +20,18 @@ from app.api.state import state_of
 Responses = dict[int | str, dict[str, Any]]
 
 _ERRORS = [
-    errors.BadRequest("The body ended early: send it whole."),
+    errors.BadRequest("The body is incomplete: send all of it."),
     errors.Unauthorized("An API key is needed: send yours as X-API-Key or as Authorization: Bearer."),
     errors.TooLarge("The request has more than 10485760 bytes: send a smaller image."),
     errors.UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF."),
     errors.UndecodableImage("The PNG data is broken: save the image again and resend it."),
-    errors.NoInk("Nothing on the image stands out from its ground: send one with a digit on it."),
+    errors.NoInk("The image is blank: send one with a digit on it."),
     errors.InvalidParameter("top_k: Input should be less than or equal to 10"),
-    errors.RateLimited("The quota is 100/minute: send it again in 7 s.", 7),
-    errors.DigitsError("The service failed to answer: report it with the request id."),
-    errors.NotReady("The model is being loaded: send it again in a second."),
+    errors.RateLimited("The quota is 100/minute: retry in 7 s.", 7),
+    errors.DigitsError("Internal error: report it with the request id."),
+    errors.NotReady("The model is still loading: retry in a second."),
     errors.Overloaded(),
-    errors.DeadlineExceeded("No answer within 10000 ms: send it again later, or a smaller image."),
+    errors.DeadlineExceeded("No answer within 10000 ms: retry later, or send a smaller image."),
 ]
 _WITHOUT_MODEL = {
     "/healthz",
@@ -46,7 +46,7 @@ _KEYS = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
 }
-# OpenAPI 3.1 does not need `format`, but client generators know a file by it
+# OpenAPI 3.1 does not need `format`, but client generators recognise a file by it
 _FILE = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
 _TENSOR = {"type": "string", "contentMediaType": "application/octet-stream"}
 
@@ -80,7 +80,7 @@ PREDICT_INPUT = {"parameters": query_parameters(PredictQuery)} | _body(
     _form("file", _FILE, "(the bytes of seven.png)")
     | {"application/json": {"schema": _ref(ImageBody)}, "application/octet-stream": _RAW, "image/*": _RAW},
 )
-_NO_INK = problem(errors.NoInk("Nothing on the image stands out from its ground."), {"state": _STATE})
+_NO_INK = problem(errors.NoInk("The image is blank: send one with a digit on it."), {"state": _STATE})
 _ENTRIES: list[dict[str, object]] = [
     {"filename": "seven.png", "prediction": EXAMPLE_PREDICTION, "error": None},
     {"filename": "blank.png", "prediction": None, "error": _NO_INK},

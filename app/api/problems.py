@@ -51,9 +51,9 @@ def _known(error: Exception) -> DigitsError:
         return InvalidParameter("; ".join(f"{wrong['loc'][-1]}: {wrong['msg']}" for wrong in error.errors()))
     status = error.status_code if isinstance(error, HTTPException) else DigitsError.status
     if status == NotFound.status:
-        return NotFound("There is nothing at this address: send images to POST /predict.")
+        return NotFound("Unknown path: send images to POST /predict.")
     if status == MethodNotAllowed.status:
-        return MethodNotAllowed("This address takes another method: see the header Allow.")
+        return MethodNotAllowed("Wrong method for this path: see the Allow header.")
     if status < DigitsError.status:
         return BadRequest("The request is malformed.")
-    return DigitsError("The service failed to answer: report it with the request id.")
+    return DigitsError("Internal error: report it with the request id.")

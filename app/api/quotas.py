@@ -1,4 +1,4 @@
-"""How many images a client may send: fixed windows, in memory or in Redis. Knows neither HTTP nor who a client is."""
+"""How many images a client may send: fixed windows, in memory or in Redis. Knows nothing about HTTP."""
 
 import logging
 import math
@@ -52,7 +52,7 @@ class Quota:
             raise RateLimited(f"The quota is {self._text}: send fewer images in a request.", 1)
         reset_time = (await limiter.get_window_stats(self._limit, client)).reset_time
         retry_after_s = max(1, math.ceil(reset_time - time.time()))
-        raise RateLimited(f"The quota is {self._text}: send it again in {retry_after_s} s.", retry_after_s)
+        raise RateLimited(f"The quota is {self._text}: retry in {retry_after_s} s.", retry_after_s)
 
 
 def _redis_limiter(url: str) -> FixedWindowRateLimiter:

@@ -1,6 +1,6 @@
 """Around every request: its id, its one log line, and an answer even to an unhandled error.
 
-The log holds nothing of a caller's that was not validated: no body, no query, no path that matched no route.
+Of what a caller sends, the log holds only validated values: no body, no query, no unknown path.
 """
 
 import logging
@@ -30,7 +30,7 @@ class RequestLog:
     """ASGI middleware. Sets ``request_id`` and ``log`` in ``scope["state"]``.
 
     Handlers add fields of the log line to ``log``, or delete it for no line. ``count`` is called for every request
-    with route or None, method, status and seconds; status 0 is a caller who left without an answer.
+    with route or None, method, status and seconds; status 0 is a caller who disconnected before the answer.
     """
 
     def __init__(

@@ -51,8 +51,8 @@ class PredictQuery(BaseModel):
     explain: bool = Field(False, description="Add what the model saw and which pixels decided the answer.")
     preprocess: Mode = Field(
         "auto",
-        description="`auto` finds the ink wherever and however it was drawn; `plain` only resizes to 28x28 and divides "
-        "by 255, and expects light ink on dark.",
+        description="`auto` finds the digit, dark or light, anywhere on the image; `plain` only resizes to 28x28 and "
+        "divides by 255, and expects light ink on dark.",
     )
 
 

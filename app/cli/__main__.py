@@ -15,7 +15,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in {"httpx2", "rich", "typer"}:
             raise
-        sys.exit(f"digits: {error.name} is not installed, only `digits serve` works without: pip install '.[cli]'")
+        sys.exit(f"digits: {error.name} is not installed; without it only `digits serve` works: pip install '.[cli]'")
     except KeyboardInterrupt:
         sys.exit(130)  # Typer's status
     run()

@@ -1,4 +1,4 @@
-"""Answers for the command line: from a running service, or from the model loaded here. Knows no files and no output."""
+"""Answers for the command line: from a running service, or from the model loaded here. Does no file or terminal I/O."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ class PredictionError(Exception):
 
 
 class ServiceUnavailable(Exception):
-    """No picture can be read there: one line that tells the user what to do."""
+    """No picture can be read there: one line with what to do about it."""
 
 
 @asynccontextmanager
@@ -100,7 +100,7 @@ async def model_of(url: str) -> Json:
 class LoadResult:
     """``times_ms``: latency of each prediction. ``errors``: how many of each code.
 
-    ``client``: processor time that this process used, as a share of one core.
+    ``client``: CPU time that this process used, as a share of one core.
     """
 
     times_ms: list[float] = field(default_factory=list)
@@ -146,7 +146,7 @@ async def _client(url: str, connections: int) -> AsyncIterator[httpx2.AsyncClien
     headers = {"Content-Type": "application/octet-stream"}
     if key := os.environ.get("DIGITS_API_KEY", "").strip():  # no option: other users can read a command line
         if not (key.isascii() and key.isprintable()):
-            raise ServiceUnavailable("DIGITS_API_KEY must be one line of ASCII letters, digits and signs")
+            raise ServiceUnavailable("DIGITS_API_KEY must be one line of printable ASCII")
         headers["X-API-Key"] = key
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     try:
@@ -154,7 +154,7 @@ async def _client(url: str, connections: int) -> AsyncIterator[httpx2.AsyncClien
         if not client.base_url.host or (client.base_url.port or 1) > _LAST_PORT:
             raise httpx2.InvalidURL("no host, or no such port")
     except httpx2.InvalidURL as error:
-        raise ServiceUnavailable(f"{url} is no address: give one such as http://localhost:8000") from error
+        raise ServiceUnavailable(f"{url} is not a valid URL: use one such as http://localhost:8000") from error
     async with client:
         yield client
 
@@ -170,7 +170,7 @@ async def _answer(client: httpx2.AsyncClient, request: httpx2.Request, key: str,
             response = await client.send(request)
         except (httpx2.ConnectError, httpx2.UnsupportedProtocol) as error:
             raise ServiceUnavailable(
-                f"nothing listens at {url}: start the service there (digits serve), or give its address"
+                f"nothing is listening at {url}: start the service (digits serve) or check the URL"
             ) from error
         except httpx2.HTTPError as error:
             detail = "The service did not answer in time, or closed the connection: look at its log."
@@ -185,7 +185,7 @@ async def _answer(client: httpx2.AsyncClient, request: httpx2.Request, key: str,
         answer = None
     expected = {key} if response.is_success else {"code", "detail"}
     if not isinstance(answer, dict) or not expected <= answer.keys():
-        raise ServiceUnavailable(f"{url} answers {response.status_code}, but is not this service: give its address")
+        raise ServiceUnavailable(f"{url} answers {response.status_code}, but is not this service: check the URL")
     if not response.is_success:
         raise PredictionError(answer)
     return answer

@@ -1,4 +1,4 @@
-"""Micro-batching: inks that wait at the same time run in one batch, on one worker thread. Knows no HTTP and no model.
+"""Micro-batching: inks that wait at the same time run in one batch, on one worker thread. Knows nothing of HTTP.
 
 A ``run`` takes (n, 28, 28, 1) and returns n rows. An idle engine starts at once, unless ``max_wait_ms`` lets it wait
 for more inks. Each ink comes with its run, so that a model can be replaced: no batch mixes two.
@@ -61,7 +61,7 @@ class MicroBatcher:
         self._thread.start()
 
     def check_room(self) -> None:
-        """Raises Overloaded when the queue is full. Inks of an admitted request may be submitted all the same."""
+        """Raises Overloaded when the queue is full. Inks of an admitted request may still be submitted."""
         if len(self._queue) >= self._max_queue:
             raise Overloaded(self.wait_s(len(self._queue)))
 
@@ -71,14 +71,14 @@ class MicroBatcher:
         future: asyncio.Future[Answer] = loop.create_future()
         with self._changed:
             if self._closed:
-                raise NotReady("The service is stopping: send it again in a second.")
+                raise NotReady("The service is stopping: retry in a second.")
             self._queue[future] = _Waiting(run, ink, time.monotonic(), loop)
             self._changed.notify()
         try:
             return await future
         finally:
             with self._changed:
-                self._queue.pop(future, None)  # at once if the caller has gone
+                self._queue.pop(future, None)  # at once if the caller has disconnected
 
     @property
     def depth(self) -> int:
@@ -110,7 +110,7 @@ class MicroBatcher:
         """The next batch, once there is one; empty when closed."""
         batch: Batch = []
         with self._changed:
-            while not batch and not self._closed:  # every caller may go during the wait
+            while not batch and not self._closed:  # every caller may disconnect during the wait
                 self._changed.wait_for(lambda: self._closed or self._queue)
                 if self._max_wait_s:
                     self._changed.wait_for(

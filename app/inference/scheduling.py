@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 _INLINE_PIXELS = 64 * 64  # decoded and searched in 0.3 ms, or 3 ms for pure noise
 _INLINE_BYTES = 8 * 1024  # Pillow takes at most 19 ms for a header of this size
-_LOOP_BUDGET_S = 0.004  # of each turn of the event loop. Accepting a connection takes three turns
+_LOOP_BUDGET_S = 0.004  # of each iteration of the event loop. Accepting a connection takes three
 _LARGE_SHARE = 0.25  # of `max_pixels`: larger images take turns, as they take seconds
 
 
@@ -59,9 +59,9 @@ class Model:
 
 
 class LoopTimeBudget:
-    """``async with`` around work on the event loop: once the budget is used, more work waits for the next turn.
+    """``async with`` around work on the event loop: once the budget is used, more work waits for the next iteration.
 
-    Probes and new connections are then answered however many images there are. Nothing may be awaited inside. Waiting
+    Probes and new connections are then answered under any load. Nothing may be awaited inside. Waiting
     tasks check the renewed budget in the order of their arrival, so each gets its turn.
     """
 
@@ -70,7 +70,7 @@ class LoopTimeBudget:
         self._started = 0.0
 
     async def __aenter__(self) -> None:
-        while self._used_s > _LOOP_BUDGET_S:  # noqa: ASYNC110 - there is no event for the next turn
+        while self._used_s > _LOOP_BUDGET_S:  # noqa: ASYNC110 - there is no event for the next iteration
             await asyncio.sleep(0)
         self._started = time.perf_counter()
 
@@ -115,7 +115,7 @@ class Scheduler:
             image = await self.in_thread(partial(inspect, data, max_pixels=self._max_pixels))
         needed = memory_needed(image)
         if needed > self.memory.size:
-            raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
+            raise TooLarge("The image needs more memory than the service has: scale it down and resend it.")
         large = image.width * image.height > self._max_pixels * _LARGE_SHARE
         return await self.in_thread(partial(_find, image, mode), large=large, needed=needed)
 
@@ -137,7 +137,7 @@ class Scheduler:
     async def in_thread(self, function: Callable[[], T], *, large: bool = False, needed: int = 0) -> T:
         """What ``function`` returns. Raises NotReady when closed.
 
-        Waits for ``needed`` bytes of memory, and holds them until the thread has finished, even if the caller has gone.
+        Waits for ``needed`` bytes of memory, and holds them until the thread ends, even if the caller disconnects.
         """
         await self.memory.take(needed)
         loop = asyncio.get_running_loop()
@@ -150,7 +150,7 @@ class Scheduler:
             future = (self._large_decoder if large else self._decoders).submit(function)
         except RuntimeError as error:  # the threads are shut down
             self.memory.give_back(needed)
-            raise NotReady("The service is stopping: send it again in a second.") from error
+            raise NotReady("The service is stopping: retry in a second.") from error
         future.add_done_callback(give_back)
         try:
             return await asyncio.wrap_future(future)

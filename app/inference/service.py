@@ -53,7 +53,7 @@ class Service:
         self._timeout_ms = settings.request_timeout_ms
         self._max_queue = settings.max_queue
         self._model: Model | None = None
-        self._why_not = "The model is being loaded"
+        self._why_not = "The model is still loading"
         self._draining = False
         self._in_batches = 0  # images of admitted batches, counted as the places in the queue that they may need
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))
@@ -68,7 +68,7 @@ class Service:
         await self._scheduler.in_thread(partial(reader.read, found.ink, engine.logits))
 
     def start(self, engine: Engine) -> None:
-        """Answer with ``engine`` from now on. Requests that have begun keep the engine before."""
+        """Answer with ``engine`` from now on. Requests that have begun keep the previous engine."""
         reader = Reader(engine.manifest.temperature, engine.manifest.thresholds)
         self._model = Model(engine, reader, self._metrics)
         self._scheduler.memory.rest()
@@ -98,10 +98,10 @@ class Service:
         """Raises NotReady when load balancers should send new requests elsewhere."""
         self._require_model()
         if self._draining:
-            raise NotReady("The service is stopping: send it elsewhere, or again in a second.")
+            raise NotReady("The service is stopping: retry in a second, or elsewhere.")
         since = self.busy_since
         if since is not None and time.monotonic() - since > max(self._timeout_ms / 1000, _SLOWEST_BATCH_S):
-            raise NotReady("The model does not answer: send it elsewhere, or again in a second.")
+            raise NotReady("The model does not answer: retry in a second, or elsewhere.")
 
     async def predict(self, data: bytes, mode: Mode = "auto", *, explain: bool = False) -> Result:
         """Read an encoded image. Raises the errors of decoding and preprocessing, Overloaded, DeadlineExceeded."""
@@ -139,8 +139,8 @@ class Service:
 
     def _require_model(self) -> Model:
         if self._model is None:
-            raise NotReady(f"{self._why_not}: send it again in a second.")
+            raise NotReady(f"{self._why_not}: retry in a second.")
         return self._model
 
     def _too_late(self, instead: str) -> DeadlineExceeded:
-        return DeadlineExceeded(f"No answer within {self._timeout_ms} ms: send it again later, or {instead}.")
+        return DeadlineExceeded(f"No answer within {self._timeout_ms} ms: retry later, or send {instead}.")

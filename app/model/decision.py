@@ -1,4 +1,4 @@
-"""Logits -> calibrated probabilities, and whether to accept the answer. Knows no images or requests.
+"""Logits -> calibrated probabilities, and whether to accept the answer. Knows nothing about images or requests.
 
 A network may have an eleventh logit, for pictures that show no digit.
 """

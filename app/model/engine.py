@@ -1,4 +1,4 @@
-"""The engines: ink in, logits out. They load, check and warm up the model; they know no images or requests.
+"""The engines: ink in, logits out. They load, check and warm up the model; they know nothing about images or requests.
 
 TensorFlow or LiteRT is imported when an engine is loaded, not with this module.
 """
@@ -47,7 +47,7 @@ class Engine(ABC):
             warm = engine.logits(np.zeros((size, SIDE_PX, SIDE_PX, 1), np.float32))
             extra = warm.shape[1] - len(manifest.classes)  # 1 for a network with a logit for no digit
             if extra not in {0, 1} or not np.isfinite(warm).all():
-                raise ModelError(f"foreign model: {path} does not answer {len(manifest.classes)} finite logits")
+                raise ModelError(f"incompatible model: {path} does not answer {len(manifest.classes)} finite logits")
         return engine
 
     @staticmethod
@@ -102,8 +102,8 @@ class KerasEngine(Engine):
                     lambda ink: model(ink, training=False),
                     input_signature=[tf.TensorSpec((None, SIDE_PX, SIDE_PX, 1), tf.float32)],
                 ).get_concrete_function()
-        except Exception as error:  # Keras raises anything for a foreign file
-            raise ModelError(f"foreign model: {path} is not a Keras model of 28x28x1 pictures") from error
+        except Exception as error:  # Keras raises many types for invalid files
+            raise ModelError(f"incompatible model: {path} is not a Keras model of 28x28x1 pictures") from error
 
         def run(ink: Ink) -> Logits:
             logits: Logits = function(tf.constant(ink)).numpy()
@@ -155,8 +155,8 @@ class LiteRTEngine(Engine):
                         interpreter.invoke()
                         interpreters[size] = (interpreter, given["index"], answered["index"])
                     free.put(interpreters)
-        except Exception as error:  # LiteRT raises anything for a foreign file
-            raise ModelError(f"foreign model: {path} is not a LiteRT model of 28x28x1 pictures") from error
+        except Exception as error:  # LiteRT raises many types for invalid files
+            raise ModelError(f"incompatible model: {path} is not a LiteRT model of 28x28x1 pictures") from error
 
         def run(ink: Ink) -> Logits:
             interpreters = free.get()

@@ -1,4 +1,4 @@
-"""Saliency by occlusion: how much of the answer's probability is lost when a patch of the ink is wiped out.
+"""Saliency by occlusion: how much of the answer's probability is lost when a patch of the ink is blanked.
 
 Pure: the caller runs the model. Source: Zeiler and Fergus 2014, Visualizing and Understanding Convolutional Networks.
 """
@@ -14,7 +14,7 @@ _PATCH_PX, _STEP_PX = 4, 2  # about 80 patches touch the ink of a digit
 
 
 def occlusions(ink: Ink) -> Ink:
-    """The ink (28, 28, 1) with each patch that touches it wiped out: (n, 28, 28, 1)."""
+    """The ink (28, 28, 1) with each patch that touches it blanked: (n, 28, 28, 1)."""
     patches = _patches(ink)
     occluded = np.repeat(ink[None], len(patches), axis=0)
     for wiped, patch in zip(occluded, patches, strict=True):

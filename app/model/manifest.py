@@ -37,7 +37,7 @@ class Histogram(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if len(self.shares) != len(self.edges) + 1 or sorted(self.edges) != list(self.edges):
-            raise ValueError("a histogram has ascending edges and one share more")
+            raise ValueError("a histogram needs ascending edges, and one share more than edges")
         return self
 
 
@@ -107,7 +107,7 @@ def check(manifest: Manifest, model_dir: Path, file_name: str, preprocessing: st
     path = model_dir / file_name
     if manifest.preprocessing != preprocessing:
         raise ModelError(
-            f"foreign model: {path} was trained with preprocessing {manifest.preprocessing}, "
+            f"incompatible model: {path} was trained with preprocessing {manifest.preprocessing}, "
             f"this service has {preprocessing}: train and export it again"
         )
     try:

@@ -23,7 +23,7 @@ class Reading(NamedTuple):
     """What was found in a picture, and what the model makes of it.
 
     ``found``: the ink that decided. ``probabilities``: of the ten digits, calibrated. ``outlier_score``: log-odds that
-    the ink as it lies is no digit. ``alternative``: 0 for the ink as it lies, n for the n-th of the alternatives.
+    the ink as found is not a digit. ``alternative``: 0 for the ink as found, n for the n-th of the alternatives.
     """
 
     found: Preprocessed
@@ -58,7 +58,7 @@ class Reader:
         return Reading(found, probable, outlier_score, why)
 
     def needs_retry(self, first: Reading) -> bool:
-        """Whether to try the alternative inks of the picture, because this one looks like no digit."""
+        """Whether to try the alternative inks of the picture, because this one does not look like a digit."""
         return first.rejection is not None and first.rejection.reason == "not_a_digit"
 
     def settle(self, first: Reading, inks: Sequence[Preprocessed], logits: Iterable[Logits]) -> Reading:

@@ -14,16 +14,16 @@ export function use(text) {
 }
 
 export class Asker {
-  #told;
+  #onOutcome;
   #wanted = null;
   #running = null;
   #timer = 0;
   #due = 0;
   #delayMs = 0;
 
-  /** `told(outcome, question)` is called with each outcome, unless it was dropped. */
-  constructor(told) {
-    this.#told = told;
+  /** `onOutcome(outcome, question)` is called with each outcome, unless it was dropped. */
+  constructor(onOutcome) {
+    this.#onOutcome = onOutcome;
   }
 
   /** Send after `delayMs`, or sooner if an earlier question was due sooner. */
@@ -64,7 +64,7 @@ export class Asker {
     if (this.#running !== abort) return; // dropped
     this.#running = null;
     if (this.#wanted) this.#start();
-    this.#told(outcome, question);
+    this.#onOutcome(outcome, question);
   }
 }
 

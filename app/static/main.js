@@ -6,7 +6,7 @@ import { listen, png, show } from "./sheet.js";
 import { curl, trouble, verdict } from "./words.js";
 
 const DRAWING_MS = 60; // from a change of the drawing to the request
-const EXPLAINING_MS = 250; // an explanation costs as much as 80 answers: wait until the drawing rests
+const EXPLAINING_MS = 250; // an explanation costs as much as 80 answers: wait for a pause
 const SPEAKING_MS = 600; // an answer that stays this long is announced to screen readers
 const PNG_NAME = "digit.png";
 const NO_PICTURE = { tone: "bad", headline: "No picture", detail: "This is not a picture file." };
@@ -21,7 +21,7 @@ const [sheet, canvas, preview, found] = ["sheet", "canvas", "preview", "found"].
 
 // The history, newest last: {strokes, file()}, and {url, name, kept} for a file.
 const pictures = [drawing([])];
-const asker = new Asker(tell);
+const asker = new Asker(showOutcome);
 let pen = null; // the keyboard's pen, while the sheet has the focus
 let download = null; // URL of the file that the curl line sends
 let speaking = 0;
@@ -111,7 +111,7 @@ function refresh() {
 
 const ask = (picture, delayMs) => asker.ask({ picture, explain: false }, delayMs);
 
-function tell(outcome, question) {
+function showOutcome(outcome, question) {
   const { picture } = question;
   const { answer, retryMs } = outcome;
   if (question.explain) {

@@ -9,7 +9,7 @@ const NEAREST = 0.004; // skip points closer to the last one
 
 /** Listen on a canvas. `begin(stroke)` and `extend()` report a stroke, `abandon()` that it was cancelled, `pen(pen)` the
  *  keyboard's pen {x, y, down}, or null without one. */
-export function listen(canvas, { begin, extend, abandon, pen: tell }) {
+export function listen(canvas, { begin, extend, abandon, pen: report }) {
   const pen = { x: 0.5, y: 0.5, down: false };
   let stroke = null;
   let pointer = null;
@@ -17,13 +17,13 @@ export function listen(canvas, { begin, extend, abandon, pen: tell }) {
   const lift = () => {
     if (!pen.down) return;
     pen.down = false;
-    tell(pen);
+    report(pen);
   };
 
   canvas.addEventListener("pointerdown", (event) => {
     if (pointer !== null || event.button !== 0) return;
     lift();
-    tell(null);
+    report(null);
     pointer = event.pointerId;
     canvas.setPointerCapture(pointer);
     stroke = [pointOf(event, canvas)];
@@ -68,14 +68,14 @@ export function listen(canvas, { begin, extend, abandon, pen: tell }) {
       begin(stroke);
     }
     event.preventDefault(); // would scroll the page
-    tell(pen);
+    report(pen);
   });
   canvas.addEventListener("focus", () => {
-    if (canvas.matches(":focus-visible")) tell(pen); // focused by keyboard
+    if (canvas.matches(":focus-visible")) report(pen); // focused by keyboard
   });
   canvas.addEventListener("blur", () => {
     lift();
-    tell(null);
+    report(null);
   });
   return { lift };
 }

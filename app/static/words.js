@@ -12,7 +12,7 @@ export function verdict({ digit, confidence, probabilities, accepted, rejection 
 export function trouble({ problem, retryMs, unreachable, unreadable }, drawn, keyed) {
   if (unreadable) return bad("Not a picture", "This file cannot be opened: choose another.");
   if (unreachable && !navigator.onLine) {
-    return bad("Offline", "There is no network. Your picture is kept, and sent when the network is back.", "", true);
+    return bad("Offline", "Your picture will be sent when the network is back.", "", true);
   }
   if (unreachable) return bad("No answer", "The service cannot be reached. It may have stopped.", "", true);
   const code = `${problem.status} ${problem.code ?? ""}`;
@@ -22,25 +22,25 @@ export function trouble({ problem, retryMs, unreachable, unreadable }, drawn, ke
         ? { tone: "idle", headline: "Too little to read", detail: "Keep drawing.", code }
         : bad("Blank", "Nothing on the picture stands out from its background.", code);
     case "too_large":
-      return bad("Too large", "The service does not accept pictures of this size: scale it down.", code);
+      return bad("Too large", "The service does not accept pictures this large: scale it down.", code);
     case "unsupported_media_type":
       return bad("Not a picture", "The service reads PNG, JPEG, WebP, BMP, TIFF and GIF.", code);
     case "undecodable_image":
-      return bad("Broken picture", "The file starts like a picture but cannot be read: save it again.", code);
+      return bad("Broken picture", "The file is damaged: save the picture again.", code);
     case "unauthorized":
       return { ...bad(keyed ? "Wrong key" : "Key needed", "This service needs an API key.", code), key: true };
     case "rate_limited":
-      return bad("Quota used up", `Your picture is sent again in ${retryMs / 1000} s.`, code, !retryMs);
+      return bad("Quota used up", `Your picture will be sent again in ${retryMs / 1000} s.`, code, !retryMs);
     case "not_ready":
-      return bad("Not ready yet", "The model is loading. Your picture is sent again in a moment.", code, !retryMs);
+      return bad("Not ready yet", "The model is loading. Your picture will be sent again in a moment.", code, !retryMs);
     case "overloaded":
-      return bad("Busy", "Too many requests are waiting. Your picture is sent again in a moment.", code, !retryMs);
+      return bad("Busy", "Too many requests are waiting. Your picture will be sent again in a moment.", code, !retryMs);
     case "deadline_exceeded":
       return bad("Too slow", "The service did not answer in time.", code, true);
     case "internal_error":
       return bad("The service failed", `Report it with the request id ${problem.request_id}.`, code, true);
     default:
-      return bad("Refused", problem.detail ?? "The service, or a proxy before it, sent no valid answer.", code, true);
+      return bad("Refused", problem.detail ?? "The service or its proxy sent an invalid answer.", code, true);
   }
 }
 

@@ -1,6 +1,6 @@
 """Drift without labels: five features of each image, and how far their distribution is from a reference.
 
-The service and training measure with the same functions. Knows no request and no metric.
+The service and training measure with the same functions. Knows nothing about requests and metrics.
 """
 
 import time
@@ -43,7 +43,7 @@ def stability_index(reference: Histogram, values: NDArray[np.float64]) -> float:
     """The population stability index of ``values``, (n,): at least 0, which means the reference's own distribution.
 
     The sum over all bins of (share - reference) * ln(share / reference). Source: Siddiqi 2006, Credit Risk Scorecards:
-    below 0.1 is no change, above 0.25 a shift that needs a look.
+    below 0.1 means no change, above 0.25 a shift to look into.
     """
     expected = np.maximum(reference.shares, _LEAST_SHARE)
     actual = np.maximum(shares(values, reference.edges), _LEAST_SHARE)

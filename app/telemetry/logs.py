@@ -1,6 +1,6 @@
 """Log lines on standard output: JSON, or plain text on a terminal.
 
-They are written where they are logged. A thread of their own, by `QueueHandler` and `QueueListener`, costs a request
+The thread that logs a line writes it. A separate thread, with `QueueHandler` and `QueueListener`, costs a request
 four times as much: the two threads keep passing Python's interpreter lock to each other.
 """
 
@@ -29,7 +29,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """For a person at a terminal: time, message, and the fields of the JSON line."""
+    """Plain text for a terminal: time, message, and the fields of the JSON line."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = ", ".join(f"{name} {value}" for name, value in getattr(record, "fields", {}).items())
@@ -62,7 +62,7 @@ class _Output(logging.StreamHandler[TextIO]):
     _failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's
-        """A full disk or a closed pipe loses lines and stops nothing. Reported once."""
+        """A full disk or a closed pipe loses lines but does not stop the service. Reported once."""
         if not self._failed:
             self._failed = True
             error = sys.exc_info()[1]

@@ -91,7 +91,7 @@ class Metrics:
         PlatformCollector(self._registry)
         if self._shared:
             multiprocess.MultiProcessCollector(self._registry)
-            started = Gauge(_WORKER_START, "Start of each worker.", registry=None, multiprocess_mode="liveall")
+            started = Gauge(_WORKER_START, "Start time of each worker.", registry=None, multiprocess_mode="liveall")
             started.set_to_current_time()
         else:
             ProcessCollector(registry=self._registry)
@@ -175,7 +175,7 @@ class _DriftMetrics:
         self._psi = gauge("digits_drift_psi", described, ("feature",))
         self._reference_images = gauge("digits_drift_reference_pictures", "Images in the reference.", ("source",))
         bins = ("feature", "bin")
-        self._reference_shares = gauge("digits_drift_reference_share", "The reference's images, by bin, of 1.", bins)
+        self._reference_shares = gauge("digits_drift_reference_share", "Share of reference images in each bin.", bins)
         self._images = Counter("digits_drift_pictures", "Images measured for drift, by bin.", bins, registry=registry)
         self._window: DriftWindow | None = None
 

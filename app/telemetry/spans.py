@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
-# What a span may begin with. FastAPI begins with path, query, host and original method as well; all that it adds later
-# (route, status, type of an error) is the service's own.
+# Attributes that a new span keeps. FastAPI also sets path, query, host and original method; what it adds later (route,
+# status, type of an error) does not come from the caller.
 _KEPT = {"http.request.method", "url.scheme"}
 
 

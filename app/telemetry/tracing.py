@@ -1,6 +1,6 @@
 """OpenTelemetry traces: FastAPI makes one span per request, `record_stages` one per stage below it.
 
-The standard `OTEL_*` variables alone configure them. They are off unless an exporter is asked for, and the SDK is
+The standard `OTEL_*` variables alone configure them. They are off unless an exporter is configured, and the SDK is
 imported only then.
 """
 
@@ -22,7 +22,7 @@ _FLUSH_S = 2  # a supervisor kills a worker that takes five to stop
 
 
 def start_tracing(version: str) -> "TracerProvider | None":
-    """The provider that the environment asks for. None where it asks for none, or the package is not installed."""
+    """The provider that the environment configures. None without an exporter, or if the package is not installed."""
     exporters = wanted_exporters(os.environ)
     if not exporters:
         return None
@@ -31,7 +31,7 @@ def start_tracing(version: str) -> "TracerProvider | None":
 
         provider = make_provider(exporters, version)
     except (ImportError, LookupError):
-        log.warning("no traces: an exporter that OTEL_* asks for is not known or not installed: pip install '.[otel]'")
+        log.warning("no traces: an exporter named in OTEL_* is unknown or not installed: pip install '.[otel]'")
         return None
     trace.set_tracer_provider(provider)
     return provider

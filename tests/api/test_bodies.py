@@ -126,7 +126,7 @@ async def test_a_body_of_exactly_the_limit_is_read_and_a_larger_one_is_refused_a
 
 @pytest.mark.anyio
 async def test_a_client_that_leaves_or_stops_sending_is_a_bad_request() -> None:
-    with pytest.raises(BadRequest, match="ended early"):
+    with pytest.raises(BadRequest, match="incomplete"):
         await read(chunk(b"half"), {"type": "http.disconnect"})
     with pytest.raises(BadRequest, match="too slowly") as raised:
         await read(chunk(b"half"), timeout_ms=20)

@@ -103,4 +103,4 @@ async def test_an_unknown_address_and_a_method_that_is_not_allowed(seven: KerasE
     if path == TENSORFLOW:
         assert_is_error(refused, 400, "Malformed request: GET /v1/nowhere")
     else:
-        assert_is_refusal(refused, path, 404, "not_found", "nothing at this address")
+        assert_is_refusal(refused, path, 404, "not_found", "Unknown path")

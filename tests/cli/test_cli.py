@@ -222,7 +222,7 @@ def test_another_server_is_recognised() -> None:
         ran = digits("predict", "examples/seven.png", "--url", address)
 
     assert (ran.status, ran.out) == (1, "")
-    assert ran.err == f"digits: {address} answers 200, but is not this service: give its address\n"
+    assert ran.err == f"digits: {address} answers 200, but is not this service: check the URL\n"
 
 
 def test_the_key_comes_from_the_environment_and_its_rejection_is_shown() -> None:
@@ -278,7 +278,7 @@ def test_the_card_shows_the_manifest(url: str) -> None:
     assert digits("card").out.startswith("digits 1.")
 
 
-NOBODY = "nothing listens at http://localhost:1: start the service there"
+NOBODY = "nothing is listening at http://localhost:1: start the service"
 
 
 @pytest.mark.parametrize(
@@ -290,8 +290,8 @@ NOBODY = "nothing listens at http://localhost:1: start the service there"
         ("bench examples --url localhost:1", {}, NOBODY),
         ("card --url localhost:1", {}, NOBODY),
         ("card --url localhost:1", {"DIGITS_API_KEY": "schlüssel"}, "DIGITS_API_KEY must be one line"),
-        ("card --url localhost:99999", {}, "http://localhost:99999 is no address: give one such as "),
-        ("card --url http://[::1", {}, "http://[::1 is no address: give one such as "),
+        ("card --url localhost:99999", {}, "http://localhost:99999 is not a valid URL: use one such as "),
+        ("card --url http://[::1", {}, "http://[::1 is not a valid URL: use one such as "),
     ],
 )
 def test_an_error_that_the_user_can_fix_is_one_line(command: str, changed: dict[str, str], line: str) -> None:
@@ -312,7 +312,7 @@ def test_a_missing_extra_is_one_line() -> None:
     ran = digits_of_its_own("-c", _WITHOUT, "typer", "predict", "examples")
 
     assert ran.status == 1
-    assert ran.err == "digits: typer is not installed, only `digits serve` works without: pip install '.[cli]'\n"
+    assert ran.err == "digits: typer is not installed; without it only `digits serve` works: pip install '.[cli]'\n"
 
 
 def test_serve_is_the_service() -> None:

@@ -177,7 +177,7 @@ def test_a_file_that_is_not_a_model_is_refused_and_runs_no_code(
     (tmp_path / kind.file_name).write_bytes(pickle.dumps(Payload(ran)) if content == "pickle" else content.encode())
     sealed(manifest, tmp_path, kind.file_name)
 
-    with pytest.raises(ModelError, match=r"^foreign model: "):
+    with pytest.raises(ModelError, match=r"^incompatible model: "):
         kind.load(tmp_path)
     assert not ran.exists()
 
@@ -199,7 +199,7 @@ def test_a_model_of_another_shape_is_refused(
     ]
     written(layers, kind, manifest, tmp_path)
 
-    with pytest.raises(ModelError, match=r"^foreign model: "):
+    with pytest.raises(ModelError, match=r"^incompatible model: "):
         kind.load(tmp_path)
 
 
@@ -253,7 +253,7 @@ def test_a_keras_model_that_names_code_is_refused_and_runs_none(
     _replaced(tmp_path, "ReLU", json.loads(json.dumps(layer).replace("{ran}", str(ran))))
     sealed(manifest, tmp_path, WEIGHTS)
 
-    with pytest.raises(ModelError, match=r"^foreign model: "):
+    with pytest.raises(ModelError, match=r"^incompatible model: "):
         KerasEngine.load(tmp_path)
     assert not ran.exists()
 
@@ -270,6 +270,6 @@ def test_a_lambda_is_refused_and_not_run(manifest: Manifest, tmp_path: Path) -> 
     harmed(np.zeros((1, 28, 28, 1), np.float32))
     ran.unlink()  # it would run
 
-    with pytest.raises(ModelError, match=r"^foreign model: "):
+    with pytest.raises(ModelError, match=r"^incompatible model: "):
         KerasEngine.load(tmp_path)
     assert not ran.exists()

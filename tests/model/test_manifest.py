@@ -62,7 +62,7 @@ def test_a_manifest_with_a_wrong_entry_is_a_damaged_model(
         (b"weightz", {}, "1", "^damaged model: "),
         (b"weights", {"sha256": {}}, "1", "^damaged model: "),
         (None, {}, "1", "^no model: "),
-        (b"weights", {}, "another", "^foreign model: .*train and export it again$"),
+        (b"weights", {}, "another", "^incompatible model: .*train and export it again$"),
     ],
     ids=["as the manifest says", "changed", "without a digest", "missing", "another preprocessing"],
 )

@@ -48,7 +48,7 @@ def distort(grey: Grey, labels: Labels, seed: int) -> tuple[Ink, Labels]:
             picture = _digit(random, grey[place], int(labels[place]))
         try:
             ink[place] = _missegment(find_ink(picture).ink, random)
-        except NoInk:  # the distortions erased it
+        except NoInk:  # the distortions erased the digit
             if given[place] != NOT_A_DIGIT:
                 ink[place] = find_ink(grey[place]).ink
     return ink, given

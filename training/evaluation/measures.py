@@ -1,4 +1,4 @@
-"""Metrics and their confidence intervals, from probabilities, labels and scores. Knows no model or image."""
+"""Metrics and their confidence intervals, from probabilities, labels and scores. Independent of models and images."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Rejection: how many outliers a model accepts, and what other thresholds would accept. Knows no model or image."""
+"""Rejection: how many outliers a model accepts, and what other thresholds would accept. Independent of models."""
 
 from collections import Counter
 from collections.abc import Sequence

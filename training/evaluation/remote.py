@@ -1,4 +1,4 @@
-"""A running service as a predictor: encoded images -> answers over HTTP. Knows no labels or files."""
+"""A running service as a predictor: encoded images -> answers over HTTP. Knows nothing about labels or files."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

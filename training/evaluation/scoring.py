@@ -1,4 +1,4 @@
-"""Answers of a model or service, and answers + labels -> scores. Knows no model or image.
+"""Answers of a model or service, and answers + labels -> scores. Knows nothing about models or images.
 
 An unanswered image counts as wrong and is left out of loss and calibration.
 """

@@ -1,4 +1,4 @@
-"""Plots: each function takes scores or images and writes one PNG. Knows no model."""
+"""Plots: each function takes scores or images and writes one PNG. Knows nothing about models."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What the dialects share: JSON to inks and encoded images, and the answers to many images. Knows no dialect."""
+"""What the dialects share: JSON to inks and encoded images, and the answers to many images."""
 
 import asyncio
 from collections.abc import Sequence

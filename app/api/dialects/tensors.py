@@ -1,4 +1,4 @@
-"""The tensors of the Open Inference Protocol, in JSON and in Triton's binary extension. Knows no HTTP.
+"""The tensors of the Open Inference Protocol, in JSON and in Triton's binary extension. Knows nothing about HTTP.
 
 Source: KServe's "Predict Protocol - Version 2" and Triton's "Binary Tensor Data Extension".
 """

@@ -224,9 +224,9 @@ async def test_a_raw_tensor_has_a_binary_output_after_the_json(seven: KerasEngin
         ("GET", "/v2/models/foo", 404, "Request for unknown model: 'foo' is not found"),
         ("POST", "/v2/models/foo/infer", 404, "Request for unknown model: 'foo' is not found"),
         ("POST", "/v2/models/digits/versions/2/infer", 404, "unknown model: 'digits' version 2 is not found"),
-        ("GET", "/v2/models/digits/config", 404, "nothing at this address"),
-        ("GET", OPEN_INFERENCE, 405, "another method"),
-        ("POST", "/v2/health/live", 405, "another method"),
+        ("GET", "/v2/models/digits/config", 404, "Unknown path"),
+        ("GET", OPEN_INFERENCE, 405, "Wrong method"),
+        ("POST", "/v2/health/live", 405, "Wrong method"),
     ],
 )
 async def test_another_model_version_or_method_is_an_error(

@@ -187,7 +187,7 @@ async def test_predictions_come_in_the_order_sent(engine_of: Callable[[Run], Ker
         ("GET", TENSORFLOW, 400, f"Malformed request: GET {TENSORFLOW}"),
         ("POST", "/v1/models/digits", 400, "Malformed request: POST /v1/models/digits"),
         ("POST", "/v1/models/digits/versions/one:predict", 400, "Malformed request"),
-        ("DELETE", "/v1/models/digits", 405, "another method"),
+        ("DELETE", "/v1/models/digits", 405, "Wrong method"),
     ],
 )
 async def test_another_model_version_or_method_is_answered_in_their_words(
