@@ -1,4 +1,4 @@
-"""Load on a server at 127.0.0.1: keep-alive connections, one request at a time each, all the same.
+"""Load on a server at 127.0.0.1: keep-alive connections that repeat one request.
 
 `wrk` makes the load where it is installed. Otherwise a client of our own does, which takes more CPU from the server.
 """

@@ -26,7 +26,7 @@ _IMPORT = "import tensorflow; print(flush=True); input()"
 
 
 def servers(engines: Sequence[str]) -> list[Server]:
-    """The ceiling, the engines, two workers, and beside Keras the textbook way."""
+    """The ceiling, the engines, two workers, and with Keras the textbook server."""
     uvicorn = (sys.executable, "-m", "uvicorn", "--port", "{port}", "--no-access-log", "--log-level", "warning")
     return [
         Server(NO_WORK, (*uvicorn, "benchmarks.ceiling:app"), {"multipart": "/multipart", "raw": "/raw"}),

@@ -83,7 +83,7 @@ def spoilt(good: list[bytes], chance: random.Random) -> bytes:
 
 
 class Soak:
-    """One run against a service that is ready. ``hostile``: files to send beside the spoilt ones."""
+    """One run against a service that is ready. ``hostile``: files to send as well as the broken ones."""
 
     def __init__(self, server: Running, good: list[bytes], hostile: list[bytes], seconds: float) -> None:
         self._server, self._good, self._hostile, self._seconds = server, good, hostile, seconds
@@ -282,7 +282,7 @@ def table(found: Found, seconds: float) -> str:
 def main(
     minutes: Annotated[float, typer.Option(min=0.05, help="How long.")] = 10,
     engine: Annotated[str, typer.Option(help="keras, litert or litert-int8.")] = "keras",
-    hostile: Annotated[Path | None, typer.Option(help="A folder of files to send as well.")] = None,
+    hostile: Annotated[Path | None, typer.Option(help="A folder of further files to send.")] = None,
 ) -> None:
     """Mixed traffic, broken files, disconnects, reloads. Exit status 1 when an answer was lost or wrong."""
     files = [path.read_bytes() for path in sorted(hostile.iterdir()) if path.is_file()] if hostile else []

@@ -1,5 +1,5 @@
-// Asks the service about pictures: go run examples/predict.go FILE...
-// It needs Go and nothing else. DIGITS_URL is the service's address.
+// Sends pictures to the service: go run examples/predict.go FILE...
+// Needs only Go. DIGITS_URL is the service's address.
 package main
 
 import (

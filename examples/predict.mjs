@@ -1,5 +1,5 @@
-// Asks the service about pictures: node examples/predict.mjs FILE...
-// It needs Node 18 or later. `predict` runs in a browser too: give it the File of an <input type="file">, and "" as the
+// Sends pictures to the service: node examples/predict.mjs FILE...
+// Needs Node 18 or later. `predict` runs in a browser too: give it the File of an <input type="file">, and "" as the
 // url. The page must come from the service's own address, or from one that DIGITS_CORS_ORIGINS names.
 
 /** The service's answer to a Blob. Throws an Error that says what is wrong. */

@@ -1,6 +1,6 @@
-"""Asks the service about pictures: python examples/predict.py FILE...
+"""Sends pictures to the service: python examples/predict.py FILE...
 
-It needs Python and nothing else. DIGITS_URL is the service's address.
+Needs only Python. DIGITS_URL is the service's address.
 """
 
 import json
@@ -15,7 +15,7 @@ URL = os.environ.get("DIGITS_URL", "http://localhost:8000").rstrip("/")
 
 
 def predict(picture: bytes) -> dict[str, Any]:
-    """The service's answer to an encoded picture. Raises HTTPError, whose body says what is wrong."""
+    """The service's answer to an encoded picture. Raises HTTPError; its body gives the reason."""
     request = Request(f"{URL}/predict", picture, {"Content-Type": "application/octet-stream"})  # noqa: S310
     with urlopen(request, timeout=30) as response:  # noqa: S310 - the address is the caller's own
         answer: dict[str, Any] = json.load(response)

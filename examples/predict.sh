@@ -1,12 +1,12 @@
 #!/bin/sh
-# Asks the service about pictures: examples/predict.sh [FILE...]
-# It needs curl. DIGITS_URL is the service's address.
+# Sends pictures to the service: examples/predict.sh [FILE...]
+# Needs curl. DIGITS_URL is the service's address.
 url=${DIGITS_URL:-http://localhost:8000}
 url=${url%/}
 [ $# -gt 0 ] || set -- "$(dirname "$0")/seven.png"
 
 for file; do
-  # --fail-with-body: an error is printed too, and the exit status tells it
+  # --fail-with-body: on an error, print the answer and exit with an error status
   curl --silent --show-error --fail-with-body --form "file=@$file" "$url/predict" || failed=1
   echo
 done

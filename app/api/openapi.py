@@ -112,7 +112,7 @@ METRICS = example_answer("digits_queue_depth 0.0", "text/plain", schema={"type":
 TENSORFLOW_BODY = _body(
     "`instances` or `inputs`: a list of images, named `images` or not. An image is a 28x28 or 28x28x1 array in [0, 1], "
     'light ink on dark, which the model reads as it is, or `{"b64": ...}`, an encoded image, in which the service '
-    "finds the digit. The body is read as JSON whatever its Content-Type.",
+    "finds the digit. The body is parsed as JSON regardless of its Content-Type.",
     {"application/json": {"schema": _ref(PredictRequest)}},
 )
 INFER = example_answer(

@@ -45,7 +45,7 @@ class _Waiting:
 class MicroBatcher:
     """Its methods are called on one event loop. Its thread takes batches from the queue itself.
 
-    The engine thus never waits for the loop, which may be busy with other requests for milliseconds.
+    So the engine never waits for the event loop, which other requests may keep busy for milliseconds.
     """
 
     def __init__(self, *, max_batch: int, max_wait_ms: float = 0, max_queue: int = 1024) -> None:

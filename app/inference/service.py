@@ -133,7 +133,7 @@ class Service:
             self._in_batches -= needed
 
     def check_batch_capacity(self, needed: int = 1) -> None:
-        """Raises Overloaded when this many images do not fit beside other batches. A batch alone always fits."""
+        """Raises Overloaded when this many images do not fit next to other batches. A batch alone always fits."""
         if self._in_batches and self._in_batches + needed > self._max_queue:
             raise Overloaded(self._scheduler.batcher.wait_s(self._in_batches))
 

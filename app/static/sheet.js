@@ -91,7 +91,7 @@ export function show(canvas, strokes, pen) {
   if (pen) paintPen(context, pen, side, style.accentColor);
 }
 
-/** The PNG of a drawing: black on white, whatever the colours of the screen. */
+/** The PNG of a drawing: black on white, regardless of the colour scheme. */
 export function png(strokes) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = PNG_PX;

@@ -70,7 +70,7 @@ def record_stages(**stages_ms: float) -> None:
 
 
 def wanted_exporters(environment: Mapping[str, str]) -> list[str]:
-    """The exporters that `OTEL_*` ask for, by the names of their entry points."""
+    """The exporters that `OTEL_*` configure, by the names of their entry points."""
     given = environment.get
     if given("OTEL_SDK_DISABLED", "").lower() == "true":
         return []

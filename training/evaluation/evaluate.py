@@ -95,7 +95,7 @@ def measure(models: Path, sources: Sources) -> Figures:
 def read_images(predictor: Predictor, images: Images, labels: Labels, mode: Mode = "auto") -> tuple[Answers, Scores]:
     """Answers to grey images, uint8 (n, height, width), sent as PNG, and their scores.
 
-    A network trained on another input than ``auto`` gets that input, whatever ``mode`` says.
+    A network trained on another input than ``auto`` gets that input, regardless of ``mode``.
     """
     if isinstance(predictor, Classifier) and predictor.preprocessing != "auto":
         mode = "plain"
