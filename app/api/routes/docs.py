@@ -1,4 +1,4 @@
-"""`GET /docs`: Swagger UI with the files of the installed package fastapi-offline, so that no other server is contacted.
+"""`GET /docs`: Swagger UI with the files of the installed package fastapi-offline, so no other server is contacted.
 
 All links are relative, for a service behind a path prefix.
 """
