@@ -50,7 +50,7 @@ def _api_keys_in_file(given: str) -> tuple[ApiKey, ...]:
 def _origins(given: str) -> tuple[str, ...]:
     origins = tuple(text.strip() for text in given.split(",") if text.strip())
     if not all(re.fullmatch(r"\*|https?://[^/\s]+", origin) for origin in origins):
-        raise ValueError("an origin must look like https://host or https://host:port; separate several with commas")
+        raise ValueError("an origin is written as https://host or https://host:port; separate several with commas")
     return origins
 
 

@@ -36,7 +36,7 @@ def make_quota(settings: Settings) -> "Quota | None":
 
 
 def add_authentication(app: FastAPI, settings: Settings) -> None:
-    """Add the middleware that the settings require."""
+    """Add the middleware that the settings ask for."""
     quota = state_of(app).quota
     if settings.keys or quota is not None:
         app.add_middleware(Authentication, keys=settings.keys, quota=quota)

@@ -115,7 +115,7 @@ class Scheduler:
             image = await self.in_thread(partial(inspect, data, max_pixels=self._max_pixels))
         needed = memory_needed(image)
         if needed > self.memory.size:
-            raise TooLarge("The image needs more memory than the service has: scale it down and resend it.")
+            raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
         large = image.width * image.height > self._max_pixels * _LARGE_SHARE
         return await self.in_thread(partial(_find, image, mode), large=large, needed=needed)
 
