@@ -61,7 +61,7 @@ report: .venv/.dev ## evaluate models/ on DATA and, if given, IMAGES, OUTLIERS, 
 	  $(if $(SEVERAL),--several $(SEVERAL)) $(if $(SEMEION),--semeion $(SEMEION))
 
 bench: .venv/.dev ## measure throughput, latency, start and memory (eight minutes; BENCH_FLAGS=--help lists options)
-	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
+	$(BIN)/python -m benchmarks $(if $(IMAGES),--mix $(IMAGES) $(if $(TAGS),--only-tags $(TAGS))) $(BENCH_FLAGS)
 
 bench-peers: .venv/.dev ## compare with LitServe, BentoML, Ray Serve and mosec, installed into .venv-peers/
 	$(BIN)/python -m benchmarks.peers $(BENCH_FLAGS)

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from benchmarks import plots
@@ -15,10 +16,12 @@ from benchmarks.service import (
     all_up,
     measure_growth,
     measure_loads,
+    measure_mix,
     measure_photos,
     measure_starts,
 )
 from benchmarks.targets import ENGINES
+from training.data import read_labels
 
 app = typer.Typer(pretty_exceptions_enable=False)
 RESULTS = Path(__file__).parent / "results"
@@ -33,15 +36,21 @@ def main(
         map(str, CONNECTIONS)
     ),
     engines: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join(ENGINES),
+    mix: Annotated[Path | None, typer.Option(help="A folder of real pictures, listed in its labels.csv.")] = None,
+    only_tags: Annotated[str, typer.Option(help="Only these pictures of the mix, separated by commas.")] = "",
     out: Annotated[Path, typer.Option(help="The directory that the results go to.")] = RESULTS,
 ) -> None:
-    """Measure start, throughput, latency, large photos and memory; write service.md and its plot."""
+    """Measure start, throughput, latency, real pictures and memory; write service.md and its plot."""
     results = Results(conditions(rounds, seconds))
     chosen = engines.split(",")
     measure_starts(results, chosen, rounds)
     with ExitStack() as stack:
         up = all_up(stack, chosen)
         measure_loads(results, up, [int(number) for number in connections.split(",")], rounds, seconds)
+        if mix:
+            files = read_labels(mix, only_tags.split(",") if only_tags else ())
+            order = np.random.default_rng(0).permutation(len(files))
+            measure_mix(results, up, [files[place].path.read_bytes() for place in order], rounds)
         measure_photos(results, up, rounds)
     measure_growth(results, chosen, requests, seconds)
     out.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,9 @@ import select
 import socket
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import numpy as np
 
@@ -55,7 +57,7 @@ class Flow:
 
 def open_loop(port: int, request: bytes, rate: float, seconds: float, connections: int) -> Flow:
     """``rate`` requests a second, evenly spaced. A request that finds no free connection is counted and not sent."""
-    client = _Client(port, request, connections, Flow(seconds))
+    client = _Client(port, [request], connections, Flow(seconds))
     time.sleep(_SETTLE_S)
     try:
         client.run_open(1 / rate)
@@ -64,9 +66,12 @@ def open_loop(port: int, request: bytes, rate: float, seconds: float, connection
     return client.found
 
 
-def closed_loop(port: int, request: bytes, seconds: float, connections: int, marker: bytes = b"") -> Flow:
-    """``marker``: occurs in an answer once for each image that was read; without it every answer counts as one."""
-    client = _Client(port, request, connections, Flow(seconds), marker)
+def closed_loop(port: int, requests: Sequence[bytes], seconds: float, connections: int, marker: bytes = b"") -> Flow:
+    """``requests``: sent in turn.
+
+    ``marker``: occurs in an answer once for each image that was read; without it every answer counts as one.
+    """
+    client = _Client(port, requests, connections, Flow(seconds), marker)
     try:
         client.run_closed()
     finally:
@@ -75,9 +80,11 @@ def closed_loop(port: int, request: bytes, seconds: float, connections: int, mar
 
 
 class _Client:
-    def __init__(self, port: int, request: bytes, connections: int, found: Flow, marker: bytes = b"") -> None:
+    def __init__(
+        self, port: int, requests: Sequence[bytes], connections: int, found: Flow, marker: bytes = b""
+    ) -> None:
         self.found = found
-        self._port, self._request, self._marker = port, request, marker
+        self._port, self._requests, self._marker = port, cycle(requests), marker
         self._epoll = select.epoll()
         self._open: dict[int, socket.socket] = {}
         self._free: deque[int] = deque()
@@ -124,7 +131,7 @@ class _Client:
         number = self._free.popleft()
         self._due[number] = due
         try:
-            self._open[number].sendall(self._request)
+            self._open[number].sendall(next(self._requests))
         except OSError:
             self._replace(number)
 

@@ -85,7 +85,7 @@ def measure(port: int, path: str, upload: Upload, connections: int, seconds: flo
     if wrk := shutil.which("wrk"):
         return _wrk(wrk, port, path, upload, connections, max(1, round(seconds)))
     marker = _READ.encode() if upload.images > 1 else b""
-    found = closed_loop(port, upload.request(path), seconds, connections, marker)
+    found = closed_loop(port, [upload.request(path)], seconds, connections, marker)
     requests = found.statuses.total()
     return _load(upload, found.seconds, requests, found.images, found.percentile(50), found.percentile(99))
 

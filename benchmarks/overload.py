@@ -90,7 +90,7 @@ def overload(server: Running, front: int, upload: Upload, times: float, seconds:
         def load(rate: float, for_s: float) -> Flow:
             return client.submit(open_loop, front, request, rate, for_s, CONNECTIONS).result()
 
-        closed = client.submit(closed_loop, front, request, seconds / 6, 16).result().rate
+        closed = client.submit(closed_loop, front, [request], seconds / 6, 16).result().rate
         peak = load(1.2 * closed, seconds / 3)
         gentle = load(0.8 * peak.rate, seconds / 3)
         before = server.resident_mb()

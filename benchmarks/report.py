@@ -5,7 +5,17 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.load import BATCH, Load
 from benchmarks.results import Results
-from benchmarks.targets import ENGINES, NO_WORK, TEXTBOOK, figure, grown_from, ratios, spread, table
+from benchmarks.targets import (
+    ENGINES,
+    MIX,
+    NO_WORK,
+    TEXTBOOK,
+    figure,
+    grown_from,
+    ratios,
+    spread,
+    table,
+)
 
 _WAYS = {
     "multipart": "multipart (`curl -F`)",
@@ -24,6 +34,7 @@ def service_report(results: Results) -> str:
         ["![Throughput by connections](throughput.png)"],
         _processor_time(results),
         _textbook_and_workers(results),
+        _mix(results),
         _photos(results),
         _start(results),
         _memory(results),
@@ -93,6 +104,17 @@ def _textbook_and_workers(results: Results) -> list[str]:
         body[-1].append("" if name == TEXTBOOK else spread(grown))
     head = ["server", "upload", "connections", "images/s", "p50 · p99 ms", "÷ one worker"]
     return ["## FastAPI + `model.predict`, and two workers", "", *rows(head, body)] if body else []
+
+
+def _mix(results: Results) -> list[str]:
+    bare = results.rates(NO_WORK, *MIX)
+    body = [
+        [name, spread(rates), latency(results.loads[name, *MIX]), spread(ratios(rates, bare))]
+        for name in (NO_WORK, *ENGINES)
+        if (rates := results.rates(name, *MIX))
+    ]
+    head = [f"multipart, {MIX[1]} connections", "requests/s", "p50 · p99 ms", "÷ bare FastAPI that decodes"]
+    return ["## Real pictures in random order", "", *rows(head, body)] if body else []
 
 
 def _photos(results: Results) -> list[str]:

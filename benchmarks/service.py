@@ -9,11 +9,12 @@ from contextlib import ExitStack
 
 import cv2
 
-from benchmarks.load import Upload, uploads
+from benchmarks.client import closed_loop
+from benchmarks.load import Load, Upload, multipart, uploads
 from benchmarks.photos import full_decode_ms, photo
 from benchmarks.results import Results
 from benchmarks.servers import SEVEN, Running, Server, digits, resident_mb, running
-from benchmarks.targets import ENGINES, INT8, NO_WORK, TENSORFLOW, TEXTBOOK
+from benchmarks.targets import ENGINES, INT8, MIX, NO_WORK, TENSORFLOW, TEXTBOOK
 
 CONNECTIONS = (1, 4, 16, 64, 256)
 
@@ -21,6 +22,7 @@ _PHOTOS = 15
 _WARM_UPS = 10
 _NEVER_REFUSE_MS = 60_000  # of queueing delay: every connection of a closed loop gets an answer, however late
 _MANY, _LONG = 64, 3
+_MIX_S = 4  # two passes or more over some hundred pictures
 _TWO_WORKERS = ", 2 workers"
 _IMPORT = "import tensorflow; print(flush=True); input()"
 
@@ -29,7 +31,9 @@ def servers(engines: Sequence[str]) -> list[Server]:
     """The ceiling, the engines, two workers, and with Keras the textbook server."""
     uvicorn = (sys.executable, "-m", "uvicorn", "--port", "{port}", "--no-access-log", "--log-level", "warning")
     return [
-        Server(NO_WORK, (*uvicorn, "benchmarks.ceiling:app"), {"multipart": "/multipart", "raw": "/raw"}),
+        Server(
+            NO_WORK, (*uvicorn, "benchmarks.ceiling:app"), {"multipart": "/multipart", "raw": "/raw", MIX[0]: "/mix"}
+        ),
         *(digits(engine, engine=engine, max_delay_ms=_NEVER_REFUSE_MS) for engine in engines),
         *[Server(TEXTBOOK, (*uvicorn, "benchmarks.textbook:app"), {"multipart": "/predict"})] * ("keras" in engines),
         *(
@@ -79,6 +83,20 @@ def warm_up(server: Running, ways: Mapping[str, Upload]) -> None:
                 break
         else:
             raise OSError(f"{server.server.name} does not answer {way}")
+
+
+def measure_mix(results: Results, up: Sequence[Running], pictures: Sequence[bytes], rounds: int) -> None:
+    """``pictures`` in turn, against a bare FastAPI that decodes them to grey and scales them to 28x28."""
+    uploaded = [multipart("file", [picture]) for picture in pictures]
+    for round_ in range(rounds):
+        for server in up:
+            if server.server.name in (NO_WORK, *ENGINES):
+                path = server.server.paths.get(MIX[0], "/predict")
+                found = closed_loop(server.port, [each.request(path) for each in uploaded], _MIX_S, MIX[1])
+                p50_ms, p99_ms, requests = found.percentile(50), found.percentile(99), found.statuses.total()
+                load = Load(found.rate, p50_ms, p99_ms, requests, found.images, 1 - found.images / max(1, requests))
+                results.loads[server.server.name, *MIX].append(load)
+        _print(f"real pictures, round {round_ + 1} of {rounds}")
 
 
 def measure_photos(results: Results, up: Sequence[Running], rounds: int) -> None:
