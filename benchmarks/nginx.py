@@ -27,8 +27,8 @@ class Nginx:
 
 
 @contextmanager
-def nginx(first: int, second: int, *, log_answers: bool = False) -> Iterator[Nginx]:
-    """In front of the ports ``first`` and ``second``. Raises OSError when it does not start."""
+def nginx(first: int, second: int | None = None, *, log_answers: bool = False) -> Iterator[Nginx]:
+    """In front of one port or two. Raises OSError when it does not start."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         raise OSError("nginx is not installed")
@@ -37,7 +37,7 @@ def nginx(first: int, second: int, *, log_answers: bool = False) -> Iterator[Ngi
         text = _SHIPPED.read_text(encoding="utf-8")
         for shipped, here in (
             ("digits-1:8000", f"{HOST}:{first}"),
-            ("digits-2:8000", f"{HOST}:{second}"),
+            ("digits-2:8000", f"{HOST}:{second}" if second else f"{HOST}:{first} down"),
             ("listen 8080", f"listen {HOST}:{port}"),
             ("/tmp/", f"{folder}/"),  # noqa: S108 - the container's own
             ("error_log stderr", f"error_log {folder}/errors"),

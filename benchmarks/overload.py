@@ -124,7 +124,7 @@ def main(
             with ExitStack() as stack:
                 server = stack.enter_context(running(digits(engine, engine=engine, workers=workers)))
                 port = server.port
-                front = stack.enter_context(nginx(port, port)).port if behind_nginx else port
+                front = stack.enter_context(nginx(port)).port if behind_nginx else port
                 found = overload(server, front, upload, times, seconds)
             columns[f"{engine}, {picture}"] = _cells(found)
             lost += found.over.broken + found.over.unanswered
