@@ -4,7 +4,8 @@ import logging
 import warnings
 
 import cv2
-from PIL import Image
+import pillow_heif
+from PIL import AvifImagePlugin, Image
 
 
 def configure_codecs(max_pixels: int) -> None:
@@ -13,5 +14,7 @@ def configure_codecs(max_pixels: int) -> None:
     # What Pillow warns and logs about a caller's image quotes the file, and an operator can do nothing about it.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    cv2.setNumThreads(1)  # requests share the cores: threads within one image would compete for them
+    # Requests share the cores: threads within one image would compete for them.
+    cv2.setNumThreads(1)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = pillow_heif.options.DECODE_THREADS = 1
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # no line on stderr for each broken image

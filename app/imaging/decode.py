@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import pillow_heif
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.errors import UndecodableImage
-from app.imaging.formats import ORIENTATION, Encoded, check_inflated, essential_chunks, is_halved
+from app.imaging import tiff
+from app.imaging.formats import Encoded, check_inflated, essential_chunks, is_halved, undecodable
 
 Grey = NDArray[np.uint8]
 
@@ -29,6 +30,7 @@ _REDUCED_FLAGS = {
 _HALVED_FLAGS = cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _BLOCK_PIXELS = 2**18  # converted at a time: intermediate results are several times as large as the picture
 _BLANK_RANGE = 16  # grey levels: a picture composited over white with less range than this is blank
+_DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}  # Pillow's, of more than 8 bits
 _METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # Pillow's keys for EXIF and XMP
 _FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 4: (cv2.flip code, cv2.rotate code)
     2: (1, None),
@@ -57,7 +59,9 @@ def decode(image: Encoded) -> Decoded:
     try:
         grey = _decode(image)
     except Exception as error:  # cv2.error, OSError, and whatever else a codec raises
-        raise UndecodableImage(f"The {image.kind} data is broken: save the image again and resend it.") from error
+        raise undecodable(image.data, image.kind) from error
+    if image.kind == "HEIC":  # never reduced; libheif turns and crops it
+        return Decoded(grey, grey.shape[1], grey.shape[0])
     turned = (grey.shape[0] > grey.shape[1]) != (image.height > image.width)
     return Decoded(grey, *((image.height, image.width) if turned else (image.width, image.height)))
 
@@ -79,17 +83,18 @@ def _decode(image: Encoded) -> Grey:
         if header is not None:
             data = essential_chunks(data)
         check_inflated(data)
-    if is_halved(image):
+    if image.kind == "HEIC":
+        return _to_grey(_heic_pixels(data))
+    if is_halved(image) or image.kind == "AVIF":
         header = header or Image.open(BytesIO(data), formats=[image.kind])
-        return _orient(_halved(data, header), header)
     if header is None:
         return _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))
-    if header.mode == "CMYK":  # OpenCV takes the fourth ink of a TIFF for transparency
+    if is_halved(image):
+        return _orient(_halved(data, header), header)
+    if _needs_pillow(header):
         reduction = _reduction(image.width, image.height)
         header.draft(None, (image.width // reduction, image.height // reduction))  # only a JPEG can
-        return _orient(np.array(header.convert("L")), header)
-    if header.mode == "LA" and image.kind == "TIFF":  # OpenCV drops its transparency
-        return _composite(*(np.array(band) for band in header.split()))
+        return _orient(_to_grey(_pillow_pixels(header)), header)
     if image.kind == "JPEG":  # never transparent, and OpenCV turns it upright
         return as_uint8(_imdecode(data, _REDUCED_FLAGS[_reduction(image.width, image.height)]))
     return _orient(_to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED)), header)
@@ -109,12 +114,34 @@ def _imdecode(data: bytes, flags: int) -> MatLike:
     return pixels
 
 
+def _heic_pixels(data: bytes) -> MatLike:
+    """Upright, its channels in OpenCV's order."""
+    picture = pillow_heif.open_heif(data, bgr_mode=True)
+    if picture.premultiplied_alpha:
+        return _pillow_pixels(pillow_heif.open_heif(data).to_pillow())
+    return np.asarray(picture)
+
+
+def _needs_pillow(header: Image.Image) -> bool:
+    """Whether OpenCV would misread it, or take twice the memory for it (AVIF)."""
+    if header.format == "TIFF" and (header.mode == "LA" or tiff.needs_pillow(tiff.tags_of(header))):
+        return True
+    return header.format == "AVIF" or header.mode == "CMYK"  # a fourth ink is no transparency
+
+
+def _pillow_pixels(picture: Image.Image) -> MatLike:
+    """As OpenCV would decode it."""
+    if picture.has_transparency_data:
+        return cv2.cvtColor(np.array(picture.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+    return np.array(picture if picture.mode in _DEEP_MODES else picture.convert("L"))
+
+
 def _halved(data: bytes, header: Image.Image) -> Grey:
     """At half the size. Where OpenCV would hold all channels, Pillow decodes, and the rest is done block by block."""
     transparent = header.has_transparency_data
     if header.format == "WEBP" and transparent:  # Pillow would hold four copies
         return _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))
-    if not (transparent or header.mode == "CMYK" or header.format == "GIF"):
+    if not (transparent or _needs_pillow(header) or header.format == "GIF"):
         return _to_grey(_imdecode(data, _HALVED_FLAGS))
     header.load()
     width, height = header.size
@@ -180,7 +207,7 @@ def _orient(grey: Grey, header: Image.Image) -> Grey:
     if header.format == "TIFF" or _METADATA.isdisjoint(header.info):  # decoders turn TIFFs themselves
         return grey
     try:
-        orientation = header.getexif().get(ORIENTATION, 1)
+        orientation = header.getexif().get(tiff.ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - a dozen types, by defect
         return grey
     flip, turn = _FLIP_AND_TURN.get(orientation, (None, None))

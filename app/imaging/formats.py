@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
+from app.imaging import heif
+from app.imaging.tiff import ORIENTATION, tags_of, unreadable_compression
 
 MAX_PIXELS = 50_000_000
-ORIENTATION = 0x0112  # the tag of EXIF and TIFF
+FORMATS = "PNG, JPEG, WebP, HEIC, AVIF, BMP, TIFF or GIF"
 
 _SIGNATURES = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -41,6 +43,7 @@ _BYTES_PER_PIXEL = 16  # four channels of 16 bits, twice
 _BYTES_PER_PIXEL_HALVED = 5.5  # four channels of 8 bits, and the results
 _BYTES_PER_PIXEL_WEBP = 8.5  # with transparency, twice
 _BYTES_PER_PIXEL_JPEG = 0.5
+_BYTES_PER_PIXEL_OF = {"HEIC": 12, "AVIF": 16}
 _MAX_BITS_PER_PIXEL = 4 * 64
 _BITS_PER_SAMPLE = 258  # the tag of TIFF
 
@@ -48,7 +51,8 @@ _BITS_PER_SAMPLE = 258  # the tag of TIFF
 class Encoded(NamedTuple):
     """An image whose header was read. ``width``, ``height``: as stored, in pixels.
 
-    ``header``: Pillow's, None for a PNG without metadata. ``scans``: how many a JPEG has.
+    ``header``: Pillow's, None for a PNG without metadata, HEIC and AVIF. ``scans``: how many a JPEG has.
+    ``largest_part``: pixels of the largest picture in a HEIC or AVIF file.
     """
 
     data: bytes
@@ -57,39 +61,59 @@ class Encoded(NamedTuple):
     height: int
     header: Image.Image | None
     scans: int
+    largest_part: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """How many are decoded at once."""
+        return max(self.width * self.height, self.largest_part)
 
 
 def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
     """Read the header. Raises UnsupportedMediaType, UndecodableImage, or TooLarge beyond ``max_pixels``."""
     kind = _format_of(data)
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])  # of a PNG
+    header, largest_part = None, 0
     try:
-        header = None if _is_bare(data, kind) else Image.open(_BoundedReader(data), formats=_READERS.get(kind, [kind]))
+        if kind in ("HEIC", "AVIF"):
+            width, height, largest_part = heif.inspect_boxes(data)
+            data = heif.as_still(data) if kind == "AVIF" else data
+        elif not _is_bare(data, kind):
+            header = Image.open(_BoundedReader(data), formats=_READERS.get(kind, [kind]))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # tests raise warnings
         raise _too_many_pixels(max_pixels) from error
     except Exception as error:  # a dozen types, by format and defect
-        raise UndecodableImage(f"The {kind} header is broken: save the image again and resend it.") from error
+        raise undecodable(data, kind) from error
     if header is not None:
         width, height = header.size
-    if width * height > max_pixels:
+    if max(width * height, largest_part) > max_pixels:
         raise _too_many_pixels(max_pixels)
     scans = data.count(b"\xff\xda") if kind == "JPEG" else 0
     if scans > _MAX_SCANS:
         raise TooLarge(f"The JPEG has more than {_MAX_SCANS} scans: save the image again and resend it.")
-    return Encoded(data, kind, width, height, header, scans)
+    return Encoded(data, kind, width, height, header, scans, largest_part)
+
+
+def undecodable(data: bytes, kind: str) -> UndecodableImage:
+    """The error of a file that is broken, or whose compression no decoder knows."""
+    compression = unreadable_compression(data) if kind == "TIFF" else None
+    if compression:
+        return UndecodableImage(
+            f"The TIFF is compressed with {compression}, which cannot be read: save it with LZW, deflate or none."
+        )
+    return UndecodableImage(f"The {kind} data is broken: save the image again and resend it.")
 
 
 def is_halved(image: Encoded) -> bool:
     """Whether the image is so large that it is decoded at half its width and height."""
-    if image.width * image.height <= _LARGE_PIXELS or image.kind == "JPEG":
+    if image.pixels <= _LARGE_PIXELS or image.kind in ("JPEG", "HEIC"):
         return False
-    return _tiff_tags(image).get(ORIENTATION, 1) in range(1, 5)  # OpenCV squashes TIFFs of the other orientations
+    return tags_of(image.header).get(ORIENTATION, 1) in range(1, 5)  # OpenCV squashes TIFFs of the other orientations
 
 
 def memory_needed(image: Encoded) -> int:
     """Upper bound of the bytes that decoding takes, from measurements; 0 for a small image."""
-    pixels = image.width * image.height
-    if pixels <= _FREE_PIXELS:
+    if image.pixels <= _FREE_PIXELS:
         return 0
     per_pixel = _BYTES_PER_PIXEL_HALVED if is_halved(image) else _BYTES_PER_PIXEL
     if image.header and image.kind == "JPEG":  # reduced, but several scans keep the coefficients of 16 bits per band
@@ -97,8 +121,10 @@ def memory_needed(image: Encoded) -> int:
     elif image.header and image.kind == "WEBP" and image.header.has_transparency_data:
         per_pixel = max(per_pixel, _BYTES_PER_PIXEL_WEBP)
     elif image.kind == "TIFF":
-        per_pixel += _tiff_bytes_per_pixel(_tiff_tags(image))
-    return int(per_pixel * pixels)
+        per_pixel += _tiff_bytes_per_pixel(tags_of(image.header))
+    elif image.kind in _BYTES_PER_PIXEL_OF:
+        per_pixel = _BYTES_PER_PIXEL_OF[image.kind]
+    return int(per_pixel * image.pixels)
 
 
 def essential_chunks(png: bytes) -> bytes:
@@ -151,7 +177,9 @@ def _format_of(data: bytes) -> str:
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    raise UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF.")
+    if kind_or_none := heif.format_of(data):
+        return kind_or_none
+    raise UnsupportedMediaType(f"The content is no image of a known format: send {FORMATS}.")
 
 
 def _too_many_pixels(max_pixels: int) -> TooLarge:
@@ -174,12 +202,6 @@ def _is_bare(data: bytes, kind: str) -> bool:
     """Whether this is a small, whole PNG of nothing but essential chunks."""
     whole = len(data) <= _BARE_BYTES and data[12:16] == b"IHDR" and data[-8:-4] == b"IEND"
     return kind == "PNG" and whole and essential_chunks(data) == data
-
-
-def _tiff_tags(image: Encoded) -> Mapping[int, Any]:
-    """Empty for other formats."""
-    tags: Mapping[int, Any] = getattr(image.header, "tag_v2", {})
-    return tags
 
 
 def _tiff_bytes_per_pixel(tags: Mapping[int, Any]) -> float:

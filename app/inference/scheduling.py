@@ -109,14 +109,14 @@ class Scheduler:
         if len(data) <= _INLINE_BYTES:
             async with self.budget:
                 image = inspect(data, max_pixels=self._max_pixels)
-                if image.width * image.height <= _INLINE_PIXELS:
+                if image.pixels <= _INLINE_PIXELS:
                     return _find(image, mode)
         else:
             image = await self.in_thread(partial(inspect, data, max_pixels=self._max_pixels))
         needed = memory_needed(image)
         if needed > self.memory.size:
             raise TooLarge("The image takes more memory than the service has: scale it down and resend it.")
-        large = image.width * image.height > self._max_pixels * _LARGE_SHARE
+        large = image.pixels > self._max_pixels * _LARGE_SHARE
         return await self.in_thread(partial(_find, image, mode), large=large, needed=needed)
 
     async def run(self, model: Model, ink: Ink, *, admitted: bool) -> Answer:

@@ -1,0 +1,225 @@
+"""HEIC and AVIF files: which of the two a file is, and how large the pictures in it are. Decodes no pixel.
+
+libheif and libavif read these files. Neither limits how much a small image may be put together from, and libavif
+decodes any size that the AV1 data claim, so that is checked here: boxes of ISO/IEC 14496-12 and 23008-12.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+Box = memoryview  # what a box contains, without its length and kind
+Size = tuple[int, int]
+
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+_MAX_BRANDS = 64
+_MAX_BOXES = 10_000  # side by side
+_MAX_TABLE_BYTES = 128 * 1024  # of a box that lists items: libheif takes at most 1,000 of them
+_MAX_PARTS = 8  # all parts together, in sizes of the largest picture: telephones write 1 to 3
+_MAX_SHARE = 4  # of the file, for the data of all items together
+_MAX_UNITS = 64  # of an AV1 picture: encoders write 1 to 4
+_SEQUENCE_HEADER = 1  # a kind of unit: AV1 specification, 6.2.2
+_SEQUENCE_BYTES = 128  # more than a sequence header takes up to the size
+
+
+def format_of(data: bytes) -> str | None:
+    """HEIC or AVIF, by the brands of the file; None for any other file."""
+    if data[4:8] != b"ftyp":
+        return None
+    end = min(int.from_bytes(data[:4]), 16 + 4 * _MAX_BRANDS)
+    brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
+    if brands & _AVIF_BRANDS:
+        return "AVIF"
+    return "HEIC" if brands & _HEIC_BRANDS else None
+
+
+def as_still(avif: bytes) -> bytes:
+    """The file with the brand of a still picture, whose first picture is read even if it is an animation."""
+    return avif[:8] + b"avif" + avif[12:]
+
+
+def inspect_boxes(data: bytes) -> tuple[int, int, int]:
+    """Width and height as stored, and the pixels of the largest picture in the file: a tile, a thumbnail, a mask.
+
+    Raises ValueError where boxes are broken, where AV1 data have another size than their boxes say, and where far more
+    pixels are put together than the largest picture has.
+    """
+    (meta,) = _metas(data)
+    sizes = _sizes(_child(meta, b"iprp"))
+    largest = max((width * height for width, height in sizes.values()), default=0)
+    parts = (sizes.get(part, (0, 0)) for part in _parts(meta))
+    if sum(width * height for width, height in parts) > _MAX_PARTS * largest:
+        raise ValueError("the image is put together from too much")
+    av1 = _items_of(b"av01", _child(meta, b"iinf"))
+    for item, units in _data_of(av1, meta, Box(data)):
+        if any(size != sizes.get(item) for size in _sequence_sizes(units)):
+            raise ValueError("the AV1 data have another size")
+    return *_size_of_primary(meta, sizes), largest
+
+
+def _boxes(data: Box) -> Iterator[tuple[bytes, Box]]:
+    """Kind and content of the boxes side by side in ``data``."""
+    for _ in range(_MAX_BOXES):
+        if len(data) < 8:
+            return
+        length, head = int.from_bytes(data[:4]), 8
+        if length == 1:
+            length, head = int.from_bytes(data[8:16]), 16
+        length = length or len(data)
+        if not head <= length <= len(data):
+            raise ValueError("a box is longer than what it lies in")
+        yield bytes(data[4:8]), data[head:length]
+        data = data[length:]
+    raise ValueError("too many boxes")
+
+
+def _metas(data: bytes) -> list[Box]:
+    found = []
+    with suppress(ValueError):  # telephones append what is no box
+        for kind, content in _boxes(Box(data)):
+            if kind == b"meta":
+                found.append(content[4:])
+    return found
+
+
+def _child(data: Box, kind: bytes) -> Box:
+    """The only box of ``kind``; without one, an empty one."""
+    found = [content for name, content in _boxes(data) if name == kind]
+    if len(found) > 1:
+        raise ValueError("a box twice")
+    return found[0] if found else Box(b"")
+
+
+class _Fields:
+    """Big-endian integers, read one after the other. Raises ValueError at the end."""
+
+    def __init__(self, data: Box) -> None:
+        if len(data) > _MAX_TABLE_BYTES:
+            raise ValueError("too many items")
+        self._data = data
+
+    def read(self, size: int) -> int:
+        if size > len(self._data):
+            raise ValueError("a box ends early")
+        value, self._data = int.from_bytes(self._data[:size]), self._data[size:]
+        return value
+
+
+def _sizes(properties: Box) -> dict[int, Size]:
+    """Width and height by item (boxes ispe and ipma)."""
+    known: dict[int, Size] = {}
+    for index, (kind, content) in enumerate(_boxes(_child(properties, b"ipco")), start=1):
+        if kind == b"ispe":
+            known[index] = int.from_bytes(content[4:8]), int.from_bytes(content[8:12])
+    sizes: dict[int, Size] = {}
+    for kind, content in _boxes(properties):
+        if kind == b"ipma":
+            fields = _Fields(content)
+            version, are_wide = fields.read(1), fields.read(3) & 1
+            for _ in range(fields.read(4)):
+                item = fields.read(4 if version else 2)
+                for _ in range(fields.read(1)):
+                    index = fields.read(2) & 0x7FFF if are_wide else fields.read(1) & 0x7F
+                    if index in known:
+                        sizes.setdefault(item, known[index])
+    return sizes
+
+
+def _size_of_primary(meta: Box, sizes: dict[int, Size]) -> Size:
+    """Of the item that the file is about (box pitm)."""
+    fields = _Fields(_child(meta, b"pitm"))
+    version, _ = fields.read(1), fields.read(3)
+    width, height = sizes.get(fields.read(4 if version else 2), (0, 0))
+    if not width * height:
+        raise ValueError("the image has no pixels")
+    return width, height
+
+
+def _parts(meta: Box) -> Iterator[int]:
+    """Items that others are put together from, each as often as it is used (box iref)."""
+    references = _child(meta, b"iref")
+    for kind, content in _boxes(references[4:]):
+        if kind == b"dimg":
+            fields, size = _Fields(content), 4 if references[0] else 2
+            fields.read(size)
+            yield from (fields.read(size) for _ in range(fields.read(2)))
+
+
+def _items_of(kind: bytes, infos: Box) -> set[int]:
+    """Items of ``kind`` (box iinf)."""
+    items = set()
+    for _, info in _boxes(infos[8 if infos[0] else 6 :]):
+        size = 4 if info[0] == 3 else 2  # of an item's number
+        if info[6 + size : 10 + size] == kind:
+            items.add(int.from_bytes(info[4 : 4 + size]))
+    return items
+
+
+def _data_of(items: set[int], meta: Box, file: Box) -> Iterator[tuple[int, Box]]:
+    """The data of ``items`` (box iloc)."""
+    fields = _Fields(_child(meta, b"iloc"))
+    version, _, sizes, more = (fields.read(size) for size in (1, 3, 1, 1))
+    offset_size, length_size, base_size, index_size = sizes >> 4, sizes & 15, more >> 4, more & 15 if version else 0
+    left = _MAX_SHARE * len(file)
+    for _ in range(fields.read(4 if version == 2 else 2)):
+        item = fields.read(4 if version == 2 else 2)
+        inside = _child(meta, b"idat") if version and fields.read(2) & 15 == 1 else file
+        fields.read(2)
+        base = fields.read(base_size)
+        data = []
+        for _ in range(fields.read(2)):
+            fields.read(index_size)
+            start, length = base + fields.read(offset_size), fields.read(length_size)
+            data.append(inside[start : start + length])
+            left -= max(1, length)
+            if left < 0:
+                raise ValueError("too much data")
+        if item in items:
+            yield item, data[0] if len(data) == 1 else Box(b"".join(data))
+
+
+def _sequence_sizes(units: Box) -> Iterator[Size]:
+    """The size in each sequence header of an AV1 picture (AV1 specification, 5.3)."""
+    for _ in range(_MAX_UNITS):
+        if not units:
+            return
+        kind, start, length = units[0] >> 3 & 15, 1 + (units[0] >> 2 & 1), len(units)
+        if units[0] & 2:
+            length = 0
+            for shift in range(0, 56, 7):
+                length |= (units[start] & 127) << shift
+                start += 1
+                if units[start - 1] < 128:
+                    break
+        if kind == _SEQUENCE_HEADER:
+            yield _sequence_size(bytes(units[start : start + length][:_SEQUENCE_BYTES]))
+        units = units[start + length :]
+    raise ValueError("too many units")
+
+
+def _sequence_size(header: bytes) -> Size:
+    """The largest size of its frames (AV1 specification, 5.5)."""
+    bits, left = int.from_bytes(header), 8 * len(header)
+
+    def take(count: int) -> int:
+        nonlocal left
+        left -= count
+        if left < 0:
+            raise ValueError("the sequence header ends early")
+        return bits >> left & ((1 << count) - 1)
+
+    take(4)  # profile, still picture
+    if take(1):  # the short form, for still pictures
+        take(5)  # level
+    else:
+        if take(1):
+            raise ValueError("a picture has no timing")
+        has_delays = take(1)
+        for _ in range(take(5) + 1):
+            take(12)  # operating point
+            if take(5) > 7:  # level
+                take(1)  # tier
+            if has_delays and take(1):
+                take(4)  # delay
+    width_bits, height_bits = take(4) + 1, take(4) + 1
+    return take(width_bits) + 1, take(height_bits) + 1
