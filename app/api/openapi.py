@@ -16,6 +16,7 @@ from app.api.problems import is_dialect_path, problem, problem_response
 from app.api.query import query_parameters
 from app.api.schemas import EXAMPLE_PREDICTION, ImageBody, PredictQuery, Problem
 from app.api.state import state_of
+from app.imaging.formats import FORMATS
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -23,7 +24,7 @@ _ERRORS = [
     errors.BadRequest("The body is incomplete: send all of it."),
     errors.Unauthorized("An API key is needed: send yours as X-API-Key or as Authorization: Bearer."),
     errors.TooLarge("The request has more than 10485760 bytes: send a smaller image."),
-    errors.UnsupportedMediaType("The content is no image of a known format: send PNG, JPEG, WebP, BMP, TIFF or GIF."),
+    errors.UnsupportedMediaType(f"The content is no image of a known format: send {FORMATS}."),
     errors.UndecodableImage("The PNG data is broken: save the image again and resend it."),
     errors.NoInk("The image is blank: send one with a digit on it."),
     errors.InvalidParameter("top_k: Input should be less than or equal to 10"),
@@ -76,7 +77,7 @@ _STAGES_MS = "decode;dur=0.041, preprocess;dur=0.163, queue;dur=0.052, inference
 PREDICT: Responses = {200: {"headers": _headers({"Server-Timing": _STAGES_MS})}}
 _RAW = {"schema": _FILE, "example": "(the bytes of seven.png)"}
 PREDICT_INPUT = {"parameters": query_parameters(PredictQuery)} | _body(
-    "The image in any of these ways: PNG, JPEG, WebP, BMP, TIFF or GIF, recognised by its content.",
+    f"The image in any of these ways: {FORMATS}, recognised by its content.",
     _form("file", _FILE, "(the bytes of seven.png)")
     | {"application/json": {"schema": _ref(ImageBody)}, "application/octet-stream": _RAW, "image/*": _RAW},
 )

@@ -43,7 +43,9 @@ _BYTES_PER_PIXEL = 16  # four channels of 16 bits, twice
 _BYTES_PER_PIXEL_HALVED = 5.5  # four channels of 8 bits, and the results
 _BYTES_PER_PIXEL_WEBP = 8.5  # with transparency, twice
 _BYTES_PER_PIXEL_JPEG = 0.5
-_BYTES_PER_PIXEL_OF = {"HEIC": 12, "AVIF": 16}
+_BYTES_PER_PIXEL_AVIF = 15
+_BYTES_PER_PIXEL_HEIC = 12
+_BYTES_PER_PIXEL_HEIC_MAX = 22  # with more than 8 bits or transparency
 _MAX_BITS_PER_PIXEL = 4 * 64
 _BITS_PER_SAMPLE = 258  # the tag of TIFF
 
@@ -122,8 +124,11 @@ def memory_needed(image: Encoded) -> int:
         per_pixel = max(per_pixel, _BYTES_PER_PIXEL_WEBP)
     elif image.kind == "TIFF":
         per_pixel += _tiff_bytes_per_pixel(tags_of(image.header))
-    elif image.kind in _BYTES_PER_PIXEL_OF:
-        per_pixel = _BYTES_PER_PIXEL_OF[image.kind]
+    elif image.kind == "AVIF":
+        per_pixel = _BYTES_PER_PIXEL_AVIF
+    elif image.kind == "HEIC":
+        is_heavy = heif.is_deep_or_transparent(image.data)
+        per_pixel = _BYTES_PER_PIXEL_HEIC_MAX if is_heavy else _BYTES_PER_PIXEL_HEIC
     return int(per_pixel * image.pixels)
 
 

@@ -7,8 +7,9 @@ decodes any size that the AV1 data claim, so that is checked here: boxes of ISO/
 from collections.abc import Iterator
 from contextlib import suppress
 
+from app.imaging.av1 import Size, claimed_sizes
+
 Box = memoryview  # what a box contains, without its length and kind
-Size = tuple[int, int]
 
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
@@ -17,9 +18,8 @@ _MAX_BOXES = 10_000  # side by side
 _MAX_TABLE_BYTES = 128 * 1024  # of a box that lists items: libheif takes at most 1,000 of them
 _MAX_PARTS = 8  # all parts together, in sizes of the largest picture: telephones write 1 to 3
 _MAX_SHARE = 4  # of the file, for the data of all items together
-_MAX_UNITS = 64  # of an AV1 picture: encoders write 1 to 4
-_SEQUENCE_HEADER = 1  # a kind of unit: AV1 specification, 6.2.2
-_SEQUENCE_BYTES = 128  # more than a sequence header takes up to the size
+_HEVC_DEPTH = 17  # the byte of a box hvcC with the bits above 8
+_ALPHA = (b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha")
 
 
 def format_of(data: bytes) -> str | None:
@@ -52,9 +52,17 @@ def inspect_boxes(data: bytes) -> tuple[int, int, int]:
         raise ValueError("the image is put together from too much")
     av1 = _items_of(b"av01", _child(meta, b"iinf"))
     for item, units in _data_of(av1, meta, Box(data)):
-        if any(size != sizes.get(item) for size in _sequence_sizes(units)):
+        if any(size != sizes.get(item) for size in claimed_sizes(units)):
             raise ValueError("the AV1 data have another size")
     return *_size_of_primary(meta, sizes), largest
+
+
+def is_deep_or_transparent(data: bytes) -> bool:
+    """Whether some HEVC data have more than 8 bits, or there is an alpha channel."""
+    (meta,) = _metas(data)
+    properties = list(_boxes(_child(_child(meta, b"iprp"), b"ipco")))
+    deep = any(kind == b"hvcC" and content[_HEVC_DEPTH] & 7 for kind, content in properties)
+    return deep or any(kind == b"auxC" and bytes(content[4:]).startswith(_ALPHA) for kind, content in properties)
 
 
 def _boxes(data: Box) -> Iterator[tuple[bytes, Box]]:
@@ -176,50 +184,3 @@ def _data_of(items: set[int], meta: Box, file: Box) -> Iterator[tuple[int, Box]]
                 raise ValueError("too much data")
         if item in items:
             yield item, data[0] if len(data) == 1 else Box(b"".join(data))
-
-
-def _sequence_sizes(units: Box) -> Iterator[Size]:
-    """The size in each sequence header of an AV1 picture (AV1 specification, 5.3)."""
-    for _ in range(_MAX_UNITS):
-        if not units:
-            return
-        kind, start, length = units[0] >> 3 & 15, 1 + (units[0] >> 2 & 1), len(units)
-        if units[0] & 2:
-            length = 0
-            for shift in range(0, 56, 7):
-                length |= (units[start] & 127) << shift
-                start += 1
-                if units[start - 1] < 128:
-                    break
-        if kind == _SEQUENCE_HEADER:
-            yield _sequence_size(bytes(units[start : start + length][:_SEQUENCE_BYTES]))
-        units = units[start + length :]
-    raise ValueError("too many units")
-
-
-def _sequence_size(header: bytes) -> Size:
-    """The largest size of its frames (AV1 specification, 5.5)."""
-    bits, left = int.from_bytes(header), 8 * len(header)
-
-    def take(count: int) -> int:
-        nonlocal left
-        left -= count
-        if left < 0:
-            raise ValueError("the sequence header ends early")
-        return bits >> left & ((1 << count) - 1)
-
-    take(4)  # profile, still picture
-    if take(1):  # the short form, for still pictures
-        take(5)  # level
-    else:
-        if take(1):
-            raise ValueError("a picture has no timing")
-        has_delays = take(1)
-        for _ in range(take(5) + 1):
-            take(12)  # operating point
-            if take(5) > 7:  # level
-                take(1)  # tier
-            if has_delays and take(1):
-                take(4)  # delay
-    width_bits, height_bits = take(4) + 1, take(4) + 1
-    return take(width_bits) + 1, take(height_bits) + 1

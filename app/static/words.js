@@ -24,7 +24,7 @@ export function trouble({ problem, retryMs, unreachable, unreadable }, drawn, ke
     case "too_large":
       return bad("Too large", "The service does not accept pictures this large: scale it down.", code);
     case "unsupported_media_type":
-      return bad("Not a picture", "The service reads PNG, JPEG, WebP, BMP, TIFF and GIF.", code);
+      return bad("Not a picture", "The service reads PNG, JPEG, WebP, HEIC, AVIF, BMP, TIFF and GIF.", code);
     case "undecodable_image":
       return bad("Broken picture", "The file is damaged: save the picture again.", code);
     case "unauthorized":
