@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,8 +17,13 @@ Grey = NDArray[np.uint8]
 Ink = NDArray[np.float32]
 
 MNIST = Path(__file__).parent / "data" / "mnist-small.npz"
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-EXACT: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "HEIC", "AVIF")
+EXACT: dict[str, dict[str, Any]] = {
+    "WEBP": {"lossless": True},
+    "JPEG": {"quality": 95},
+    "HEIC": {"quality": -1, "chroma": 444},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4", "speed": 10},
+}
 
 _ORIENTATION = 0x0112
 _STORED_AS = {  # EXIF orientation -> how an upright picture is turned before it is stored with it
@@ -80,20 +86,31 @@ def encoded(image: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any
     """The bytes of a file of ``kind``."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     file = BytesIO()
-    picture.save(file, kind, **options)
+    if kind == "HEIC":
+        heif = pillow_heif.from_pillow(picture)
+        for later in options.pop("append_images", []):
+            heif.add_from_pillow(later)
+        heif.save(file, primary_index=0, **options)
+    else:
+        picture.save(file, kind, **options)
     return file.getvalue()
+
+
+def as_stored(grey: Grey, orientation: int) -> Image.Image:
+    """Turned so that EXIF ``orientation`` turns it back."""
+    how = _STORED_AS[orientation]
+    image = Image.fromarray(grey)
+    return image if how is None else image.transpose(how)
 
 
 def turned(grey: Grey, orientation: int, kind: str) -> bytes:
     """A file whose pixels are turned and whose EXIF ``orientation`` says how to turn them back."""
-    how = _STORED_AS[orientation]
-    image = Image.fromarray(grey)
-    stored = image if how is None else image.transpose(how)
+    stored = as_stored(grey, orientation)
     if kind == "TIFF":
         return encoded(stored, kind, tiffinfo={_ORIENTATION: orientation})
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
-    return encoded(stored, kind, exif=exif, **EXACT.get(kind, {}))
+    return encoded(stored, kind, exif=exif.tobytes(), **EXACT.get(kind, {}))
 
 
 def difference(one: Ink, other: Ink) -> float:

@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from PIL import Image
@@ -71,6 +71,13 @@ def webp_claiming(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(chunk)) + chunk
 
 
+def heif_claiming(width: int, height: int, kind: str, **options: object) -> bytes:
+    """The boxes claim it, of the image or, in a grid, of each tile."""
+    data = encoded(seven(), kind, **options)
+    place = data.rindex(b"ispe") + 8
+    return data[:place] + struct.pack(">II", width, height) + data[place + 8 :]
+
+
 CLAIMING: dict[str, Callable[[int, int], bytes]] = {
     "PNG": png_claiming,
     "JPEG": jpeg_claiming,
@@ -78,6 +85,8 @@ CLAIMING: dict[str, Callable[[int, int], bytes]] = {
     "BMP": bmp_claiming,
     "TIFF": tiff_claiming,
     "WEBP": webp_claiming,
+    "HEIC": partial(heif_claiming, kind="HEIC"),
+    "AVIF": partial(heif_claiming, kind="AVIF"),
 }
 
 
@@ -130,6 +139,7 @@ def bombs() -> dict[str, bytes]:
         "GIF with a frame to be cleared": gif_disposing_of(60_000, 60_000),
         "WebP with a canvas larger than its frames": webp_canvas_claiming(16_000, 16_000),
         "JPEG of 2,000 scans": jpeg_of_scans(2000),
+        "HEIC with tiles of 256 million pixels": heif_claiming(16_000, 16_000, "HEIC", tile_size=128),
     }
 
 
@@ -161,7 +171,26 @@ def broken() -> dict[str, bytes]:
         + struct.pack("<HHQQ", 60_000, 4, 1, 1) * 100_000
         + bytes(8),
         "BMP of pixels beyond its end": bmp_claiming(5000, 5000),
+        "HEIC with tiles larger than itself": heif_claiming(3000, 3000, "HEIC", tile_size=32),
+        "HEIC of two sizes": heif_claiming(3000, 3000, "HEIC"),
+        "AVIF of two sizes": heif_claiming(28, 28, "AVIF"),
+        "HEIC of 500,000 boxes": encoded(seven(), "HEIC")[:24] + b"\0\0\0\x08free" * 500_000,
+        "AVIF of 100,000 items": avif_listing(100_000),
+        "AVIF without boxes": b"\0\0\0\x10ftypavif\0\0\0\0" + bytes(100),
     }
+
+
+def avif_listing(count: int) -> bytes:
+    """Its table of items says each at the same place."""
+    data = encoded(seven(), "AVIF")
+    place = data.index(b"iloc") - 4
+    length = int.from_bytes(data[place : place + 4])
+    entry = data[place + 16 : place + length]
+    table = data[place + 4 : place + 14] + struct.pack(">H", count & 0xFFFF) + entry * count
+    grown = struct.pack(">I", len(table) + 4) + table
+    meta = data.index(b"meta") - 4
+    size = int.from_bytes(data[meta : meta + 4]) + len(grown) - length
+    return data[:meta] + struct.pack(">I", size) + data[meta + 4 : place] + grown + data[place + length :]
 
 
 # Valid but odd
@@ -194,4 +223,7 @@ def odd() -> dict[str, bytes]:
             grey, "WEBP", lossless=True, exif=b"Exif\0\0II*\0noise", icc_profile=b"noise"
         ),
         "interlaced PNG": adam7(grey),
+        "HEIC with a film behind it": encoded(grey, "HEIC") + b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\xff\xd8\xff\xda",
+        "HEIC with a note behind it": encoded(grey, "HEIC") + b"SEFT",
+        "AVIF with a note behind it": encoded(grey, "AVIF") + b"SEFT",
     }

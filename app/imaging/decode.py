@@ -14,7 +14,7 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.imaging import tiff
+from app.imaging import heif, tiff
 from app.imaging.formats import Encoded, check_inflated, essential_chunks, is_halved, undecodable
 
 Grey = NDArray[np.uint8]
@@ -83,6 +83,8 @@ def _decode(image: Encoded) -> Grey:
         if header is not None:
             data = essential_chunks(data)
         check_inflated(data)
+    if image.kind in ("HEIC", "AVIF"):
+        heif.check_parts(data)
     if image.kind == "HEIC":
         return _to_grey(_heic_pixels(data))
     if is_halved(image) or image.kind == "AVIF":

@@ -41,26 +41,32 @@ def as_still(avif: bytes) -> bytes:
 def inspect_boxes(data: bytes) -> tuple[int, int, int]:
     """Width and height as stored, and the pixels of the largest picture in the file: a tile, a thumbnail, a mask.
 
-    Raises ValueError where boxes are broken, where AV1 data have another size than their boxes say, and where far more
-    pixels are put together than the largest picture has.
+    Raises ValueError where boxes are broken.
     """
-    (meta,) = _metas(data)
-    sizes = _sizes(_child(meta, b"iprp"))
-    largest = max((width * height for width, height in sizes.values()), default=0)
-    parts = (sizes.get(part, (0, 0)) for part in _parts(meta))
-    if sum(width * height for width, height in parts) > _MAX_PARTS * largest:
+    meta = _meta(data)
+    sizes = _sizes(meta)
+    return *_size_of_primary(meta, sizes), max(width * height for width, height in sizes.values())
+
+
+def check_parts(data: bytes) -> None:
+    """Raises ValueError where decoding would take more pixels than the boxes say.
+
+    That is where AV1 data have another size, and where far more is put together than the largest picture has.
+    """
+    meta = _meta(data)
+    sizes = _sizes(meta)
+    areas = {item: width * height for item, (width, height) in sizes.items()}
+    if sum(areas.get(part, 0) for part in _parts(meta)) > _MAX_PARTS * max(areas.values()):
         raise ValueError("the image is put together from too much")
-    av1 = _items_of(b"av01", _child(meta, b"iinf"))
+    av1 = _items_of(b"av01", meta)
     for item, units in _data_of(av1, meta, Box(data)):
         if any(size != sizes.get(item) for size in claimed_sizes(units)):
             raise ValueError("the AV1 data have another size")
-    return *_size_of_primary(meta, sizes), largest
 
 
 def is_deep_or_transparent(data: bytes) -> bool:
     """Whether some HEVC data have more than 8 bits, or there is an alpha channel."""
-    (meta,) = _metas(data)
-    properties = list(_boxes(_child(_child(meta, b"iprp"), b"ipco")))
+    properties = list(_boxes(_child(_child(_meta(data), b"iprp"), b"ipco")))
     deep = any(kind == b"hvcC" and content[_HEVC_DEPTH] & 7 for kind, content in properties)
     return deep or any(kind == b"auxC" and bytes(content[4:]).startswith(_ALPHA) for kind, content in properties)
 
@@ -81,13 +87,15 @@ def _boxes(data: Box) -> Iterator[tuple[bytes, Box]]:
     raise ValueError("too many boxes")
 
 
-def _metas(data: bytes) -> list[Box]:
+def _meta(data: bytes) -> Box:
+    """The only box of its kind in the file."""
     found = []
     with suppress(ValueError):  # telephones append what is no box
         for kind, content in _boxes(Box(data)):
             if kind == b"meta":
                 found.append(content[4:])
-    return found
+    (meta,) = found
+    return meta
 
 
 def _child(data: Box, kind: bytes) -> Box:
@@ -113,8 +121,9 @@ class _Fields:
         return value
 
 
-def _sizes(properties: Box) -> dict[int, Size]:
+def _sizes(meta: Box) -> dict[int, Size]:
     """Width and height by item (boxes ispe and ipma)."""
+    properties = _child(meta, b"iprp")
     known: dict[int, Size] = {}
     for index, (kind, content) in enumerate(_boxes(_child(properties, b"ipco")), start=1):
         if kind == b"ispe":
@@ -153,8 +162,9 @@ def _parts(meta: Box) -> Iterator[int]:
             yield from (fields.read(size) for _ in range(fields.read(2)))
 
 
-def _items_of(kind: bytes, infos: Box) -> set[int]:
+def _items_of(kind: bytes, meta: Box) -> set[int]:
     """Items of ``kind`` (box iinf)."""
+    infos = _child(meta, b"iinf")
     items = set()
     for _, info in _boxes(infos[8 if infos[0] else 6 :]):
         size = 4 if info[0] == 3 else 2  # of an item's number

@@ -37,7 +37,8 @@ def decoder(data: bytes) -> None:
     try:
         image = inspect(data, max_pixels=_MAX_PIXELS)
         decoded = decode(image)
-        assert sorted((decoded.width, decoded.height)) == sorted((image.width, image.height))
+        if image.kind != "HEIC":  # libheif may crop it
+            assert sorted((decoded.width, decoded.height)) == sorted((image.width, image.height))
         assert image.kind == "JPEG" or decoded.grey.shape == (decoded.height, decoded.width)
         ink = ink_from_decoded(decoded).ink
     except DigitsError:

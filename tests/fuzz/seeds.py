@@ -6,7 +6,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from tests.drawings import FORMATS, digit_drawn, encoded, transparent, turned
+from tests.drawings import FORMATS, digit_drawn, encoded, enlarged, transparent, turned
 
 BOUNDARY = "frontier"
 
@@ -18,16 +18,16 @@ _BASE64 = base64.b64encode(encoded(_SEVEN)).decode()
 PICTURES = [
     *(encoded(_SEVEN, kind) for kind in FORMATS),
     *(encoded(Image.fromarray(_SEVEN).convert("RGB"), kind) for kind in FORMATS),
-    *(turned(_SEVEN, 6, kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF")),
-    *(encoded(_RGBA, kind) for kind in ("PNG", "WEBP", "TIFF")),
+    *(turned(_SEVEN, 6, kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "HEIC", "AVIF")),
+    *(encoded(_RGBA, kind) for kind in ("PNG", "WEBP", "TIFF", "HEIC", "AVIF")),
     *(encoded(_RGBA.convert("LA"), kind) for kind in ("PNG", "TIFF")),
     *(encoded(Image.fromarray(_SEVEN).convert("1"), kind) for kind in ("PNG", "BMP", "TIFF", "GIF")),
     *(encoded(Image.fromarray(_SEVEN).convert("P"), kind) for kind in ("PNG", "BMP", "TIFF", "GIF")),
     *(encoded(Image.fromarray(_SEVEN).convert("CMYK"), kind) for kind in ("JPEG", "TIFF")),
-    *(encoded(_SEVEN, "TIFF", compression=how) for how in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
+    *(encoded(_SEVEN, "TIFF", compression=how) for how in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg", "zstd")),
     *(
         encoded(_SEVEN, kind, save_all=True, append_images=[Image.new("L", (28, 28))])
-        for kind in ("PNG", "GIF", "WEBP")
+        for kind in ("PNG", "GIF", "WEBP", "HEIC", "AVIF")
     ),
     encoded(_SEVEN.astype(np.uint16) * 257),
     encoded(_SEVEN.astype(np.uint16) * 257, "TIFF"),
@@ -35,6 +35,7 @@ PICTURES = [
     encoded(_SEVEN.astype(np.int32), "TIFF"),
     encoded(_SEVEN, "JPEG", progressive=True),
     encoded(_SEVEN, "WEBP", lossless=True),
+    encoded(enlarged(_SEVEN, 100), "HEIC", tile_size=64),
 ]
 
 
