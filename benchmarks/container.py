@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import cv2
 import httpx2
 import numpy as np
+import pillow_heif
 import typer
 from PIL import Image
 
@@ -59,6 +60,10 @@ def pictures() -> dict[str, bytes]:
         image.save(file := BytesIO(), kind, **options)
         return file.getvalue()
 
+    def heic(image: Image.Image) -> bytes:
+        pillow_heif.from_pillow(image).save(file := BytesIO(), tile_size=512, enc_params={"preset": "ultrafast"})
+        return file.getvalue()
+
     def opencv(suffix: str, pixels: np.ndarray[Any, Any]) -> bytes:
         return cv2.imencode(suffix, pixels)[1].tobytes()
 
@@ -76,6 +81,8 @@ def pictures() -> dict[str, bytes]:
         "CMYK JPEG": pillow(colour.convert("CMYK"), "JPEG"),
         "WebP": pillow(colour, "WEBP", method=0),
         "transparent WebP": pillow(transparent, "WEBP", method=0),
+        "AVIF": pillow(colour, "AVIF", speed=10),
+        "HEIC": heic(colour),
         "GIF": pillow(Image.fromarray(grey), "GIF"),
         "BMP of 1 bit": pillow(Image.fromarray(grey).convert("1"), "BMP"),
         "16-bit TIFF": pillow(Image.fromarray(deep[:, :, 0]), "TIFF", **deflated),

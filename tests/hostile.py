@@ -171,13 +171,21 @@ def broken() -> dict[str, bytes]:
         + struct.pack("<HHQQ", 60_000, 4, 1, 1) * 100_000
         + bytes(8),
         "BMP of pixels beyond its end": bmp_claiming(5000, 5000),
-        "HEIC with tiles larger than itself": heif_claiming(3000, 3000, "HEIC", tile_size=32),
+        "HEIC of 25 tiles, each as large as itself": heic_of_25_tiles(),
         "HEIC of two sizes": heif_claiming(3000, 3000, "HEIC"),
         "AVIF of two sizes": heif_claiming(28, 28, "AVIF"),
         "HEIC of 500,000 boxes": encoded(seven(), "HEIC")[:24] + b"\0\0\0\x08free" * 500_000,
         "AVIF of 100,000 items": avif_listing(100_000),
         "AVIF without boxes": b"\0\0\0\x10ftypavif\0\0\0\0" + bytes(100),
     }
+
+
+def heic_of_25_tiles() -> bytes:
+    """All are decoded, and one is seen."""
+    data = encoded(seven(), "HEIC", tile_size=32)
+    return data.replace(struct.pack(">HH", 130, 150), struct.pack(">HH", 32, 32)).replace(
+        struct.pack(">II", 130, 150), struct.pack(">II", 32, 32)
+    )
 
 
 def avif_listing(count: int) -> bytes:

@@ -54,7 +54,7 @@ class Encoded(NamedTuple):
     """An image whose header was read. ``width``, ``height``: as stored, in pixels.
 
     ``header``: Pillow's, None for a PNG without metadata, HEIC and AVIF. ``scans``: how many a JPEG has.
-    ``largest_part``: pixels of the largest picture in a HEIC or AVIF file.
+    ``largest_part``: pixels of the largest picture in a HEIC or AVIF file, which may be a tile or thumbnail.
     """
 
     data: bytes
@@ -108,7 +108,7 @@ def undecodable(data: bytes, kind: str) -> UndecodableImage:
 
 def is_halved(image: Encoded) -> bool:
     """Whether the image is so large that it is decoded at half its width and height."""
-    if image.pixels <= _LARGE_PIXELS or image.kind in ("JPEG", "HEIC"):
+    if image.width * image.height <= _LARGE_PIXELS or image.kind in ("JPEG", "HEIC"):
         return False
     return tags_of(image.header).get(ORIENTATION, 1) in range(1, 5)  # OpenCV squashes TIFFs of the other orientations
 
@@ -182,8 +182,8 @@ def _format_of(data: bytes) -> str:
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    if kind_or_none := heif.format_of(data):
-        return kind_or_none
+    if container := heif.format_of(data):
+        return container
     raise UnsupportedMediaType(f"The content is no image of a known format: send {FORMATS}.")
 
 

@@ -255,6 +255,17 @@ def test_a_large_tiled_tiff_is_turned_as_a_whole() -> None:
     assert levels_between(grey, whole[::2, ::2]) == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "brand"),
+    [(kind, brand) for kind in ("HEIC", "AVIF") for brand in ("mif1", "msf1", "miaf")]
+    + [("HEIC", "heic"), ("HEIC", "heix"), ("HEIC", "hevc"), ("AVIF", "avis")],
+)
+def test_any_brand_of_the_format_will_do(kind: str, brand: str) -> None:
+    data = encoded(drawing(), kind, **EXACT[kind])
+
+    assert levels_between(decoded(data[:8] + brand.encode() + data[12:]), drawing()) == 0
+
+
 def test_the_orientation_in_the_boxes_counts_and_not_that_of_exif() -> None:
     data = turned(drawing(), 6, "HEIC").replace(b"irot", b"free")
 
