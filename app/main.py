@@ -10,9 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from app import VERSION
-from app.api.authentication import add_authentication, make_quota
+from app.api.authentication import add_authentication, add_cors, make_quota
 from app.api.bodies import max_held_body_bytes
 from app.api.dialects import open_inference, tensorflow_serving
+from app.api.draining import DrainBody
 from app.api.openapi import describe
 from app.api.overload import Overload
 from app.api.problems import problem_response
@@ -32,6 +33,7 @@ from app.telemetry.tracing import start_tracing
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 _MIN_IN_FLIGHT_PER_CORE = 16
+_MAX_DRAINED_BODIES = 10  # of the largest size: how much of a refused body is read and dropped
 
 
 def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
@@ -81,7 +83,9 @@ def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
         lowest=_MIN_IN_FLIGHT_PER_CORE * cores(),
         highest=settings.max_queue,
     )
-    app.add_middleware(RequestLog, count=metrics.count_request)  # the last is the outermost
+    add_cors(app, settings)  # around keys and limit: a preflight has no key, and a page may read 401 and 503
+    app.add_middleware(RequestLog, count=metrics.count_request)
+    app.add_middleware(DrainBody, max_bytes=_MAX_DRAINED_BODIES * settings.max_body_bytes)  # the last is the outermost
     return app
 
 

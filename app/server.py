@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("digits")
 
+_ALL_ADDRESSES = "::"  # of IPv6 and IPv4
 _BACKLOG = 2048  # connections that wait to be accepted, as in uvicorn; the system may allow fewer
 _KEEP_ALIVE_S = 75  # longer than the 60 s of most proxies: the client should close first
 _WORKER_TIMEOUT_S = 20  # to answer uvicorn's health check while TensorFlow is imported, and to become ready at SIGHUP
@@ -126,10 +128,17 @@ def _options(settings: Settings) -> dict[str, Any]:
         "access_log": False,
         "server_header": False,
         "proxy_headers": bool(settings.trusted_proxies),  # uvicorn's default trusts every caller on this machine
-        "forwarded_allow_ips": settings.trusted_proxies,
+        "forwarded_allow_ips": _also_in_ipv6(settings.trusted_proxies),
         "timeout_keep_alive": _KEEP_ALIVE_S,
         "timeout_graceful_shutdown": settings.request_timeout_ms // 1000 + 2,
     }
+
+
+def _also_in_ipv6(networks: str) -> list[str]:
+    """The networks, and those of IPv4 as they appear on a socket of both families: ::ffff:a.b.c.d."""
+    given = [ip_network(text.strip()) for text in networks.split(",")] if networks else []
+    mapped = [f"::ffff:{each.network_address}/{96 + each.prefixlen}" for each in given if each.version == 4]
+    return [*map(str, given), *mapped]
 
 
 def _settings() -> Settings:
@@ -147,7 +156,10 @@ def _listen(host: str, port: int) -> socket.socket:
     """
     try:
         return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=_BACKLOG,
+            dualstack_ipv6=host == _ALL_ADDRESSES and socket.has_dualstack_ipv6(),
         )
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:

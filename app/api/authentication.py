@@ -36,11 +36,15 @@ def make_quota(settings: Settings) -> "Quota | None":
 
 
 def add_authentication(app: FastAPI, settings: Settings) -> None:
-    """Add the middleware that the settings ask for."""
+    """Add keys and quotas, if the settings have any."""
     quota = state_of(app).quota
     if settings.keys or quota is not None:
         app.add_middleware(Authentication, keys=settings.keys, quota=quota)
-    if settings.cors_origins:  # outside of the keys: a browser's preflight has none, and its page may read the 401
+
+
+def add_cors(app: FastAPI, settings: Settings) -> None:
+    """Let pages of the origins in the settings read the answers."""
+    if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,

@@ -5,14 +5,18 @@ The size is checked before reading (Content-Length) and while reading (chunked b
 
 import asyncio
 import base64
+import string
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from threading import Lock
 from typing import TypeVar
+from urllib.parse import unquote, unquote_to_bytes
 
-from pydantic import ValidationError
+from pydantic_core import from_json
 from starlette.requests import Request
 
-from app.api.multipart import parse_multipart
+from app.api.multipart import Part, parse_multipart
+from app.api.query import refuse_misplaced
 from app.api.schemas import ImageBody
 from app.api.state import state_of
 from app.errors import BadRequest, BodyTooSlow, Overloaded, TooLarge, UnsupportedMediaType
@@ -25,6 +29,7 @@ _BODIES_AT_ONCE = 32  # of the largest size; parsing JSON and multipart copies e
 _SMALL_BYTES = 64 * 1024  # smaller bodies are not counted, and parsed on the event loop
 _MAX_JSON_VALUES = 10_000  # in the JSON of one image; parsed lists take 33 times their own bytes
 _MIN_BYTES_PER_S = 16 * 1024  # of a phone on a slow network
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 _parsing = Lock()
 
@@ -126,7 +131,7 @@ async def parse_off_loop(body: bytes, parse: Callable[[bytes], T]) -> T:
 
 
 def image_in(content_type: str, body: bytes) -> bytes:
-    """The encoded image in a body. Raises BadRequest, UnsupportedMediaType.
+    """The encoded image in a body. Raises BadRequest, InvalidParameter.
 
     ``content_type`` decides between multipart, JSON and raw. Any other type is read as raw, since the content shows the
     image's format.
@@ -138,17 +143,21 @@ def image_in(content_type: str, body: bytes) -> bytes:
         data = _image_in_json(body)
     else:
         data = body
-        if body.lstrip()[:1] == b"{":  # no image format begins so
-            raise UnsupportedMediaType("This looks like JSON: send it with Content-Type: application/json.")
     if not data:
         raise BadRequest("The image is empty: send a file that holds one, such as curl -F file=@seven.png does.")
     return data
 
 
+def files_in(content_type: str, body: bytes, field: bytes) -> list[Part]:
+    """The parts of a form with this field. Raises BadRequest, InvalidParameter."""
+    parts = parse_multipart(content_type, body)
+    refuse_misplaced(part.field.decode("latin-1") for part in parts)
+    return [part for part in parts if part.field == field]
+
+
 def _image_in_form(content_type: str, body: bytes) -> bytes:
-    for part in parse_multipart(content_type, body):
-        if part.field == b"file":
-            return part.data
+    for part in files_in(content_type, body, b"file"):
+        return part.data
     raise BadRequest("The form has no field `file`: curl -F file=@seven.png sends one.")
 
 
@@ -156,19 +165,25 @@ def _image_in_json(body: bytes) -> bytes:
     if has_more_json_values(body, _MAX_JSON_VALUES):
         raise BadRequest('The JSON has more lists or values than "image" needs: send that alone.')
     try:
-        text = ImageBody.model_validate_json(body).image
-    except ValidationError as error:
+        sent = from_json(body.removeprefix(BOM_UTF8))
+        text = ImageBody.model_validate(sent).image.strip()
+    except ValueError as error:
         raise BadRequest('The body is not a JSON object with a string "image".') from error
-    if text.startswith("data:"):
+    refuse_misplaced(sent)
+    if text[:7].lower() == "data%3a":
+        text = unquote(text)
+    if text[:5].lower() == "data:":
         declared, _, text = text.partition(",")
-        if not declared.endswith(";base64"):
-            raise BadRequest("The data: URL is not base64-encoded.")
+        if "base64" not in (parameter.strip() for parameter in unquote(declared).lower().split(";")):
+            if "%" not in text:
+                raise BadRequest("The data: URL is not base64-encoded: it has no ;base64 before the comma.")
+            return unquote_to_bytes(text)
     if text.startswith(("http:", "https:")):
         raise BadRequest('"image" is a URL, and the service fetches none: send the image itself, as base64.')
     try:
         return decode_base64(text)
     except ValueError as error:
-        raise BadRequest('"image" is not valid base64.') from error
+        raise BadRequest('"image" is not valid base64 of the bytes of a file.') from error
 
 
 def has_more_json_values(body: bytes, limit: int) -> bool:
@@ -177,5 +192,10 @@ def has_more_json_values(body: bytes, limit: int) -> bool:
 
 
 def decode_base64(text: str) -> bytes:
-    """The bytes; white space is allowed, because `base64 FILE` wraps its lines. Raises ValueError."""
-    return base64.b64decode("".join(text.split()), validate=True)
+    """The bytes of base64 as people send it. Raises ValueError.
+
+    With or without padding, URL-safe, percent-encoded, in wrapped lines, or as Python prints bytes: b'...'.
+    """
+    data = unquote(text.strip().removeprefix("b'").removesuffix("'")).encode("ascii")
+    data = data.translate(_URL_SAFE, string.whitespace.encode()).rstrip(b"=")
+    return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)

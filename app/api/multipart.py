@@ -3,8 +3,15 @@
 Starlette's form parser spools files of more than 1 MiB to disk and takes three times as long.
 """
 
+import binascii
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from email.errors import MessageError
+from email.header import decode_header, make_header
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -15,6 +22,12 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MAX_PARTS = 1000  # of one body
+_DECODERS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"base64": binascii.a2b_base64,
+    b"quoted-printable": binascii.a2b_qp,
+}
+_EXTENDED_NAME = re.compile(rb";\s*filename\*=[^';]*'[^';]*'([^;\s\"]*)", re.IGNORECASE)  # RFC 8187, in UTF-8
+_BY_BROWSERS = {b"%22": b'"', b"%0D": b"\r", b"%0A": b"\n"}  # and nothing else is percent-encoded (HTML's standard)
 
 
 @dataclass
@@ -22,6 +35,7 @@ class Part:
     field: bytes = b""
     filename: bytes = b""
     data: bytes = b""
+    transfer_encoding: bytes = b""  # that was undone; HTML forms have none
 
 
 def parse_multipart(content_type: str, body: bytes) -> list[Part]:
@@ -41,15 +55,19 @@ def parse_multipart(content_type: str, body: bytes) -> list[Part]:
         parts.append(Part())
 
     def end_header() -> None:
-        if name.lower() == b"content-disposition":
+        header = name.lower()
+        if header == b"content-disposition":
             _, options = parse_options_header(bytes(value))
             parts[-1].field = options.get(b"name", b"")
-            parts[-1].filename = options.get(b"filename", b"")
+            parts[-1].filename = _file_name(options.get(b"filename", b""), bytes(value))
+        elif header == b"content-transfer-encoding":
+            parts[-1].transfer_encoding = bytes(value).strip().lower()
         name.clear()
         value.clear()
 
     def end_part() -> None:
-        parts[-1].data = b"".join(chunks)
+        decode = _DECODERS.get(parts[-1].transfer_encoding, bytes)
+        parts[-1].data = decode(b"".join(chunks))
         chunks.clear()
 
     callbacks: MultipartCallbacks = {
@@ -65,8 +83,20 @@ def parse_multipart(content_type: str, body: bytes) -> list[Part]:
         parser = MultipartParser(boundary, callbacks)
         parser.write(body)
         parser.finalize()
-    except FormParserError as error:
+    except (FormParserError, binascii.Error) as error:
         raise BadRequest("The multipart body is malformed.") from error
     if not ends:
         raise BadRequest("The multipart body ends before its closing boundary.")
     return parts
+
+
+def _file_name(plain: bytes, disposition: bytes) -> bytes:
+    """The name in UTF-8, whether it came as .NET (RFC 8187, RFC 2047) or browsers encode it, or as it is."""
+    if extended := _EXTENDED_NAME.search(disposition):
+        return unquote_to_bytes(extended[1])
+    if plain.startswith(b"=?"):
+        with suppress(LookupError, ValueError, MessageError):
+            return str(make_header(decode_header(plain.decode("ascii")))).encode()
+    for encoded, character in _BY_BROWSERS.items():
+        plain = plain.replace(encoded, character)
+    return plain

@@ -1,6 +1,7 @@
 """What the dialects share: JSON to inks and encoded images, and the answers to many images."""
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -39,7 +40,7 @@ def parse(body: bytes, model: type[M], max_images: int) -> M:
     if has_more_json_values(body, (max_images + 1) * _JSON_VALUES_PER_IMAGE):
         raise TooLarge(f"The JSON has more lists or values than {max_images} images need.")
     try:
-        return model.model_validate(from_json(body))
+        return model.model_validate(from_json(body.removeprefix(BOM_UTF8)))
     except ValidationError as error:
         wrong = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in wrong["loc"])

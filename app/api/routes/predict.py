@@ -11,8 +11,9 @@ from pydantic_core import to_json
 
 from app.api import openapi
 from app.api.authentication import charge
-from app.api.bodies import WholeBody, image_in, parse_off_loop
-from app.api.multipart import Part, parse_multipart
+from app.api.bodies import WholeBody, files_in, image_in, parse_off_loop
+from app.api.hints import hinting
+from app.api.multipart import Part
 from app.api.predictions import as_json
 from app.api.problems import problem
 from app.api.query import parse_query
@@ -48,9 +49,11 @@ async def predict(request: Request) -> Response:
     query = parse_query(request, PredictQuery)
     service = service_of(request)
     service.require_loaded()
+    content_type = request.headers.get("content-type", "")
     async with WholeBody(request) as body:
-        data = await parse_off_loop(body, partial(image_in, request.headers.get("content-type", "")))
-        result = await service.predict(data, query.preprocess, explain=query.explain)
+        data = await parse_off_loop(body, partial(image_in, content_type))
+        with hinting(content_type, data):
+            result = await service.predict(data, query.preprocess, explain=query.explain)
     prediction = as_json(result, query.top_k)
     request.state.log |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 6)}
     headers = {"Server-Timing": _server_timing(result.stages)}
@@ -76,14 +79,14 @@ async def predict_batch(request: Request) -> Response:
         try:
             if not file.data:
                 raise BadRequest("The file is empty.")
-            result = await batch.predict(file.data, query.preprocess, explain=query.explain)
+            with hinting("", file.data):
+                result = await batch.predict(file.data, query.preprocess, explain=query.explain)
         except DigitsError as error:
             return {"filename": name, "prediction": None, "error": problem(error, request.scope)}
         return {"filename": name, "prediction": as_json(result, query.top_k), "error": None}
 
     async with WholeBody(request) as body:
-        parts = parse_multipart(request.headers.get("content-type", ""), body)
-        files = [part for part in parts if part.field == b"files"]
+        files = files_in(request.headers.get("content-type", ""), body, b"files")
         if not files:
             raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
         if len(files) > max_images:
