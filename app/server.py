@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("digits")
 
-_ALL_ADDRESSES = "::"  # of IPv6 and IPv4
 _BACKLOG = 2048  # connections that wait to be accepted, as in uvicorn; the system may allow fewer
 _KEEP_ALIVE_S = 75  # longer than the 60 s of most proxies: the client should close first
 _WORKER_TIMEOUT_S = 20  # to answer uvicorn's health check while TensorFlow is imported, and to become ready at SIGHUP
@@ -159,7 +158,7 @@ def _listen(host: str, port: int) -> socket.socket:
             (host, port),
             family=socket.AF_INET6 if ":" in host else socket.AF_INET,
             backlog=_BACKLOG,
-            dualstack_ipv6=host == _ALL_ADDRESSES and socket.has_dualstack_ipv6(),
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),  # which serves IPv4, too
         )
     except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:

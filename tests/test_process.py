@@ -20,6 +20,7 @@ from tests.asking import assert_is_problem
 from tests.drawings import digit_drawn, encoded
 from tests.server import ROOT, running
 
+SEVEN = encoded(digit_drawn(7))
 STOP_S = 15  # on a busy machine; the drains of these tests last a minute
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
@@ -48,6 +49,24 @@ def test_an_address_of_another_machine_stops_the_start_with_one_line(host: str) 
         [line] = process.errors().splitlines()
 
     assert line.startswith(f"digits: cannot listen on {host}, port 0: ")
+
+
+@WORKERS
+def test_one_address_serves_both_families_and_trusts_proxies_in_both(workers: int) -> None:
+    """IPv4 clients appear there as ::ffff:127.0.0.1."""
+    settings = {"host": "::", "engine": "litert", "trusted_proxies": "127.0.0.1", "rate_limit": f"{workers}/day"}
+    with running(workers=workers, **settings) as process:
+        port = process.line_with(r'"address":"http://\[::\]:(\d+)"')[1]
+        for _ in range(workers):
+            process.line_with('"ready"')
+
+        def posts(host: str, client: str) -> set[int]:
+            headers = {"X-Forwarded-For": client}
+            urls = [f"http://{host}:{port}/predict"] * (workers * workers + 1)  # each worker counts for itself
+            return {httpx2.post(url, content=SEVEN, headers=headers).status_code for url in urls}
+
+        assert posts("127.0.0.1", "192.0.2.1") == posts("127.0.0.1", "192.0.2.2") == {200, 429}
+        assert posts("[::1]", "192.0.2.3") == {200, 429}
 
 
 @WORKERS
@@ -135,7 +154,7 @@ def test_a_signal_stops_it_at_once(workers: int, loaded: bool, signals: list[sig
         url = process.ready(workers) if loaded else process.url()
         with httpx2.Client(base_url=url) as client:
             if loaded:
-                assert client.post("/predict", content=encoded(digit_drawn(7))).json()["digit"] == 7
+                assert client.post("/predict", content=SEVEN).json()["digit"] == 7
             process.tell_everyone(signals[0])  # while the connection is open
             for number in signals[1:]:
                 process.line_with('"stopping"')

@@ -34,6 +34,11 @@ def test_the_default_limit_of_pixels_is_that_of_decoding() -> None:
         ("RATE_LIMIT_STORAGE", "redis://localhost:6379/1", "redis://localhost:6379/1"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", "10.0.0.0/8, ::1"),
         ("CORS_ORIGINS", "https://a.example,http://b:8080", ("https://a.example", "http://b:8080")),
+        (
+            "CORS_ORIGINS",
+            "capacitor://localhost, chrome-extension://abcdef, null, file://",
+            ("capacitor://localhost", "chrome-extension://abcdef", "null", "file://"),
+        ),
         ("DOCS", "false", False),
     ],
 )
@@ -68,6 +73,7 @@ def test_a_setting_is_read_from_the_environment(
         ("TRUSTED_PROXIES", "proxy.example"),
         ("CORS_ORIGINS", "a.example"),
         ("CORS_ORIGINS", "https://a.example/"),
+        ("CORS_ORIGINS", "https://"),
     ],
 )
 def test_an_invalid_value_is_rejected(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:

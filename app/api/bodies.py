@@ -194,8 +194,9 @@ def has_more_json_values(body: bytes, limit: int) -> bool:
 def decode_base64(text: str) -> bytes:
     """The bytes of base64 as people send it. Raises ValueError.
 
-    With or without padding, URL-safe, percent-encoded, in wrapped lines, or as Python prints bytes: b'...'.
+    With or without padding, URL-safe, percent-encoded, in wrapped lines, or as Python prints bytes: b'...\\n'.
     """
-    data = unquote(text.strip().removeprefix("b'").removesuffix("'")).encode("ascii")
+    text = text.strip().removeprefix("b'").removesuffix("'").replace("\\n", "")
+    data = unquote(text).encode("ascii")
     data = data.translate(_URL_SAFE, string.whitespace.encode()).rstrip(b"=")
     return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)

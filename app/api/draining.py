@@ -48,12 +48,10 @@ class DrainBody:
             await send({"type": "http.response.body"})
 
     async def _drain(self, receive: Receive) -> None:
-        left = self._max_bytes
+        loop, left = asyncio.get_running_loop(), self._max_bytes
+        until = loop.time() + _MAX_S
         with suppress(TimeoutError):
-            async with asyncio.timeout(_MAX_S):
-                while left > 0:
-                    async with asyncio.timeout(_MAX_SILENCE_S):
-                        message = await receive()
-                    if not message.get("more_body", False):
-                        return
+            async with asyncio.timeout(_MAX_SILENCE_S) as silence:
+                while (message := await receive()).get("more_body", False) and left > 0:
                     left -= len(message["body"])
+                    silence.reschedule(min(loop.time() + _MAX_SILENCE_S, until))

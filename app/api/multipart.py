@@ -5,7 +5,6 @@ Starlette's form parser spools files of more than 1 MiB to disk and takes three 
 
 import binascii
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.errors import MessageError
@@ -22,12 +21,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MAX_PARTS = 1000  # of one body
-_DECODERS: dict[bytes, Callable[[bytes], bytes]] = {
-    b"base64": binascii.a2b_base64,
-    b"quoted-printable": binascii.a2b_qp,
-}
 _EXTENDED_NAME = re.compile(rb";\s*filename\*=[^';]*'[^';]*'([^;\s\"]*)", re.IGNORECASE)  # RFC 8187, in UTF-8
-_BY_BROWSERS = {b"%22": b'"', b"%0D": b"\r", b"%0A": b"\n"}  # and nothing else is percent-encoded (HTML's standard)
 
 
 @dataclass
@@ -35,7 +29,7 @@ class Part:
     field: bytes = b""
     filename: bytes = b""
     data: bytes = b""
-    transfer_encoding: bytes = b""  # that was undone; HTML forms have none
+    in_base64: bool = False  # as it was sent
 
 
 def parse_multipart(content_type: str, body: bytes) -> list[Part]:
@@ -61,13 +55,13 @@ def parse_multipart(content_type: str, body: bytes) -> list[Part]:
             parts[-1].field = options.get(b"name", b"")
             parts[-1].filename = _file_name(options.get(b"filename", b""), bytes(value))
         elif header == b"content-transfer-encoding":
-            parts[-1].transfer_encoding = bytes(value).strip().lower()
+            parts[-1].in_base64 = value.strip().lower() == b"base64"
         name.clear()
         value.clear()
 
     def end_part() -> None:
-        decode = _DECODERS.get(parts[-1].transfer_encoding, bytes)
-        parts[-1].data = decode(b"".join(chunks))
+        data = b"".join(chunks)
+        parts[-1].data = binascii.a2b_base64(data) if parts[-1].in_base64 else data
         chunks.clear()
 
     callbacks: MultipartCallbacks = {
@@ -97,6 +91,4 @@ def _file_name(plain: bytes, disposition: bytes) -> bytes:
     if plain.startswith(b"=?"):
         with suppress(LookupError, ValueError, MessageError):
             return str(make_header(decode_header(plain.decode("ascii")))).encode()
-    for encoded, character in _BY_BROWSERS.items():
-        plain = plain.replace(encoded, character)
-    return plain
+    return plain.replace(b"%22", b'"')  # browsers percent-encode nothing else that is in names

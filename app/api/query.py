@@ -25,7 +25,7 @@ def parse_query(request: Request, model: type[Q]) -> Q:
     for name in given.keys() - known:
         [nearest] = get_close_matches(name[:100].lower(), known, n=1, cutoff=0)
         raise InvalidParameter(
-            f"The query has an unknown parameter, nearest to {nearest}: known are {', '.join(known)}."
+            f"A query parameter is unknown: the nearest known one is {nearest}, of {', '.join(known)}."
         )
     try:
         return model.model_validate(given)

@@ -1,8 +1,10 @@
 """API keys, quotas and CORS. The form of 401 and 429 in each API is in test_problems."""
 
+import asyncio
 import hashlib
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -12,7 +14,7 @@ from app.main import create_app
 from app.model.engine import KerasEngine
 from app.server import _log_loading
 from app.settings import Settings
-from tests.asking import WAIT_S, assert_is_problem, service
+from tests.asking import WAIT_S, Run, Standing, assert_is_problem, service
 from tests.dialects import APIS, OPEN_INFERENCE, SEVEN, TENSORFLOW, assert_is_refusal, post
 from tests.server import running
 
@@ -221,6 +223,22 @@ async def test_pages_of_other_origins_need_a_setting(seven: KerasEngine) -> None
     assert answer.headers["access-control-allow-origin"] == "https://shop.example"
     assert "Retry-After" in answer.headers["access-control-expose-headers"]
     assert "access-control-allow-origin" not in stranger.headers
+
+
+@anyio
+async def test_a_page_of_another_origin_may_read_that_the_service_is_overloaded(
+    engine_of: Callable[[Run], KerasEngine],
+) -> None:
+    standing = Standing()
+    async with service(engine_of(standing), cors_origins="*", max_queue=1) as client:
+        first = asyncio.create_task(predict(client))
+        await asyncio.to_thread(standing.entered.wait, WAIT_S)
+        refused = await predict(client, Origin="https://shop.example")
+        standing.let_go.set()
+        await first
+
+    assert_is_problem(refused, 503, "overloaded")
+    assert refused.headers["access-control-allow-origin"] == "*"
 
 
 @anyio

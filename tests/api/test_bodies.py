@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import time
+from codecs import BOM_UTF8
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from starlette.types import Message
 from app.api import bodies
 from app.api.bodies import image_in, parse_off_loop, read_body
 from app.api.multipart import Part, parse_multipart
-from app.errors import BadRequest, TooLarge
+from app.errors import BadRequest, InvalidParameter, TooLarge
 from app.settings import Settings
 
 IMAGE = bytes(range(256)) * 5
@@ -22,10 +24,17 @@ FORM = "multipart/form-data; boundary=frontier"
 TIMEOUT_MS = 10_000
 
 
-def part(field: str, data: bytes, *, file_name: str | None = None) -> bytes:
+BASE64 = base64.b64encode(IMAGE).decode()  # with + and /
+
+
+def part(field: str, data: bytes, *, file_name: str | None = None, more: str = "") -> bytes:
     named = f'; filename="{file_name}"' if file_name else ""
-    head = f'--frontier\r\nContent-Disposition: form-data; name="{field}"{named}\r\n\r\n'
+    head = f'--frontier\r\nContent-Disposition: form-data; name="{field}"{named}{more}\r\n\r\n'
     return head.encode() + data + b"\r\n"
+
+
+def sent_as_json(text: str, start: bytes = b"") -> tuple[str, bytes]:
+    return "application/json", start + json.dumps({"image": text}).encode()
 
 
 def form(*parts: bytes) -> bytes:
@@ -39,15 +48,24 @@ WAYS = {
     "quoted boundary": ('Multipart/Form-Data; boundary="frontier"', form(part("file", IMAGE))),
     "raw": ("image/png", IMAGE),
     "no type": ("", IMAGE),
-    "JSON": ("application/json", json.dumps({"image": base64.b64encode(IMAGE).decode()}).encode()),
-    "JSON in wrapped lines": (
-        "application/json; charset=utf-8",
-        json.dumps({"image": base64.encodebytes(IMAGE).decode()}).encode(),
+    "base64 in a form": (
+        FORM,
+        form(part("file", base64.encodebytes(IMAGE), more="\r\nContent-Transfer-Encoding: Base64")),
     ),
-    "JSON with a data: URL": (
-        "application/json",
-        json.dumps({"image": "data:image/png;base64," + base64.b64encode(IMAGE).decode()}).encode(),
-    ),
+    "JSON": sent_as_json(BASE64),
+    "JSON after a byte order mark": sent_as_json(BASE64, BOM_UTF8),
+    "JSON in wrapped lines": ("application/json; charset=utf-8", sent_as_json(base64.encodebytes(IMAGE).decode())[1]),
+    "URL-safe base64": sent_as_json(base64.urlsafe_b64encode(IMAGE).decode()),
+    "base64 without padding": sent_as_json(BASE64.rstrip("=")),
+    "percent-encoded base64": sent_as_json(quote(BASE64, safe="")),
+    "base64 as Python prints it": sent_as_json(repr(BASE64.encode())),
+    "wrapped base64 as Python prints it": sent_as_json(repr(base64.encodebytes(IMAGE))),
+    "JSON with a data: URL": sent_as_json(f"data:image/png;base64,{BASE64}"),
+    "a data: URL in upper case": sent_as_json(f" DATA:IMAGE/PNG;BASE64,{BASE64}"),
+    "a data: URL with parameters": sent_as_json(f"data:image/png;name=a.png;charset=utf-8;base64, {BASE64}"),
+    "a data: URL without a type": sent_as_json(f"data:;base64,{BASE64}"),
+    "a data: URL, percent-encoded": sent_as_json(quote(f"data:image/png;base64,{BASE64}", safe="")),
+    "a data: URL without base64": sent_as_json(f"data:image/png,{quote(IMAGE)}"),
 }
 MALFORMED = {
     "nothing": ("image/png", b""),
@@ -64,8 +82,13 @@ MALFORMED = {
     ),
     "JSON nested deeply": ("application/json", b"[" * 100_000),
     "base64 with a foreign letter": ("application/json", b'{"image": "iVBO*w0="}'),
-    "base64 badly padded": ("application/json", b'{"image": "iVBORw0"}'),
-    "data: URL without base64": ("application/json", b'{"image": "data:image/png,abcd"}'),
+    "base64 cut in a letter": ("application/json", b'{"image": "iVBOR"}'),
+    "base64 padded inside": ("application/json", b'{"image": "iVBO==Rw0K"}'),
+    "base64 in a form with a foreign length": (
+        FORM,
+        form(part("file", b"iVBOR", more="\r\nContent-Transfer-Encoding: base64")),
+    ),
+    "data: URL that does not say base64": ("application/json", b'{"image": "data:image/png,abcd"}'),
 }
 
 
@@ -78,6 +101,40 @@ def test_the_same_image_may_be_sent_in_many_ways(way: str) -> None:
 def test_a_body_without_a_whole_image_is_a_bad_request(how: str) -> None:
     with pytest.raises(BadRequest):
         image_in(*MALFORMED[how])
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (FORM, form(part("file", IMAGE), part("top_k", b"3"))),
+        ("application/json", json.dumps({"image": BASE64, "top_k": 3}).encode()),
+    ],
+    ids=["form", "JSON"],
+)
+def test_a_parameter_in_the_body_is_an_error_as_it_would_have_no_effect(content_type: str, body: bytes) -> None:
+    with pytest.raises(InvalidParameter, match=r"/predict\?top_k="):
+        image_in(content_type, body)
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ('; filename="süß.png"', "süß.png"),
+        ('; filename="=?utf-8?B?c8O8w58ucG5n?="', "süß.png"),
+        ('; filename="=?utf-8?Q?s=C3=BC.png?="', "sü.png"),
+        ("; filename=\"=?utf-8?B?c8O8w58ucG5n?=\"; filename*=utf-8''s%C3%BC%C3%9F.png", "süß.png"),
+        ("; filename*=UTF-8''s%C3%BC%C3%9F.png", "süß.png"),
+        ('; filename="a%22b.png"', 'a"b.png'),
+        ('; filename="50%25.png"', "50%25.png"),
+        ('; filename="=?nonsense?B?c8O8w58ucG5n?="', "=?nonsense?B?c8O8w58ucG5n?="),
+        ("", ""),
+    ],
+    ids=["as it is", ".NET", "quoted", ".NET twice", "extended", "browser", "percent", "unknown charset", "none"],
+)
+def test_the_name_of_a_file_is_read_as_clients_encode_it(disposition: str, name: str) -> None:
+    [found] = parse_multipart(FORM, form(part("files", IMAGE, more=disposition)))
+
+    assert found.filename.decode() == name
 
 
 def test_parts_come_in_order_with_their_fields() -> None:

@@ -1,8 +1,11 @@
 """`POST /predict` with a stand-in for the model: answers, parameters, limits. Errors are in test_problems."""
 
 import asyncio
+import base64
+import json
 import threading
 import time
+from typing import Any
 
 import httpx2
 import pytest
@@ -19,6 +22,7 @@ from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import side_by_side
 
 SEVEN = encoded(digit_drawn(7))
+BASE64 = base64.b64encode(SEVEN).decode()
 
 pytestmark = pytest.mark.anyio
 
@@ -55,13 +59,57 @@ async def test_a_rejected_answer_has_its_reason_and_its_probabilities(seven: Ker
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
-@pytest.mark.parametrize("query", ["top_k=0", "top_k=11", "preprocess=magic", "explain=2"])
-async def test_a_parameter_out_of_its_range_is_invalid(seven: KerasEngine, path: str, query: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("top_k=0", "top_k: "),
+        ("top_k=11", "top_k: "),
+        ("preprocess=magic", "preprocess: "),
+        ("explain=2", "explain: "),
+        ("topK=3", "known one is top_k"),
+        ("top_k=3&explian=true", "known one is explain"),
+        ("mode=plain", "of top_k, explain, preprocess"),
+    ],
+)
+async def test_a_parameter_that_is_unknown_or_out_of_its_range_is_invalid(
+    seven: KerasEngine, path: str, query: str, named: str
+) -> None:
     async with service(seven) as client:
         answer = await client.post(f"{path}?{query}", files={"file": SEVEN, "files": SEVEN})
 
     assert_is_problem(answer, 422, "invalid_parameter")
-    assert query.partition("=")[0] in answer.json()["detail"]
+    assert named in answer.json()["detail"]
+
+
+MISTAKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "name with @": ({"content": b"@seven.png"}, "name of a file"),
+    "name in a multipart field": ({"files": {"file": (None, b"C:\\fakepath\\seven.png")}}, "name of a file"),
+    "name in a form": ({"data": {"file": "/home/me/digits of mine/seven.jpeg"}}, "name of a file"),
+    "base64": ({"content": BASE64}, "looks like base64"),
+    "base64 in a multipart field": ({"files": {"file": (None, base64.encodebytes(SEVEN))}}, "looks like base64"),
+    "base64 in a form": ({"data": {"image": BASE64}}, "looks like base64"),
+    "data: URL": ({"content": f"data:image/png;base64,{BASE64}"}, "looks like a data: URL"),
+    "data: URL in a form": ({"data": {"image": f"data:image/png;base64,{BASE64}"}}, "looks like a data: URL"),
+    "JSON": ({"content": json.dumps({"image": BASE64})}, "Content-Type: application/json"),
+    "what curl -d makes of a file": (
+        {
+            "content": SEVEN.translate(None, b"\r\n\0"),
+            "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+        },
+        "--data-binary",
+    ),
+    "text": ({"content": b"seven"}, "no image of a known format"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKEN)
+async def test_an_error_names_what_was_sent_instead_of_an_image(seven: KerasEngine, mistake: str) -> None:
+    sent, hint = MISTAKEN[mistake]
+    async with service(seven) as client:
+        answer = await client.post("/predict", **sent)
+
+    assert_is_problem(answer, 415, "unsupported_media_type")
+    assert hint in answer.json()["detail"]
 
 
 async def test_an_image_header_of_a_million_chunks_does_not_block_the_loop(seven: KerasEngine) -> None:
