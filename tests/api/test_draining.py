@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+from contextlib import closing
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -28,11 +29,11 @@ def test_an_early_error_reaches_a_client_that_wants_the_connection_closed(
     url: str, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     for _ in range(5):
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=WAIT_S)
-        connection.request(method, path, bytes(MORE_THAN_SOCKETS_HOLD), {"Connection": "close"} | headers)
-        answer = connection.getresponse()
+        with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=WAIT_S)) as connection:
+            connection.request(method, path, bytes(MORE_THAN_SOCKETS_HOLD), {"Connection": "close"} | headers)
+            answer = connection.getresponse()
 
-        assert (answer.status, answer.read()[-1:]) == (status, b"}")
+            assert (answer.status, answer.read()[-1:]) == (status, b"}")
 
 
 async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -59,7 +60,7 @@ async def test_the_rest_of_a_body_is_read_within_bounds(
     async def send(message: Message) -> None:
         happened.append(message)
 
-    request = {"type": "http", "method": "POST"}
+    request = {"type": "http", "http_version": "1.1", "headers": [(b"connection", b"close")]}
     await asyncio.wait_for(DrainBody(refuse, max_bytes=10)(request, receive, send), WAIT_S / 2)
 
     assert happened[1] == {"type": "http.response.body", "body": b"no", "more_body": True}  # at once

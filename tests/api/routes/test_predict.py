@@ -85,6 +85,7 @@ MISTAKEN: dict[str, tuple[dict[str, Any], str]] = {
     "name with @": ({"content": b"@seven.png"}, "name of a file"),
     "name in a multipart field": ({"files": {"file": (None, b"C:\\fakepath\\seven.png")}}, "name of a file"),
     "name in a form": ({"data": {"file": "/home/me/digits of mine/seven.jpeg"}}, "name of a file"),
+    "URL": ({"content": b"https://example.com/seven.png"}, "a URL"),
     "base64": ({"content": BASE64}, "looks like base64"),
     "base64 in a multipart field": ({"files": {"file": (None, base64.encodebytes(SEVEN))}}, "looks like base64"),
     "base64 in a form": ({"data": {"image": BASE64}}, "looks like base64"),

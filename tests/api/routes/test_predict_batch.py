@@ -151,13 +151,20 @@ async def test_a_batch_without_room_in_the_queue_is_rejected_as_a_whole(
         assert [entry["error"] for entry in answer.json()["predictions"]] == [None] * images
 
 
-async def test_a_batch_is_rejected_before_its_body_is_looked_at_if_not_even_one_image_has_room(
+async def test_a_batch_is_rejected_unread_if_not_even_one_image_has_room(
     engine_of: Callable[[Run], KerasEngine],
 ) -> None:
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(SEVEN)
+        yield SEVEN
+
     async with standing_before(engine_of, 8, max_queue=8) as (client, first, let_go):
-        assert_is_problem(await client.post("/predict/batch", content=b"no form"), 503, "overloaded")
+        assert_is_problem(await client.post("/predict/batch", content=body()), 503, "overloaded")
         let_go()
         await first
+    assert read == []
 
 
 async def test_a_single_image_finds_a_place_beside_a_large_batch(engine_of: Callable[[Run], KerasEngine]) -> None:
