@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     engine: Literal["keras", "litert", "litert-int8"] = "keras"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: int = Field(10 * 2**20, ge=1)
-    max_pixels: int = Field(50_000_000, ge=1)  # as `imaging` has it, which loads OpenCV (30 MiB)
+    max_pixels: int = Field(64_000_000, ge=1)  # as `imaging` has it, which loads OpenCV (30 MiB)
     max_images: int = Field(256, ge=1, le=1000)
     max_batch: int = Field(64, ge=1, le=256)
     max_wait_ms: float = Field(0, ge=0, le=1000)

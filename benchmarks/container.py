@@ -1,6 +1,6 @@
 """`python -m benchmarks.container IMAGE`: the largest pictures sent to a container under a memory limit.
 
-Callers send pictures of just under 50 million pixels in many formats and every way, JSON that takes many times its size
+Callers send pictures of 64 million pixels in many formats and every way, JSON that takes many times its size
 when parsed, and small pictures between. It needs `docker`, or the command in DIGITS_CONTAINER.
 """
 
@@ -27,7 +27,7 @@ from PIL import Image
 
 from benchmarks.servers import SEVEN, free_port
 
-_SIDE_PX = 7070
+_SIDE_PX = 8000
 _SMALL, _SMALL_SHARE = "28x28 PNG", 0.3
 _TIMEOUT_S, _START_S, _SAMPLE_S = 60, 120, 0.1
 _RETRY_S = 0.2  # less than Retry-After asks for
@@ -47,7 +47,7 @@ _JSON = {  # kind -> path and body
 
 
 def pictures() -> dict[str, bytes]:
-    """A seven on a sheet of 49,984,900 pixels, in each format and depth, each of less than 10 MiB."""
+    """A seven on a sheet of 64,000,000 pixels, in each format and depth, each of less than 10 MiB."""
     grey = np.full((_SIDE_PX, _SIDE_PX), 235, np.uint8)
     cv2.polylines(grey, [np.array([[2000, 1500], [5000, 1500], [3300, 5800]])], False, 40, 400)
     colour = Image.fromarray(cv2.merge([grey, grey, grey]))

@@ -150,20 +150,20 @@ def bombs() -> dict[str, bytes]:
 def broken() -> dict[str, bytes]:
     """Of a known format and undecodable: 422."""
     whole = encoded(seven())
-    inflating = zlib.compress(bytes(100 * 2**20), 9)
     loop = tiff((256, 28), (257, 28), following=8)
-    claims = {f"{kind} of no pixels": CLAIMING[kind](0, 0) for kind in FORMATS if kind != "WEBP"}
+    claims = {f"{kind} of no pixels": CLAIMING[kind](0, 0) for kind in FORMATS if kind not in ("GIF", "WEBP")}
+    claims |= {f"{kind} cut in the middle": _two_thirds(encoded(seven(), kind)) for kind in FORMATS}
+    empty_chunks = png_chunk(b"abCD", b"") * 200_000
+    size_later = png_chunk(b"abCD", whole[16:29]) + png_claiming(30_000, 30_000)[8:]
     return claims | {
         "PNG that inflates to 100 MB more than its pixels": png(28, 28, bytes(100 * 2**20)),
-        "PNG with a text that inflates to 100 MB": whole[:33] + png_chunk(b"zTXt", b"k\0\0" + inflating) + whole[33:],
-        "PNG with a profile that inflates to 100 MB": whole[:33]
-        + png_chunk(b"iCCP", b"k\0\0" + inflating)
-        + whole[33:],
         "PNG of two sizes": whole[:33] + png_claiming(30_000, 30_000)[8:33] + whole[33:],
-        "PNG with a chunk that claims 2 GiB": whole[:33] + struct.pack(">I", 2**31 - 1) + whole[37:],
-        "JPEG of a million fill bytes": b"\xff\xd8" + b"\xff" * 10**6 + encoded(seven(), "JPEG")[3:],
+        "PNG whose size comes second": whole[:8] + size_later,
+        "PNG with a text that claims 2 GiB": whole[:33] + struct.pack(">I", 2**31 - 1) + b"tEXt" + whole[33:],
+        "PNG of 200,000 empty chunks": whole[:33] + empty_chunks + whole[33:],
+        "progressive JPEG cut in the middle": _two_thirds(encoded(seven(), "JPEG", progressive=True)),
         "JPEG of 100,000 empty segments": b"\xff\xd8" + b"\xff\xe2\0\2" * 10**5 + encoded(seven(), "JPEG")[2:],
-        "GIF with a screen smaller than its frame": gif_claiming(1, 1),
+        "GIF with a comment of 200,000 blocks": _gif_with(b"\x21\xfe" + b"\1a" * 200_000 + b"\0"),
         "TIFF whose directory is itself the next": loop,
         "TIFF of tiles of 4 billion pixels": tiff(*_SMALL_TIFF, (322, 65_520), (323, 65_520), (324, 8), (325, 9)),
         "TIFF of 100,000 tags": b"II+\0\x08\0\0\0"
@@ -178,6 +178,10 @@ def broken() -> dict[str, bytes]:
         "AVIF of 100,000 items": avif_listing(100_000),
         "AVIF without boxes": b"\0\0\0\x10ftypavif\0\0\0\0" + bytes(100),
     }
+
+
+def _two_thirds(data: bytes) -> bytes:
+    return data[: len(data) * 2 // 3]
 
 
 def heic_of_25_tiles() -> bytes:
@@ -216,10 +220,18 @@ def _jpeg_with(marker: int, data: bytes) -> bytes:
     return whole[:2] + struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data + whole[2:]
 
 
+def _gif_with(extension: bytes) -> bytes:
+    whole = encoded(seven(), "GIF")
+    place = 13 + 3 * 2 ** ((whole[10] & 7) + 1)
+    return whole[:place] + extension + whole[place:]
+
+
 @cache
 def odd() -> dict[str, bytes]:
     """Pictures of a seven that are valid in spite of their oddities: 200."""
     grey = seven()
+    whole, jpeg = encoded(grey), encoded(grey, "JPEG")
+    inflating = b"k\0\0" + zlib.compress(bytes(100 * 2**20), 9)
     looping = b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x8769, 4, 1, 8, 8)
     rotating = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 5000) + struct.pack("<HHII", 0x0112, 3, 2**31, 8) * 5000
     return {
@@ -227,10 +239,17 @@ def odd() -> dict[str, bytes]:
         "JPEG with EXIF that points to itself": _jpeg_with(0xE1, looping),
         "JPEG with 5,000 orientations": _jpeg_with(0xE1, rotating[:65_000]),
         "JPEG with noise for a profile": _jpeg_with(0xE2, b"ICC_PROFILE\0\1\1" + np.random.default_rng(0).bytes(5000)),
+        "JPEG with a profile full of scans": _jpeg_with(0xE2, b"ICC_PROFILE\0\1\1" + b"\xff\xda" * 5000),
+        "JPEG of a million fill bytes": jpeg[:2] + b"\xff" * 10**6 + jpeg[2:],
+        "JPEG with a video of 1,000 scans behind it": jpeg + b"\0\0\0\x18ftypmp42" + b"\xff\xda" * 1000,
         "WebP with noise for EXIF and a profile": encoded(
             grey, "WEBP", lossless=True, exif=b"Exif\0\0II*\0noise", icc_profile=b"noise"
         ),
         "interlaced PNG": adam7(grey),
+        "PNG with a text that inflates to 100 MB": whole[:33] + png_chunk(b"zTXt", inflating) + whole[33:],
+        "PNG with a profile that inflates to 100 MB": whole[:33] + png_chunk(b"iCCP", inflating) + whole[33:],
+        "PNG whose data claim 2 GiB": whole[:33] + struct.pack(">I", 2**31 - 1) + whole[37:],
+        "GIF with a screen smaller than its frame": gif_claiming(1, 1),
         "HEIC with a film behind it": encoded(grey, "HEIC") + b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\xff\xd8\xff\xda",
         "HEIC with a note behind it": encoded(grey, "HEIC") + b"SEFT",
         "AVIF with a note behind it": encoded(grey, "AVIF") + b"SEFT",

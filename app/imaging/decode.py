@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.imaging import heif, tiff
-from app.imaging.formats import Encoded, check_inflated, essential_chunks, is_halved, undecodable
+from app.imaging.formats import is_halved, orientation_of, undecodable
+from app.imaging.headers import Encoded
+from app.imaging.png import bounded_png
 
 Grey = NDArray[np.uint8]
 
@@ -31,7 +33,11 @@ _HALVED_FLAGS = cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_ANYDEPTH | cv2.IMREA
 _BLOCK_PIXELS = 2**18  # converted at a time: intermediate results are several times as large as the picture
 _BLANK_RANGE = 16  # grey levels: a picture composited over white with less range than this is blank
 _DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}  # Pillow's, of more than 8 bits
-_METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # Pillow's keys for EXIF and XMP
+# Two ends for a JPEG that has none, with every restart marker: pixels that are missing differ between them.
+_JPEG_ENDS = [
+    b"".join(filler + bytes([0xFF, 0xD0 + number]) for number in range(8)) + b"\xff\xd9"
+    for filler in (bytes(64), b"\x5a\xc3\x71\x2e" * 16)
+]
 _FLIP_AND_TURN: dict[int, tuple[int | None, int | None]] = {  # EXIF 2.3, table 4: (cv2.flip code, cv2.rotate code)
     2: (1, None),
     3: (None, cv2.ROTATE_180),
@@ -79,27 +85,43 @@ def as_uint8(pixels: MatLike) -> Grey:
 
 def _decode(image: Encoded) -> Grey:
     data, header = image.data, image.header
+    if image.kind == "JPEG":
+        return _jpeg(image)
     if image.kind == "PNG":
-        if header is not None:
-            data = essential_chunks(data)
-        check_inflated(data)
+        data = bounded_png(image)
     if image.kind in ("HEIC", "AVIF"):
         heif.check_parts(data)
     if image.kind == "HEIC":
         return _to_grey(_heic_pixels(data))
     if is_halved(image) or image.kind == "AVIF":
         header = header or Image.open(BytesIO(data), formats=[image.kind])
-    if header is None:
-        return _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))
-    if is_halved(image):
-        return _orient(_halved(data, header), header)
-    if _needs_pillow(header):
-        reduction = _reduction(image.width, image.height)
-        header.draft(None, (image.width // reduction, image.height // reduction))  # only a JPEG can
-        return _orient(_to_grey(_pillow_pixels(header)), header)
-    if image.kind == "JPEG":  # never transparent, and OpenCV turns it upright
-        return as_uint8(_imdecode(data, _REDUCED_FLAGS[_reduction(image.width, image.height)]))
-    return _orient(_to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED)), header)
+    orientation = orientation_of(header) if header and image.kind == "AVIF" else image.orientation
+    if header and is_halved(image):
+        return _orient(_halved(data, header), orientation)
+    if header and _needs_pillow(header):
+        return _orient(_to_grey(_pillow_pixels(header)), orientation)
+    return _orient(_to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED)), orientation)
+
+
+def _jpeg(image: Encoded) -> Grey:
+    """Never transparent. OpenCV turns it upright; Pillow decodes what OpenCV cannot, or not without lines on stderr."""
+    reduction = _reduction(image.width, image.height)
+    if image.is_cut:
+        length = len(image.data.rstrip(b"\0"))  # zeros may fill what was never written; one may belong to the data
+        data = image.data[: length + 1].rstrip(b"\xff")
+        one, other = (_jpeg_by_pillow(data + end, reduction) for end in _JPEG_ENDS)
+        if not np.array_equal(one, other):
+            raise ValueError("pixels are missing")
+        return one
+    if image.channels == 4:
+        return _jpeg_by_pillow(image.data, reduction)
+    return as_uint8(_imdecode(image.data, _REDUCED_FLAGS[reduction]))
+
+
+def _jpeg_by_pillow(data: bytes, reduction: int) -> Grey:
+    picture = Image.open(BytesIO(data), formats=["JPEG"])
+    picture.draft("L", (picture.width // reduction, picture.height // reduction))
+    return _orient(np.array(picture.convert("L")), orientation_of(picture))
 
 
 def _reduction(width: int, height: int) -> int:
@@ -204,14 +226,7 @@ def _over(grey: Grey, alpha: Grey, ground: int) -> Grey:
     return composite
 
 
-def _orient(grey: Grey, header: Image.Image) -> Grey:
-    """Upright, as EXIF or XMP says. A picture with unreadable metadata is taken as it is."""
-    if header.format == "TIFF" or _METADATA.isdisjoint(header.info):  # decoders turn TIFFs themselves
-        return grey
-    try:
-        orientation = header.getexif().get(tiff.ORIENTATION, 1)
-    except Exception:  # noqa: BLE001 - a dozen types, by defect
-        return grey
+def _orient(grey: Grey, orientation: int) -> Grey:
     flip, turn = _FLIP_AND_TURN.get(orientation, (None, None))
     flipped = grey if flip is None else cv2.flip(grey, flip)
     return as_uint8(flipped if turn is None else cv2.rotate(flipped, turn))

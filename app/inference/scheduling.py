@@ -15,7 +15,8 @@ from typing import NamedTuple, TypeVar
 
 from app.errors import NotReady, TooLarge
 from app.imaging.decode import decode
-from app.imaging.formats import Encoded, inspect, memory_needed
+from app.imaging.formats import inspect, memory_needed
+from app.imaging.headers import Encoded
 from app.imaging.preprocess import Ink, Mode, Preprocessed, ink_from_decoded
 from app.inference.batching import Answer, MicroBatcher
 from app.inference.memory import Memory, cores, memory_limit

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from tests.drawings import FORMATS, digit_drawn, encoded, enlarged, transparent, turned
+from tests.hostile import odd
 
 BOUNDARY = "frontier"
 
@@ -35,6 +36,9 @@ PICTURES = [
     encoded(_SEVEN.astype(np.int32), "TIFF"),
     encoded(_SEVEN, "JPEG", progressive=True),
     encoded(_SEVEN, "WEBP", lossless=True),
+    encoded(_SEVEN, "JPEG", restart_marker_blocks=2),
+    *(data for data in odd().values() if len(data) < 4096),  # the largest that mutation makes
+    *(encoded(_SEVEN, kind)[:-1] for kind in ("PNG", "JPEG", "GIF")),
     encoded(enlarged(_SEVEN, 100), "HEIC", tile_size=64),
 ]
 

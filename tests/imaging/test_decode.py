@@ -4,7 +4,6 @@ import math
 import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -16,12 +15,10 @@ import numpy as np
 import pillow_heif
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
-from app.imaging.codecs import configure_codecs
 from app.imaging.decode import decode
-from app.imaging.formats import MAX_PIXELS, inspect, memory_needed
+from app.imaging.formats import inspect, memory_needed
 from tests.drawings import (
     EXACT,
     FORMATS,
@@ -35,16 +32,11 @@ from tests.drawings import (
     transparent,
     turned,
 )
-from tests.hostile import png_chunk, tiff
+from tests.hostile import tiff
 from tests.pictures import on_nothing
 
 ROOT = Path(__file__).parents[2]
 LOSSY_LEVELS = 12  # of 255: the most that JPEG at quality 95 changes a pixel
-
-
-@pytest.fixture(scope="module", autouse=True)
-def codecs() -> None:
-    configure_codecs(MAX_PIXELS)
 
 
 def decoded(data: bytes) -> Grey:
@@ -71,7 +63,6 @@ EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "BMP": lambda grey: encoded(grey, "BMP"),
     "TIFF": lambda grey: encoded(grey, "TIFF"),
     "GIF": lambda grey: encoded(grey, "GIF"),
-    "PNG with a text": lambda grey: encoded(grey, "PNG", pnginfo=described()),
     "RGB PNG": lambda grey: encoded(Image.fromarray(grey).convert("RGB"), "PNG"),
     "palette PNG": lambda grey: encoded(Image.fromarray(grey).convert("P"), "PNG"),
     "palette BMP": lambda grey: encoded(Image.fromarray(grey).convert("P"), "BMP"),
@@ -110,13 +101,6 @@ TRANSPARENT: dict[str, Callable[[], bytes]] = {
     "grey and alpha PNG": lambda: encoded(half_transparent().convert("LA"), "PNG"),
     "grey and alpha TIFF": lambda: encoded(half_transparent().convert("LA"), "TIFF"),
 }
-
-
-def described() -> PngInfo:
-    """What makes Pillow decode a PNG, and not OpenCV."""
-    info = PngInfo()
-    info.add_text("Comment", "a seven")
-    return info
 
 
 def deep_heic(mode: str, pixels: Grey) -> bytes:
@@ -283,7 +267,7 @@ def test_orientation_is_obeyed(kind: str, orientation: int) -> None:
 # Broken files
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", ["WEBP", "BMP", "TIFF", "HEIC", "AVIF"])  # test_formats has the others
 def test_a_file_truncated_anywhere_is_undecodable_and_logs_nothing(
     kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,8 +276,7 @@ def test_a_file_truncated_anywhere_is_undecodable_and_logs_nothing(
         with pytest.raises(UndecodableImage):
             decoded(whole[:length])
 
-    written = capfd.readouterr().err.splitlines()
-    assert [line for line in written if not line.startswith("libpng error")] == []  # libpng cannot be silenced
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -339,16 +322,6 @@ def test_a_tiff_whose_compression_is_unknown_names_it(compression: int, name: st
 
     with pytest.raises(UndecodableImage, match=f"is compressed with {name}, which cannot be read"):
         decoded(bytes(data))
-
-
-def test_names_inside_a_png_never_reach_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
-    data = encoded(drawing(), "PNG")
-    profile = png_chunk(b"iCCP", b"level=error FORGED\0\0" + zlib.compress(b"no profile at all" * 20))
-    text = png_chunk(b"zTXt", b"FORGED\0\0no deflate stream")
-
-    assert np.array_equal(decoded(data[:33] + profile + text + data[33:]), drawing())
-
-    assert capfd.readouterr().err == ""
 
 
 # Size and memory

@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import NotReady
 from app.imaging.decode import Decoded, decode
-from app.imaging.formats import Encoded
+from app.imaging.headers import Encoded
 from app.inference.memory import cores
 from app.inference.service import Service
 from app.model.engine import KerasEngine
