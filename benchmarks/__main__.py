@@ -21,7 +21,7 @@ from benchmarks.service import (
     measure_starts,
 )
 from benchmarks.targets import ENGINES
-from training.data import read_labels
+from training.data.folders import read_labels
 
 app = typer.Typer(pretty_exceptions_enable=False)
 RESULTS = Path(__file__).parent / "results"

@@ -17,7 +17,9 @@ from app.errors import DigitsError, ModelError
 from app.imaging.codecs import configure_codecs
 from app.imaging.formats import MAX_PIXELS
 from app.imaging.preprocess import Mode
-from training.data import Mnist, load_mnist, read_arrays, read_labels, read_unlabelled
+from training.data.arrays import read_arrays
+from training.data.folders import read_labels, read_unlabelled
+from training.data.mnist import Mnist, load_mnist
 from training.errors import DataError, TrainingError
 from training.recipes import find_recipe
 from training.reporting.tables import show_choices, show_corruptions, show_rejection, show_scores

@@ -13,7 +13,7 @@ from app.model.decision import probabilities
 from app.model.engine import Engine
 from app.model.manifest import Histogram, Manifest, Reference, Source
 from app.telemetry.drift import FEATURES, shape, shares
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.errors import DataError
 from training.evaluation.evaluate import validation_set
 

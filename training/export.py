@@ -31,7 +31,7 @@ from app.model.manifest import (
     write_manifest,
 )
 from training.architectures import multiply_adds
-from training.data import Mnist, split
+from training.data.mnist import Mnist, split
 from training.drift_reference import make_reference, validation_images
 from training.errors import RunError
 from training.evaluation.evaluate import Sources

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from app.model.decision import probabilities
 from training.architectures import ARCHITECTURES
-from training.data import Mnist, split
+from training.data.mnist import Mnist, split
 from training.errors import RecipeError
 from training.evaluation.measures import accuracy, nll
 from training.preparation import epoch_inputs, find_augmentation, prepare

@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from training.architectures import ARCHITECTURES
-from training.data import Mnist, load_mnist
+from training.data.mnist import Mnist, load_mnist
 from training.evaluation.scoring import Scores
 from training.export import export
 from training.fit import fit

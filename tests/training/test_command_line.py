@@ -8,7 +8,7 @@ import pytest
 from app.model.manifest import read_manifest, write_manifest
 from tests.drawings import encoded, mnist_test
 from training.__main__ import main
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.evaluation.scoring import Scores
 
 

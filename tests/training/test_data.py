@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.data import PUBLISHED, Mnist, load_mnist, read_arrays, read_labels, read_unlabelled, split
+from training.data.arrays import read_arrays
+from training.data.folders import read_labels, read_unlabelled
+from training.data.mnist import PUBLISHED, Mnist, load_mnist, split
 from training.errors import DataError
 
 

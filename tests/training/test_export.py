@@ -10,7 +10,7 @@ import pytest
 from app.imaging.preprocess import VERSION
 from app.model.engine import KerasEngine
 from app.model.manifest import read_manifest, sha256_of
-from training.data import Mnist, split
+from training.data.mnist import Mnist, split
 from training.drift_reference import make_reference, validation_images
 from training.errors import RunError
 from training.evaluation.classifier import load_classifier

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.errors import RecipeError, RunError
 from training.fit import compiled_model, fit
 from training.recipes import RECIPES, Recipe
@@ -98,7 +98,7 @@ import multiprocessing, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from rich.console import Console
-from training.data import load_mnist
+from training.data.mnist import load_mnist
 from training.fit import fit
 from training.recipes import RECIPES
 

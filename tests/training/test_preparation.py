@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from app.imaging.preprocess import find_ink
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.drawing.augmentation import NOT_A_DIGIT, Labels, distort
 from training.preparation import Ink, epoch_inputs, epoch_order, prepare
 from training.recipes import RECIPES, Recipe

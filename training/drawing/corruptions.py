@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Images
+from training.data.arrays import Images
 
 Frame = NDArray[np.float64]  # (28, 28) in [0, 1], 1 = pen
 Corruption = Callable[[Frame, np.random.Generator], Frame]

@@ -9,7 +9,9 @@ import numpy as np
 from app.imaging.decode import encode_png
 from app.imaging.preprocess import Mode
 from app.model.manifest import Manifest
-from training.data import Images, LabelledFile, Labels, Mnist, split
+from training.data.arrays import Images, Labels
+from training.data.folders import LabelledFile
+from training.data.mnist import Mnist, split
 from training.drawing.corruptions import CORRUPTIONS
 from training.errors import RunError
 from training.evaluation.classifier import Classifier, load_classifier

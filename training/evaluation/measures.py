@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Labels
+from training.data.arrays import Labels
 
 Probabilities = NDArray[np.float64]
 Shares = NDArray[np.float64]

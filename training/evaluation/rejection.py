@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Labels
+from training.data.arrays import Labels
 from training.evaluation.measures import auroc, threshold_accepting, wilson_interval
 from training.evaluation.scoring import Answers, Interval
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import Mode
 from app.model.decision import DIGITS
-from training.data import Labels
+from training.data.arrays import Labels
 from training.evaluation.measures import (
     ConfidenceBin,
     bootstrap_interval,

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from app.model.manifest import read_manifest, write_manifest
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.errors import RunError
 from training.evaluation.classifier import load_classifier
 from training.evaluation.evaluate import Figures, Sources, measure

@@ -10,7 +10,7 @@ from app.errors import DigitsError, NoInk
 from app.imaging.decode import Grey, decode, encode_png
 from app.imaging.formats import inspect
 from app.imaging.preprocess import SIDE_PX, Mode, find_ink
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.drawing.augmentation import distort
 from training.drawing.corruptions import CORRUPTIONS
 from training.drawing.digits import Alpha, draw_digit

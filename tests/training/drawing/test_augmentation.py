@@ -3,7 +3,7 @@ import pytest
 
 from app.imaging.preprocess import find_ink
 from tests.drawings import difference
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.drawing import augmentation
 from training.drawing.augmentation import DRAWN, NOT_A_DIGIT, OUTLIERS, Labels, distort
 from training.drawing.digits import Alpha

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.drawing.corruptions import CORRUPTIONS
 
 PUBLISHED = {

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import Mode, preprocess
 from app.model.manifest import Manifest, Thresholds
-from training.data import Mnist, read_labels, split
+from training.data.folders import read_labels
+from training.data.mnist import Mnist, split
 from training.drawing.corruptions import CORRUPTIONS
 from training.errors import RunError, ServiceError
 from training.evaluation.classifier import Classifier, load_classifier

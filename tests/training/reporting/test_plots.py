@@ -3,7 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.evaluation.measures import ConfidenceBin
 from training.reporting import plots
 from training.run_directory import EpochFigures

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from app.model.manifest import read_manifest
-from training.data import LabelledFile, Mnist
+from training.data.folders import LabelledFile
+from training.data.mnist import Mnist
 from training.drawing.corruptions import CORRUPTIONS
 from training.errors import RunError
 from training.evaluation.evaluate import Figures, Sources

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data import Mnist
+from training.data.mnist import Mnist
 from training.evaluation.scoring import Answers, score
 from training.reporting.sheets import mistakes_sheet
 

@@ -1,0 +1,1 @@
+"""What training and evaluation read: MNIST, folders of images, other sources."""

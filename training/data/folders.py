@@ -1,0 +1,66 @@
+"""Folders of images with a table, labels.csv. Knows nothing about models."""
+
+import csv
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.errors import DataError
+
+LABELS = "labels.csv"
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """An image file and its label. ``group`` names the writer or camera; ``tag`` and ``group`` may be empty."""
+
+    path: Path
+    label: int
+    tag: str
+    group: str = ""
+
+
+def read_labels(folder: Path, tags: Collection[str] = ()) -> list[LabelledFile]:
+    """The images listed in ``folder``/labels.csv: columns file and label, optionally tag and group.
+
+    ``tags``: only images with one of these tags. Raises DataError if the table is missing, lists no such image, or has
+    a row without a file or a label from 0 to 9.
+    """
+    files: list[LabelledFile] = []
+    for number, row in enumerate(_rows(folder), start=1):
+        if not row["file"] or row.get("label", "") not in set("0123456789"):
+            raise DataError(f"{folder / LABELS}: row {number} needs a file and a label from 0 to 9")
+        if not tags or row.get("tag") in tags:
+            files.append(
+                LabelledFile(folder / row["file"], int(row["label"]), row.get("tag", ""), row.get("group", ""))
+            )
+    if not files:
+        raise DataError(f"{folder / LABELS} lists no image{' with these tags' if tags else ''}")
+    return files
+
+
+def read_unlabelled(folder: Path) -> list[Path]:
+    """The images listed in ``folder``/labels.csv that a model should reject.
+
+    If there is a column pure_negative, only rows that say yes. Raises DataError.
+    """
+    paths = [folder / row["file"] for row in _rows(folder) if row["file"] and row.get("pure_negative", "yes") == "yes"]
+    if not paths:
+        raise DataError(f"{folder / LABELS} lists no image to reject")
+    return paths
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of ``folder``/labels.csv, at least one, all values stripped."""
+    table = folder / LABELS
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as lines:
+            rows = [
+                {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
+                for row in csv.DictReader(lines)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} cannot be read: {error}") from error
+    if not rows or "file" not in rows[0]:
+        raise DataError(f"{table} lists no image; it needs the columns file and label")
+    return rows
