@@ -1,4 +1,4 @@
-"""The commands of training: ``python -m training fit | evaluate | thresholds | export | reference | report | sheets``.
+"""The commands of training, ``python -m training COMMAND``; ``--help`` lists them.
 
 Each command imports what it needs when it runs, so that ``--help`` does not load TensorFlow.
 """
@@ -20,9 +20,11 @@ from app.imaging.preprocess import Mode
 from training.data.arrays import read_arrays
 from training.data.folders import read_labels, read_unlabelled
 from training.data.mnist import Mnist, load_mnist
+from training.data.samples import default_folder, load_all
+from training.data.sources import SOURCES, find_sources
 from training.errors import DataError, TrainingError
 from training.recipes import find_recipe
-from training.reporting.tables import show_choices, show_corruptions, show_rejection, show_scores
+from training.reporting.tables import show_choices, show_corruptions, show_rejection, show_scores, show_sources
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -36,6 +38,14 @@ Model = Annotated[
     Path, typer.Argument(help="A models directory, a run directory, or a .keras file in a run directory.")
 ]
 Models = Annotated[Path, typer.Option(help="The directory of the exported model.")]
+SourcesFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--sources",
+        metavar="DIR",
+        help="The folder of the sources; default: digits in your cache folder.",
+    ),
+]
 Images = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="A folder of images with labels.csv (file,label; optionally tag and group)."),
@@ -68,23 +78,49 @@ def fit(
     seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Overrides the recipe's number of epochs.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first images only.")] = None,
+    sources: SourcesFolder = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Train without this source of the recipe; may be repeated.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
 ) -> None:
     """Train a network and write a run directory."""
     chosen = find_recipe(recipe)
+    if unused := set(without or ()) - set(chosen.sources):
+        raise DataError(f"recipe {chosen.name} has no source {', '.join(sorted(unused))}")
     chosen = replace(
         chosen,
+        sources=tuple(name for name in chosen.sources if name not in (without or ())),
         seed=chosen.seed if seed is None else seed,
         epochs=chosen.epochs if epochs is None else epochs,
         limit=chosen.limit if limit is None else limit,
     )
     run = run or Path("runs") / f"{chosen.name}-{chosen.seed}"
+    samples = load_all(find_sources(chosen.sources), sources or default_folder())
     mnist = _mnist(data)
 
     from training import fit as training_fit
 
-    training_fit.fit(chosen, run, mnist, resume=resume, console=console)
+    training_fit.fit(chosen, run, mnist, samples, resume=resume, console=console)
     console.print(f"{run}")
+
+
+@app.command("data")
+def list_sources(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="All sources by default.")] = None,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download these sources and convert them.")] = False,
+    sources: SourcesFolder = None,
+) -> None:
+    """List the sources of training data besides MNIST: which are here, what the others take."""
+    from training.data import download
+
+    folder = sources or default_folder()
+    chosen = find_sources(names or SOURCES)
+    if fetch and not names:
+        raise DataError("name the sources to fetch; python -m training data lists them with their licences")
+    for source in chosen if fetch else ():
+        console.print(f"{download.fetch(source, folder, console)}", highlight=False, soft_wrap=True)
+    show_sources(chosen, folder, console)
 
 
 @app.command()
@@ -229,11 +265,11 @@ def report(
     limit: Annotated[int | None, typer.Option(help="Corrupt the first test images only.")] = None,
 ) -> None:
     """Evaluate the exported model on the given data and write its card, plots and manifest metrics."""
-    from training.evaluation.evaluate import Sources
+    from training.evaluation.evaluate import EvaluationData
     from training.reporting import report as reporting
 
     mnist = _mnist(data)
-    sources = Sources(
+    evaluated = EvaluationData(
         mnist=mnist,
         files=[] if images is None else read_labels(images, _tags(only_tags)),
         outliers=[] if outliers is None else read_unlabelled(outliers),
@@ -242,9 +278,9 @@ def report(
         corrupted=len(mnist.x_test) if limit is None else limit,
     )
     console.print(
-        f"Evaluating; the fifteen corruptions of {sources.corrupted} test images take the longest.", highlight=False
+        f"Evaluating; the fifteen corruptions of {evaluated.corrupted} test images take the longest.", highlight=False
     )
-    figures = reporting.report(models, sources)
+    figures = reporting.report(models, evaluated)
     show_scores(figures.test, console)
     console.print(f"{models / reporting.CARD}")
 

@@ -34,14 +34,14 @@ from training.architectures import multiply_adds
 from training.data.mnist import Mnist, split
 from training.drift_reference import make_reference, validation_images
 from training.errors import RunError
-from training.evaluation.evaluate import Sources
+from training.evaluation.evaluate import EvaluationData
 from training.evaluation.measures import nll
 from training.evaluation.rejection import not_a_digit_threshold
 from training.evaluation.scoring import Scores
 from training.preparation import prepare
 from training.recipes import Recipe, read_recipe
 from training.reporting.report import FIGURES, report
-from training.run_directory import DATA, HISTORY, MODEL, RECIPE, read_environment, save_model
+from training.run_directory import DATA, HISTORY, MODEL, RECIPE, read_environment, read_sources, save_model
 
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
@@ -109,6 +109,7 @@ def _write(run_directory: Path, target: Path, recipe: Recipe, version: str, mnis
         multiply_adds=multiply_adds(network),
         recipe=recipe.as_json(),
         data=mnist.hashes,
+        sources=read_sources(run_directory),
         temperature=1.0,
         thresholds=Thresholds(not_a_digit=0.0, low_confidence=LOW_CONFIDENCE),
         metrics={},
@@ -130,7 +131,7 @@ def _write(run_directory: Path, target: Path, recipe: Recipe, version: str, mnis
 
     shutil.copyfile(run_directory / HISTORY, target / HISTORY)
     # report() loads the model from the written files, so it measures what will be served
-    return report(target, Sources(mnist)).test
+    return report(target, EvaluationData(mnist)).test
 
 
 def _check_lite_weights(

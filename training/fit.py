@@ -5,6 +5,7 @@ Runs on any Keras 3 backend. The only file format it knows is the run directory.
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -15,6 +16,7 @@ from rich.console import Console
 from app.model.decision import probabilities
 from training.architectures import ARCHITECTURES
 from training.data.mnist import Mnist, split
+from training.data.samples import Samples
 from training.errors import RecipeError
 from training.evaluation.measures import accuracy, nll
 from training.preparation import epoch_inputs, find_augmentation, prepare
@@ -40,6 +42,7 @@ def fit(
     recipe: Recipe,
     run_directory: Path,
     mnist: Mnist,
+    sources: Sequence[Samples] = (),
     *,
     resume: bool = False,
     workers: int | None = None,
@@ -48,6 +51,7 @@ def fit(
     """Train ``recipe`` on ``mnist`` and write everything to ``run_directory``.
 
     ``resume`` continues a killed run after its last complete epoch and gives the weights of an uninterrupted run.
+    ``sources``: those of the recipe. They are recorded with the run; no augmentation draws from them yet.
     ``workers``: processes that augment images, all cores by default; the number does not affect the weights.
     Raises RunError or RecipeError before training starts.
     """
@@ -55,7 +59,7 @@ def fit(
     if recipe.architecture not in ARCHITECTURES:
         raise RecipeError(f"unknown architecture {recipe.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
     find_augmentation(recipe.augmentation)
-    open_run(run_directory, recipe, mnist.hashes, resume=resume)
+    open_run(run_directory, recipe, mnist.hashes, [samples.record for samples in sources], resume=resume)
     _make_deterministic(recipe.seed)
 
     train, held_out = split(len(mnist.x_train), recipe.validation_share)

@@ -42,6 +42,7 @@ class Recipe:
     validation_share: float = 1 / 12
     seed: int = 0
     limit: int | None = None  # use only the first training images, for a quick trial
+    sources: tuple[str, ...] = ()  # besides MNIST: names in training.data.sources.SOURCES
 
     def __post_init__(self) -> None:
         """Raises RecipeError if a value is out of range."""
@@ -65,7 +66,7 @@ class Recipe:
 
     def as_json(self) -> dict[str, JsonValue]:
         """The fields as written to recipe.json and to the manifest."""
-        return asdict(self)
+        return {**asdict(self), "sources": list(self.sources)}
 
 
 RECIPES: dict[str, Recipe] = {

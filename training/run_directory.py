@@ -8,7 +8,7 @@ import csv
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from app.imaging.preprocess import VERSION
+from app.model.manifest import TrainingSource
 from training.errors import RunError
 from training.recipes import Recipe, read_recipe
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MODEL = "model.keras"
 RECIPE = "recipe.json"
 DATA = "data.json"
+SOURCES = "sources.json"
 ENVIRONMENT = "environment.json"
 HISTORY = "history.csv"
 SUMMARY = "summary.txt"
@@ -49,7 +51,9 @@ class EpochFigures:
     val_accuracy: float
 
 
-def open_run(run: Path, recipe: Recipe, hashes: dict[str, str], *, resume: bool) -> None:
+def open_run(
+    run: Path, recipe: Recipe, hashes: dict[str, str], sources: Sequence[TrainingSource] = (), *, resume: bool
+) -> None:
     """Create the directory and record recipe, data and environment; or check them against an existing run.
 
     Raises RunError if the directory is not empty and ``resume`` is False, or if recipe, data or preprocessing differ.
@@ -59,14 +63,21 @@ def open_run(run: Path, recipe: Recipe, hashes: dict[str, str], *, resume: bool)
     if (run / RECIPE).exists():
         if read_recipe(run / RECIPE) != recipe:
             raise RunError(f"{run} was started with a different recipe, seed, epochs or limit: see its {RECIPE}")
-        if json.loads((run / DATA).read_bytes()) != hashes:
-            raise RunError(f"{run} was started with different data: see its {DATA}")
+        if json.loads((run / DATA).read_bytes()) != hashes or read_sources(run) != tuple(sources):
+            raise RunError(f"{run} was started with different data: see its {DATA} and {SOURCES}")
         read_environment(run)
         return
     run.mkdir(parents=True, exist_ok=True)
     write_json(run / ENVIRONMENT, dict(environment()))
     write_json(run / DATA, dict(hashes))
+    write_json(run / SOURCES, [source.model_dump() for source in sources])
     write_json(run / RECIPE, recipe.as_json())
+
+
+def read_sources(run: Path) -> tuple[TrainingSource, ...]:
+    """What the run learns from besides MNIST."""
+    path = run / SOURCES  # runs of earlier versions have none
+    return tuple(TypeAdapter(list[TrainingSource]).validate_json(path.read_bytes())) if path.exists() else ()
 
 
 def read_environment(run: Path) -> dict[str, str]:

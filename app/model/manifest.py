@@ -55,6 +55,17 @@ class Reference(BaseModel):
     digit: Histogram
 
 
+class TrainingSource(BaseModel):
+    """Training data besides MNIST."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    licence: str
+    samples: int
+    sha256: str  # of its arrays
+
+
 class Manifest(BaseModel):
     """What `models/digits.json` holds and `GET /model` answers."""
 
@@ -70,6 +81,7 @@ class Manifest(BaseModel):
     multiply_adds: int
     recipe: dict[str, JsonValue]
     data: dict[str, str]  # array of MNIST -> hex digest
+    sources: tuple[TrainingSource, ...] = ()
     temperature: float
     thresholds: Thresholds
     metrics: dict[str, float]

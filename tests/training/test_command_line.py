@@ -1,14 +1,19 @@
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import cv2
+import matplotlib as mpl
+import numpy as np
 import pytest
 
 from app.model.manifest import read_manifest, write_manifest
 from tests.drawings import encoded, mnist_test
 from training.__main__ import main
 from training.data.mnist import Mnist
+from training.data.sources import SOURCES
 from training.evaluation.scoring import Scores
 
 
@@ -24,24 +29,55 @@ def test_a_recipe_is_trained_exported_evaluated_and_reported(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = tmp_path / "mine.json"
-    recipe.write_text('{"name": "mine", "architecture": "tiny", "preprocessing": "auto", "learning_rate": 0.01}')
+    recipe.write_text(
+        '{"name": "mine", "architecture": "tiny", "preprocessing": "auto", "learning_rate": 0.01, '
+        '"sources": ["fashion_mnist", "unipen_digits"]}'
+    )
+    np.savez(tmp_path / "fashion_mnist.npz", x=np.zeros((2, 28, 28), np.uint8), y=np.array([9, 0], np.uint8))
     data = ("--data", small_file)
+    fit = ("fit", "--recipe", recipe, *data, "--epochs", 2, "--limit", 500, "--seed", 5, "--sources", tmp_path)
 
-    assert _run(monkeypatch, "fit", "--recipe", recipe, *data, "--epochs", 2, "--limit", 500, "--seed", 5) == 0
+    assert _run(monkeypatch, *fit) == 1
+    assert "--fetch unipen_digits" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert _run(monkeypatch, *fit, "--without", "unipen_digits") == 0
     run = tmp_path / "runs" / "mine-5"
-    assert json.loads((run / "recipe.json").read_text())["limit"] == 500
+    trained = json.loads((run / "recipe.json").read_text())
+    assert (trained["limit"], trained["sources"]) == (500, ["fashion_mnist"])
 
     assert _run(monkeypatch, "export", "runs/mine-5", *data, "--version", "0.1.0") == 0
     assert _run(monkeypatch, "evaluate", *data, "--json", "scores.json") == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["images"] == 200
     assert _run(monkeypatch, "report", *data, "--limit", 2) == 0
-    assert "The first 2 test images" in (tmp_path / "models" / "card.md").read_text()
+    card = (tmp_path / "models" / "card.md").read_text()
+    assert "The first 2 test images" in card
+    (source,) = read_manifest(tmp_path / "models").sources
+    assert (source.name, source.samples) == ("fashion_mnist", 2)
+    assert f"| fashion_mnist | 2 | MIT | {SOURCES['fashion_mnist'].citation} | `{source.sha256}` |" in card
     assert _run(monkeypatch, "evaluate", *data, "--corruptions", "--limit", 2, "--json", "corrupted.json") == 0
     assert len(json.loads((tmp_path / "corrupted.json").read_text())) == 15
     printed = capsys.readouterr()
     assert f"accuracy {100 * scores['accuracy']:.2f} %" in printed.out
     assert "not the original MNIST" in printed.err
+
+
+def test_the_sources_are_listed_and_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fonts = tmp_path / "digits" / "fonts"
+    fonts.mkdir(parents=True)
+    shutil.copy(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", fonts)
+    assert _run(monkeypatch, "data", "--fetch", "font_digits") == 0
+    assert (tmp_path / "digits" / "font_digits.npz").exists()
+    assert _run(monkeypatch, "data") == 0
+    listed = capsys.readouterr().out
+    assert re.search(r"font_digits +digits +10 ", listed)
+    assert re.search(r"pendigits_strokes +digits +none +1.7 MB +CC BY 4.0", listed)
+    assert "pendigits_strokes: https://archive.ics.uci.edu/" in listed
+    for arguments in (["--fetch"], ["emnist"], ["--fetch", "pictures_no_digit"]):
+        assert _run(monkeypatch, "data", *arguments) == 1
 
 
 def test_a_folder_is_evaluated_with_images_to_reject(

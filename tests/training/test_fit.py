@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from training.data.mnist import Mnist
+from training.data.samples import Samples
+from training.data.sources import SOURCES
 from training.errors import RecipeError, RunError
 from training.fit import compiled_model, fit
 from training.recipes import RECIPES, Recipe
@@ -49,7 +51,7 @@ def _same_weights(first: Path, second: Path) -> bool:
 
 
 def test_a_run_directory_records_what_the_weights_depend_on(finished_run: Path, recipe: Recipe, mnist: Mnist) -> None:
-    assert json.loads((finished_run / "recipe.json").read_text()) == asdict(recipe)
+    assert json.loads((finished_run / "recipe.json").read_text()) == recipe.as_json()
     assert json.loads((finished_run / "data.json").read_text()) == mnist.hashes
     assert json.loads((finished_run / "environment.json").read_text()) == environment()
     assert "Trainable params" in (finished_run / "summary.txt").read_text()
@@ -157,6 +159,9 @@ def test_an_existing_run_is_continued_only_on_request_and_with_the_same_recipe_a
         fit(replace(recipe, seed=7), finished_run, mnist, resume=True)
     with pytest.raises(RunError, match="different data"):
         fit(recipe, finished_run, replace(mnist, hashes={}), resume=True)
+    samples = Samples(SOURCES["hds_shapes"], {"label": np.array(["other"])}, np.array([0]))
+    with pytest.raises(RunError, match="different data"):
+        fit(recipe, finished_run, mnist, [samples], resume=True)
 
 
 def test_a_run_trained_with_another_preprocessing_version_is_refused(tmp_path: Path) -> None:

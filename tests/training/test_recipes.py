@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from training.architectures import ARCHITECTURES
+from training.data.sources import find_sources
 from training.errors import RecipeError
 from training.preparation import find_augmentation
 from training.recipes import RECIPES, Recipe, find_recipe
@@ -14,6 +15,7 @@ def test_recipes_name_existing_parts_and_survive_json(name: str, tmp_path: Path)
     recipe = find_recipe(name)
     assert recipe.architecture in ARCHITECTURES
     find_augmentation(recipe.augmentation)
+    find_sources(recipe.sources)
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(recipe.as_json()))
     assert find_recipe(str(file)) == recipe

@@ -26,14 +26,15 @@ def read_arrays(path: Path) -> tuple[Images, Labels]:
     return images.astype(np.uint8, copy=False), labels.astype(np.int64)
 
 
-def read_npz(path: Path, names: Sequence[str]) -> Arrays:
+def read_npz(path: Path, names: Sequence[str] | None = None) -> Arrays:
+    """The arrays called ``names``, all by default. Raises DataError."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
+            return {name: file[name] for name in names or file.files}
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except KeyError as error:
-        raise DataError(f"{path} must contain the arrays {', '.join(names)}") from error
+        raise DataError(f"{path} must contain the arrays {', '.join(names or ())}") from error
     # TypeError and AttributeError: np.load returns a bare array for a .npy file
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged or not an .npz file: {error}") from error

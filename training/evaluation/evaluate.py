@@ -23,7 +23,7 @@ CORRUPTION_SEED = 2019
 
 
 @dataclass(frozen=True)
-class Sources:
+class EvaluationData:
     """The data to evaluate on; MNIST is required. ``corrupted``: how many test images to corrupt."""
 
     mnist: Mnist
@@ -68,25 +68,25 @@ class Figures:
         return sum(self.corruptions.values()) / len(self.corruptions) if self.corruptions else None
 
 
-def measure(models: Path, sources: Sources) -> Figures:
+def measure(models: Path, data: EvaluationData) -> Figures:
     """All figures of the model in ``models``, measured with the served engine. Raises ModelError."""
     classifier = load_classifier(models)
-    mnist, corrupted = sources.mnist, min(sources.corrupted, len(sources.mnist.x_test))
+    mnist, corrupted = data.mnist, min(data.corrupted, len(data.mnist.x_test))
     digits, test = read_images(classifier, mnist.x_test, mnist.y_test)
     images = outliers = several = corruptions = None
-    if sources.files:
-        digits, images = read_folder(classifier, sources.files)
-    if sources.outliers:
-        outliers = score_rejection(classifier.read(contents(sources.outliers), "auto"), digits)
-    if sources.several:
-        several = score_rejection(classifier.read(contents(sources.several), "auto"), None)
+    if data.files:
+        digits, images = read_folder(classifier, data.files)
+    if data.outliers:
+        outliers = score_rejection(classifier.read(contents(data.outliers), "auto"), digits)
+    if data.several:
+        several = score_rejection(classifier.read(contents(data.several), "auto"), None)
     if corrupted:
         corruptions = corrupted_accuracy(classifier, mnist.x_test[:corrupted], mnist.y_test[:corrupted])
     return Figures(
         test=test,
         validation=read_validation(classifier, mnist)[1],
         images=images,
-        semeion=read_images(classifier, *sources.semeion)[1] if sources.semeion else None,
+        semeion=read_images(classifier, *data.semeion)[1] if data.semeion else None,
         outliers=outliers,
         several=several,
         corrupted=corrupted,

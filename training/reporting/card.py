@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from app.model.manifest import Manifest
+from app.model.manifest import Manifest, TrainingSource
+from training.data.sources import SOURCES
 from training.evaluation.evaluate import Figures
 from training.evaluation.rejection import RejectionScores
 from training.evaluation.scoring import Interval, Scores
@@ -33,7 +34,12 @@ def card(manifest: Manifest, figures: Figures) -> str:
         version=manifest.version,
         temperature=f"{manifest.temperature:g}",
         facts=_facts(manifest),
-        recipe=", ".join(f"{name} {_short(value)}" for name, value in manifest.recipe.items() if value is not None),
+        sources=_sources(manifest.sources),
+        recipe=", ".join(
+            f"{name} {_short(value)}"
+            for name, value in manifest.recipe.items()
+            if value is not None and name != "sources"
+        ),
         measured=_measured(figures),
         digits=_digits(figures.test),
         rejection=_rejection(figures),
@@ -57,6 +63,17 @@ def _facts(manifest: Manifest) -> str:
         "sha256": "<br>".join(f"`{digest}` {file}" for file, digest in manifest.sha256.items()),
     }
     return _table(("", ""), list(facts.items()))
+
+
+def _sources(sources: Sequence[TrainingSource]) -> str:
+    if not sources:
+        return ""
+    rows = [
+        (source.name, f"{source.samples:,}", source.licence, SOURCES[source.name].citation, f"`{source.sha256}`")
+        for source in sources
+    ]
+    header = ("source", "samples", "licence", "origin", "sha256 of the arrays")
+    return "\nIt was also trained on these sources. None of their data is shipped:\n\n" + _table(header, rows)
 
 
 def _measured(figures: Figures) -> str:

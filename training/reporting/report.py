@@ -10,7 +10,7 @@ from app.model.manifest import read_manifest, write_manifest
 from training.data.mnist import Mnist
 from training.errors import RunError
 from training.evaluation.classifier import load_classifier
-from training.evaluation.evaluate import Figures, Sources, measure
+from training.evaluation.evaluate import EvaluationData, Figures, measure
 from training.reporting import plots
 from training.reporting.card import card
 from training.reporting.sheets import hard_sheet
@@ -21,18 +21,18 @@ FIGURES = "figures"
 MISTAKES = 24
 
 
-def report(models: Path, sources: Sources) -> Figures:
+def report(models: Path, data: EvaluationData) -> Figures:
     """Measure the model in ``models`` and write its card.md, figures/ and manifest metrics; returns the figures.
 
-    Raises ModelError, or RunError if the model was trained on other data than ``sources.mnist``.
+    Raises ModelError, or RunError if the model was trained on other data than ``data.mnist``.
     """
     manifest = read_manifest(models)
-    if manifest.data != sources.mnist.hashes:
+    if manifest.data != data.mnist.hashes:
         raise RunError(f"the model in {models} was trained on different data than this MNIST")
-    figures = measure(models, sources)
+    figures = measure(models, data)
     manifest = manifest.model_copy(update={"metrics": metrics(figures)})
-    _draw(models, figures, sources.mnist)
-    hard_sheet(sources.mnist, load_classifier(models), models / FIGURES / "hard.png")
+    _draw(models, figures, data.mnist)
+    hard_sheet(data.mnist, load_classifier(models), models / FIGURES / "hard.png")
     write_text(models / CARD, card(manifest, figures))
     write_manifest(manifest, models)
     return figures

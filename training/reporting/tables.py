@@ -1,10 +1,13 @@
 """Scores as terminal tables."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from training.data.samples import is_here, load
+from training.data.sources import Source
 from training.evaluation.rejection import Choice, RejectionScores
 from training.evaluation.scoring import Interval, Scores
 
@@ -89,9 +92,34 @@ def show_choices(choices: Sequence[Choice], console: Console) -> None:
     console.print(table)
 
 
+def show_sources(sources: Sequence[Source], folder: Path, console: Console) -> None:
+    """Print which sources are in ``folder``, what the others take, and the licences."""
+    table = _table(f"sources in {folder}", "source", "kind", "samples here", "download", "licence")
+    for column in table.columns:
+        column.justify = "left"
+    missing = []
+    for source in sources:
+        here = is_here(source, folder)
+        samples = f"{len(load(source, folder)):,}" if here else "none"
+        table.add_row(source.name, source.kind, samples, "" if here else _download(source), source.licence)
+        if not here:
+            first, *others = source.files
+            more = f" and {len(others)} more" if others else ""
+            missing.append(f"{source.name}: {source.note if first.address is None else first.address + more}")
+    console.print(table)
+    for line in missing:
+        _print(console, line)
+
+
 def percent(share: float | None) -> str:
     """The share in per cent with two decimals; a dash for None."""
     return "-" if share is None else f"{100 * share:.2f}"
+
+
+def _download(source: Source) -> str:
+    if all(file.address is None for file in source.files):
+        return "nothing"
+    return "size unknown" if source.size is None else f"{source.size / 1e6:.1f} MB"
 
 
 def _digits(scores: Scores) -> Table:

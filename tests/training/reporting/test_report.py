@@ -13,13 +13,13 @@ from training.data.folders import LabelledFile
 from training.data.mnist import Mnist
 from training.drawing.corruptions import CORRUPTIONS
 from training.errors import RunError
-from training.evaluation.evaluate import Figures, Sources
+from training.evaluation.evaluate import EvaluationData, Figures
 from training.evaluation.scoring import Scores
 from training.reporting.report import report
 
 
 @pytest.fixture(scope="module")
-def sources(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Sources:
+def sources(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> EvaluationData:
     """Twenty digits by two writers, a texture, and two adjacent digits."""
     folder = tmp_path_factory.mktemp("images")
     files = []
@@ -30,7 +30,7 @@ def sources(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Sources:
         files.append(LabelledFile(path, int(mnist.y_test[index]), tag, group))
     cv2.imwrite(str(folder / "texture.png"), np.random.default_rng(0).integers(0, 256, (60, 60)).astype(np.uint8))
     cv2.imwrite(str(folder / "two.png"), 255 - np.hstack(list(mnist.x_test[:2])))
-    return Sources(
+    return EvaluationData(
         mnist,
         files=files,
         outliers=[folder / "texture.png"],
@@ -42,7 +42,7 @@ def sources(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Sources:
 
 @pytest.fixture(scope="module")
 def reported(
-    exported: tuple[Path, Scores], sources: Sources, tmp_path_factory: pytest.TempPathFactory
+    exported: tuple[Path, Scores], sources: EvaluationData, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Figures]:
     models = tmp_path_factory.mktemp("reported") / "models"
     shutil.copytree(exported[0], models)
@@ -90,7 +90,7 @@ def test_a_report_changes_only_card_plots_and_metrics(
     assert after.metrics["images_accuracy"] == round(reported[1].images.accuracy, 6)
 
 
-def test_the_same_report_gives_the_same_files(reported: tuple[Path, Figures], sources: Sources) -> None:
+def test_the_same_report_gives_the_same_files(reported: tuple[Path, Figures], sources: EvaluationData) -> None:
     models, figures = reported
     before = {path: path.read_bytes() for path in models.rglob("*") if path.is_file()}
     assert report(models, sources) == figures
@@ -99,4 +99,4 @@ def test_the_same_report_gives_the_same_files(reported: tuple[Path, Figures], so
 
 def test_a_report_on_other_data_than_the_training_data_is_refused(exported: tuple[Path, Scores], mnist: Mnist) -> None:
     with pytest.raises(RunError, match="different data"):
-        report(exported[0], Sources(replace(mnist, hashes={})))
+        report(exported[0], EvaluationData(replace(mnist, hashes={})))
