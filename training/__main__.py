@@ -20,7 +20,7 @@ from app.imaging.preprocess import Mode
 from training.data.arrays import read_arrays
 from training.data.folders import read_labels, read_unlabelled
 from training.data.mnist import Mnist, load_mnist
-from training.data.samples import default_folder, load_all
+from training.data.samples import default_cache, load_all
 from training.data.sources import SOURCES, find_sources
 from training.errors import DataError, TrainingError
 from training.recipes import find_recipe
@@ -39,12 +39,11 @@ Model = Annotated[
 ]
 Models = Annotated[Path, typer.Option(help="The directory of the exported model.")]
 SourcesFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Look for sources here first. Nothing is written here.")
+]
+Cache = Annotated[
     Path | None,
-    typer.Option(
-        "--sources",
-        metavar="DIR",
-        help="The folder of the sources; default: digits in your cache folder.",
-    ),
+    typer.Option(metavar="DIR", help="Where sources are downloaded to; default: digits in your cache directory."),
 ]
 Images = Annotated[
     Path | None,
@@ -79,6 +78,7 @@ def fit(
     epochs: Annotated[int | None, typer.Option(help="Overrides the recipe's number of epochs.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first images only.")] = None,
     sources: SourcesFolder = None,
+    cache: Cache = None,
     without: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Train without this source of the recipe; may be repeated.")
     ] = None,
@@ -96,7 +96,7 @@ def fit(
         limit=chosen.limit if limit is None else limit,
     )
     run = run or Path("runs") / f"{chosen.name}-{chosen.seed}"
-    samples = load_all(find_sources(chosen.sources), sources or default_folder())
+    samples = load_all(find_sources(chosen.sources), _folders(sources, cache))
     mnist = _mnist(data)
 
     from training import fit as training_fit
@@ -110,17 +110,18 @@ def list_sources(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="All sources by default.")] = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="Download these sources and convert them.")] = False,
     sources: SourcesFolder = None,
+    cache: Cache = None,
 ) -> None:
     """List the sources of training data besides MNIST: which are here, what the others take."""
     from training.data import download
 
-    folder = sources or default_folder()
     chosen = find_sources(names or SOURCES)
     if fetch and not names:
         raise DataError("name the sources to fetch; python -m training data lists them with their licences")
     for source in chosen if fetch else ():
-        console.print(f"{download.fetch(source, folder, console)}", highlight=False, soft_wrap=True)
-    show_sources(chosen, folder, console)
+        fetched = download.fetch(source, cache or default_cache(), console)
+        console.print(f"{fetched}", highlight=False, soft_wrap=True)
+    show_sources(chosen, _folders(sources, cache), console)
 
 
 @app.command()
@@ -309,6 +310,10 @@ def main() -> None:
 
 def _tags(only_tags: str | None) -> list[str]:
     return [tag.strip() for tag in (only_tags or "").split(",") if tag.strip()]
+
+
+def _folders(sources: Path | None, cache: Path | None) -> list[Path]:
+    return [folder for folder in (sources, cache or default_cache()) if folder is not None]
 
 
 def _write_json(path: Path | None, figures: dict[str, object]) -> None:

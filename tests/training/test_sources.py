@@ -193,10 +193,10 @@ def test_missing_sources_are_named_with_both_ways_on(tmp_path: Path) -> None:
     np.savez(tmp_path / "fashion_mnist.npz", x=np.zeros((2, 28, 28), np.uint8), y=np.array([9, 0], np.uint8))
     sources = [SOURCES[name] for name in ("unipen_digits", "fashion_mnist", "hds_shapes")]
     with pytest.raises(DataError) as raised:
-        load_all(sources, tmp_path)
+        load_all(sources, [tmp_path])
     assert "--fetch unipen_digits hds_shapes" in str(raised.value)
     assert "--without unipen_digits --without hds_shapes" in str(raised.value)
-    (samples,) = load_all(sources[1:2], tmp_path)
+    (samples,) = load_all(sources[1:2], [tmp_path / "none", tmp_path])
     assert samples.labels.tolist() == ["9", "0"]
 
 

@@ -1,4 +1,4 @@
-"""What training reads of a source: the arrays of NAME.npz in the sources folder, without what looks like a digit."""
+"""What training reads of a source: the arrays of NAME.npz in a folder, without what looks like a digit."""
 
 import hashlib
 import os
@@ -18,8 +18,8 @@ from training.errors import DataError
 STROKES = ("points", "stroke_start", "sample_start")
 
 
-def default_folder() -> Path:
-    """The folder of sources if none is named: digits in the user's cache directory."""
+def default_cache() -> Path:
+    """Where sources are downloaded to: digits in the user's cache directory."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "digits"
 
 
@@ -70,9 +70,12 @@ class Samples:
         )
 
 
-def is_here(source: Source, folder: Path) -> bool:
-    """Whether `load` finds the source in ``folder``."""
-    return (folder / f"{source.name}.npz").exists() or all(path.exists() for path in source.paths(folder))
+def find(source: Source, folders: Sequence[Path]) -> Path | None:
+    """The first of ``folders`` that has NAME.npz or all official files; None if there is none."""
+    for folder in folders:
+        if (folder / f"{source.name}.npz").exists() or all(path.exists() for path in source.paths(folder)):
+            return folder
+    return None
 
 
 def load(source: Source, folder: Path) -> Samples:
@@ -91,12 +94,17 @@ def load(source: Source, folder: Path) -> Samples:
     return Samples(source, arrays, np.flatnonzero(~np.isin(labels, sorted(source.lookalikes))))
 
 
-def load_all(sources: Sequence[Source], folder: Path) -> tuple[Samples, ...]:
-    """The samples of all ``sources``. Raises DataError, which names every source that is missing."""
-    missing = [source.name for source in sources if not is_here(source, folder)]
+def load_all(sources: Sequence[Source], folders: Sequence[Path]) -> tuple[Samples, ...]:
+    """The samples of all ``sources``, from the first folder that has them.
+
+    Raises DataError, which names every source that is missing.
+    """
+    found = [(source, find(source, folders)) for source in sources]
+    missing = [source.name for source, folder in found if folder is None]
     if missing:
         raise DataError(
-            f"not in {folder}: {', '.join(missing)}. To get them: python -m training data --fetch {' '.join(missing)}. "
+            f"not in {' or '.join(map(str, folders))}: {', '.join(missing)}. "
+            f"To get them: python -m training data --fetch {' '.join(missing)}. "
             f"To train without them:{''.join(f' --without {name}' for name in missing)}"
         )
-    return tuple(load(source, folder) for source in sources)
+    return tuple(load(source, folder) for source, folder in found if folder is not None)

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from training.data.samples import is_here, load
+from training.data.samples import find, load
 from training.data.sources import Source
 from training.evaluation.rejection import Choice, RejectionScores
 from training.evaluation.scoring import Interval, Scores
@@ -92,17 +92,19 @@ def show_choices(choices: Sequence[Choice], console: Console) -> None:
     console.print(table)
 
 
-def show_sources(sources: Sequence[Source], folder: Path, console: Console) -> None:
-    """Print which sources are in ``folder``, what the others take, and the licences."""
-    table = _table(f"sources in {folder}", "source", "kind", "samples here", "download", "licence")
+def show_sources(sources: Sequence[Source], folders: Sequence[Path], console: Console) -> None:
+    """Print which sources are in ``folders``, what the others take, and the licences."""
+    table = _table(
+        f"sources in {', '.join(map(str, folders))}", "source", "kind", "samples here", "download", "licence"
+    )
     for column in table.columns:
         column.justify = "left"
     missing = []
     for source in sources:
-        here = is_here(source, folder)
-        samples = f"{len(load(source, folder)):,}" if here else "none"
-        table.add_row(source.name, source.kind, samples, "" if here else _download(source), source.licence)
-        if not here:
+        folder = find(source, folders)
+        samples = f"{len(load(source, folder)):,}" if folder else "none"
+        table.add_row(source.name, source.kind, samples, "" if folder else _download(source), source.licence)
+        if not folder:
             first, *others = source.files
             more = f" and {len(others)} more" if others else ""
             missing.append(f"{source.name}: {source.note if first.address is None else first.address + more}")
