@@ -11,17 +11,16 @@ import cv2
 import numpy as np
 import pillow_heif
 from cv2.typing import MatLike
-from numpy.typing import NDArray
 from PIL import Image
 
 from app.imaging import heif, tiff
+from app.imaging.bmp import has_bit_fields, read_bit_fields
 from app.imaging.formats import is_halved, orientation_of, undecodable
 from app.imaging.headers import Encoded
+from app.imaging.pixels import Grey, as_uint8, composite, multiply, on_ground, to_grey
 from app.imaging.png import bounded_png
 
-Grey = NDArray[np.uint8]
-
-_REDUCED_PX = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 as long as its longest side stays at least this
+_REDUCED_PX = 400  # a JPEG is decoded at 1/2, 1/4 or 1/8 as long as its longest side stays at least this
 _REDUCED_FLAGS = {
     1: cv2.IMREAD_GRAYSCALE,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -30,8 +29,7 @@ _REDUCED_FLAGS = {
 }
 # One channel at the original depth. `_orient` alone turns it: OpenCV would hold a second copy.
 _HALVED_FLAGS = cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-_BLOCK_PIXELS = 2**18  # converted at a time: intermediate results are several times as large as the picture
-_BLANK_RANGE = 16  # grey levels: a picture composited over white with less range than this is blank
+_BLOCK_PIXELS = 2**15  # of the half size, converted at a time: intermediate results are many times as large
 _DEEP_MODES = {"I", "I;16", "I;16B", "I;16L", "F"}  # Pillow's, of more than 8 bits
 # Two ends for a JPEG that has none, with every restart marker: pixels that are missing differ between them.
 _JPEG_ENDS = [
@@ -78,11 +76,6 @@ def encode_png(grey: Grey) -> bytes:
     return data.tobytes()
 
 
-def as_uint8(pixels: MatLike) -> Grey:
-    """``pixels`` without a copy where they are uint8 already."""
-    return pixels.astype(np.uint8, copy=False)
-
-
 def _decode(image: Encoded) -> Grey:
     data, header = image.data, image.header
     if image.kind == "JPEG":
@@ -92,15 +85,18 @@ def _decode(image: Encoded) -> Grey:
     if image.kind in ("HEIC", "AVIF"):
         heif.check_parts(data)
     if image.kind == "HEIC":
-        return _to_grey(_heic_pixels(data))
+        return to_grey(_heic_pixels(data))
+    if image.kind == "BMP" and has_bit_fields(data):
+        return composite(*read_bit_fields(data, 2 if is_halved(image) else 1))
     if is_halved(image) or image.kind == "AVIF":
         header = header or Image.open(BytesIO(data), formats=[image.kind])
     orientation = orientation_of(header) if header and image.kind == "AVIF" else image.orientation
     if header and is_halved(image):
         return _orient(_halved(data, header), orientation)
     if header and _needs_pillow(header):
-        return _orient(_to_grey(_pillow_pixels(header)), orientation)
-    return _orient(_to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED)), orientation)
+        return _orient(to_grey(_pillow_pixels(header)), orientation)
+    unspecified = image.kind == "BMP" or (header and image.kind == "TIFF" and not header.has_transparency_data)
+    return _orient(to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED), has_alpha=not unspecified), orientation)
 
 
 def _jpeg(image: Encoded) -> Grey:
@@ -148,7 +144,7 @@ def _heic_pixels(data: bytes) -> MatLike:
 
 def _needs_pillow(header: Image.Image) -> bool:
     """Whether OpenCV would misread it, or take twice the memory for it (AVIF)."""
-    if header.format == "TIFF" and (header.mode == "LA" or tiff.needs_pillow(tiff.tags_of(header))):
+    if header.format == "TIFF" and tiff.needs_pillow(tiff.tags_of(header)):
         return True
     return header.format == "AVIF" or header.mode == "CMYK"  # a fourth ink is no transparency
 
@@ -156,7 +152,8 @@ def _needs_pillow(header: Image.Image) -> bool:
 def _pillow_pixels(picture: Image.Image) -> MatLike:
     """As OpenCV would decode it."""
     if picture.has_transparency_data:
-        return cv2.cvtColor(np.array(picture.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+        straight = picture.convert("LA") if picture.mode == "La" else picture
+        return cv2.cvtColor(np.array(straight.convert("RGBA")), cv2.COLOR_RGBA2BGRA)
     return np.array(picture if picture.mode in _DEEP_MODES else picture.convert("L"))
 
 
@@ -164,66 +161,31 @@ def _halved(data: bytes, header: Image.Image) -> Grey:
     """At half the size. Where OpenCV would hold all channels, Pillow decodes, and the rest is done block by block."""
     transparent = header.has_transparency_data
     if header.format == "WEBP" and transparent:  # Pillow would hold four copies
-        return _to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))
+        return to_grey(_imdecode(data, cv2.IMREAD_UNCHANGED))
     if not (transparent or _needs_pillow(header) or header.format == "GIF"):
-        return _to_grey(_imdecode(data, _HALVED_FLAGS))
+        return to_grey(_imdecode(data, _HALVED_FLAGS))
     header.load()
+    if "A" in header.getbands():
+        lowest, highest = header.getchannel("A").getextrema()
+        transparent = lowest != highest
     width, height = header.size
-    over_white, over_black = (np.empty(((height + 1) // 2, (width + 1) // 2), np.uint8) for _ in range(2))
-    for block in _blocks(over_white, _BLOCK_PIXELS // 8):
+    grey, alpha = (np.empty(((height + 1) // 2, (width + 1) // 2), np.uint8) for _ in range(2))
+    for block in _blocks(grey):
         part = header.crop((0, 2 * block.start, width, min(2 * block.stop, height)))
-        size = (over_white.shape[1], len(over_white[block]))
+        size = (grey.shape[1], len(grey[block]))
         if not transparent:
-            over_white[block] = cv2.resize(np.array(part.convert("L")), size, interpolation=cv2.INTER_AREA)
+            grey[block] = cv2.resize(np.array(part.convert("L")), size, interpolation=cv2.INTER_AREA)
             continue
-        colours = np.array(part.convert("RGBA"))
-        grey, alpha = as_uint8(cv2.cvtColor(colours, cv2.COLOR_RGBA2GRAY)), colours[:, :, 3]
-        for ground, over in ((255, over_white), (0, over_black)):
-            over[block] = cv2.resize(_over(grey, alpha, ground), size, interpolation=cv2.INTER_AREA)
-    return over_white if not transparent or np.ptp(over_white) >= _BLANK_RANGE else over_black
+        levels, opaque = (np.array(band) for band in part.convert("LA").split())
+        grey[block] = cv2.resize(multiply(levels, opaque), size, interpolation=cv2.INTER_AREA)
+        alpha[block] = cv2.resize(opaque, size, interpolation=cv2.INTER_AREA)
+    return on_ground(grey, alpha) if transparent else grey
 
 
-def _to_grey(pixels: MatLike) -> Grey:
-    """uint8 (height, width) of any depth and number of channels, in OpenCV's order (BGR, BGRA)."""
-    if pixels.dtype == np.uint8 and pixels.ndim == 2:
-        return as_uint8(pixels)
-    if pixels.dtype not in (np.uint8, np.uint16):  # scientific TIFFs: their own range becomes 0 to 255
-        floats = np.nan_to_num(pixels.astype(np.float32, copy=False), copy=False)
-        pixels = as_uint8(cv2.normalize(floats, floats, 0, 255, cv2.NORM_MINMAX))
-    grey = np.empty(pixels.shape[:2], np.uint8)
-    alpha = np.empty_like(grey) if pixels.shape[2:] == (4,) else None
-    for block in _blocks(grey):
-        part = pixels[block]
-        part = as_uint8(np.right_shift(part, 8) if part.dtype == np.uint16 else part)
-        if alpha is not None:
-            alpha[block] = part[:, :, 3]
-            part = as_uint8(cv2.cvtColor(part, cv2.COLOR_BGRA2GRAY))
-        elif part.ndim == 3:
-            part = as_uint8(cv2.cvtColor(part, cv2.COLOR_BGR2GRAY))
-        grey[block] = part
-    return grey if alpha is None else _composite(grey, alpha)
-
-
-def _blocks(grey: Grey, pixels: int = _BLOCK_PIXELS) -> Iterator[slice]:
-    """Slices of its rows, about ``pixels`` each."""
-    rows = max(1, pixels // grey.shape[1])
+def _blocks(grey: Grey) -> Iterator[slice]:
+    """Slices of its rows, about `_BLOCK_PIXELS` each."""
+    rows = max(1, _BLOCK_PIXELS // grey.shape[1])
     return (slice(top, min(top + rows, len(grey))) for top in range(0, len(grey), rows))
-
-
-def _composite(grey: Grey, alpha: Grey) -> Grey:
-    """Over white, unless that is blank: a white stroke on a transparent ground goes over black."""
-    if alpha.min() == 255:
-        return grey
-    over_white = _over(grey, alpha, 255)
-    return over_white if np.ptp(over_white) >= _BLANK_RANGE else _over(grey, alpha, 0)
-
-
-def _over(grey: Grey, alpha: Grey, ground: int) -> Grey:
-    composite = np.empty_like(grey)
-    for block in _blocks(grey):
-        share = alpha[block].astype(np.float32) / 255
-        composite[block] = grey[block] * share + ground * (1 - share) + 0.5
-    return composite
 
 
 def _orient(grey: Grey, orientation: int) -> Grey:

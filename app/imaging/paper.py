@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.imaging.decode import Grey, as_uint8
+from app.imaging.pixels import Grey, as_uint8
 
 NOISE = 10  # grey levels: less contrast than this is paper
 RULED_PX = 64  # a picture at least this wide can show ruled lines, on smaller ones they are as thick as a pen

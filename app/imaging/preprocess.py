@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import NoInk
-from app.imaging.decode import Decoded, Grey, decode
+from app.imaging.decode import Decoded, decode
 from app.imaging.formats import MAX_PIXELS, inspect
+from app.imaging.pixels import Grey
 from app.imaging.strokes import Segmentation, alternative_strokes, find_strokes
 
 VERSION = "2"

@@ -10,8 +10,8 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from app.errors import NoInk
-from app.imaging.decode import Grey, as_uint8
 from app.imaging.paper import NOISE, RULED_PX, Contrast, alternative_contrasts, find_contrast
+from app.imaging.pixels import Grey, as_uint8
 
 _WORK_PX = 400  # longest side at which strokes are looked for
 _MAX_SPECKS = 4  # removed in search of a digit

@@ -12,6 +12,7 @@ ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
 _COMPRESSION = 259
 _TILE_WIDTH = 322
+_EXTRA_SAMPLES = 338
 _BIG_TIFF = 43  # the third byte, or the fourth
 
 _OLD_JPEG, _LZMA, _ZSTD = 6, 34925, 50000
@@ -45,10 +46,11 @@ def tags_of(header: Image.Image | None) -> Mapping[int, Any]:
 
 
 def needs_pillow(tags: Mapping[int, Any]) -> bool:
-    """Whether OpenCV cannot read it, or would turn each of its tiles by itself."""
+    """Whether OpenCV cannot read it, would turn each of its tiles by itself, or drop alpha or multiply it twice."""
     turned_in_tiles = _TILE_WIDTH in tags and tags.get(ORIENTATION, 1) != 1
     unknown = _compression(tags) in _PILLOW_COMPRESSIONS or tags.get(_BITS_PER_SAMPLE) in {(2,), (4,)}
-    return turned_in_tiles or unknown
+    has_alpha = _EXTRA_SAMPLES in tags and set(tags.get(_BITS_PER_SAMPLE, ())) == {8}
+    return turned_in_tiles or unknown or has_alpha
 
 
 def unreadable_compression(tiff: bytes) -> str | None:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
@@ -57,6 +58,7 @@ def half_transparent() -> Image.Image:
     return transparent(255 - drawing(), (0, 0, 0))
 
 
+RGB_MASKS = (0xFF0000, 0xFF00, 0xFF)
 EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "PNG": lambda grey: encoded(grey, "PNG"),
     "WebP": lambda grey: encoded(grey, "WEBP", lossless=True),
@@ -89,12 +91,28 @@ EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "10-bit AVIF": lambda grey: deep_avif(grey, 10),
     "12-bit AVIF": lambda grey: deep_avif(grey, 12),
     "Windows BMP with an unused fourth byte": lambda grey: windows_bmp(grey),
+    "BMP with junk in the fourth byte": lambda grey: windows_bmp(grey, unused=0x7 << 24),
+    "BMP with masks": lambda grey: windows_bmp(grey, *RGB_MASKS, unused=0x7 << 24),
+    "BMP with masks in another order": lambda grey: windows_bmp(grey, 0xFF00, 0xFF0000, 0xFF000000, unused=0x9),
+    "BMP with masks of 10 bits": lambda grey: windows_bmp(grey, 0x3FF00000, 0xFFC00, 0x3FF),
+    "BMP of version 4 without a mask of alpha": lambda grey: windows_bmp(grey, *RGB_MASKS, version=108),
+    "BMP of version 5 with zero alpha": lambda grey: windows_bmp(grey, *RGB_MASKS, 0xFF000000, version=124),
+    "TIFF with an unspecified channel": lambda grey: unspecified_tiff(with_fourth(grey, 0)),
+    "grey TIFF with an unspecified channel": lambda grey: unspecified_tiff(with_fourth(grey, 9, "LA")),
+    "grey PNG with zero alpha": lambda grey: encoded(with_fourth(grey, 0, "LA")),
+    "palette PNG of transparent colours": lambda grey: encoded(
+        Image.fromarray(grey).convert("P"), transparency=bytes(256)
+    ),
 }
 TRANSPARENT: dict[str, Callable[[], bytes]] = {
     "RGBA PNG": lambda: encoded(half_transparent(), "PNG"),
     "RGBA WebP": lambda: encoded(half_transparent(), "WEBP", lossless=True, exact=True),
+    "BMP with a mask of alpha": lambda: by_opencv(np.array(half_transparent()), "BMP"),
     "RGBA TIFF": lambda: encoded(half_transparent(), "TIFF"),
     "RGBA HEIC": lambda: encoded(half_transparent(), "HEIC", **EXACT["HEIC"]),
+    "premultiplied grey TIFF": lambda: encoded(half_transparent().convert("LA"), "TIFF").replace(
+        struct.pack("<HHIHH", 338, 3, 1, 2, 0), struct.pack("<HHIHH", 338, 3, 1, 1, 0)
+    ),
     "premultiplied HEIC": lambda: encoded(half_transparent().convert("RGBa"), "HEIC", **EXACT["HEIC"]),
     "10-bit RGBA HEIC": lambda: deep_heic("RGBA;16", np.array(half_transparent())),
     "RGBA AVIF": lambda: encoded(half_transparent(), "AVIF", **EXACT["AVIF"]),
@@ -115,12 +133,40 @@ def deep_avif(grey: Grey, bits: int) -> bytes:
     return cv2.imencode(".avif", deep, [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100])[1].tobytes()
 
 
-def windows_bmp(grey: Grey) -> bytes:
-    """32 bits per pixel without a mask: the fourth byte, zero, is unused."""
-    rows = np.dstack([grey, grey, grey, np.zeros_like(grey)])[::-1].tobytes()
+def windows_bmp(grey: Grey, *masks: int, bits: int = 32, unused: int = 0, version: int = 40) -> bytes:
+    """``masks``: of red, green and blue, and one of alpha, whose bits are those of ``unused``."""
+    values = np.full(grey.shape, unused, np.uint64)
+    for mask in masks[:3] or (0xFF0000, 0xFF00, 0xFF):
+        lowest = mask & -mask
+        values |= np.rint(grey / 255.0 * (mask // lowest)).astype(np.uint64) * np.uint64(lowest)
+    row_bytes = -(-grey.shape[1] * bits // 32) * 4
+    rows = b"".join(row.tobytes().ljust(row_bytes, b"\0") for row in values[::-1].astype(f"<u{bits // 8}"))
     height, width = grey.shape
-    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 32, 0, len(rows), 0, 0, 0, 0)
-    return b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + header + rows
+    compression = 3 if masks else 0
+    header = struct.pack("<IiiHHIIiiII", version, width, height, 1, bits, compression, len(rows), 0, 0, 0, 0)
+    header = (header + struct.pack(f"<{len(masks)}I", *masks)).ljust(version, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
+
+
+def with_fourth(grey: Grey, fourth: int, mode: str = "RGBA") -> Image.Image:
+    """Grey colours, with a last channel of level ``fourth``."""
+    return Image.fromarray(np.dstack([grey, grey, grey, np.full_like(grey, fourth)])).convert(mode)
+
+
+def unspecified_tiff(image: Image.Image) -> bytes:
+    """The last channel is none of the kinds of alpha."""
+    data = encoded(image, "TIFF")
+    return data.replace(struct.pack("<HHIHH", 338, 3, 1, 2, 0), struct.pack("<HHIHH", 338, 3, 1, 0, 0))
+
+
+def deep(grey: Grey, bits: int) -> NDArray[np.uint16]:
+    """0 to 255 as 0 to the highest value of ``bits``."""
+    levels: NDArray[np.uint16] = np.rint(grey * ((2**bits - 1) / 255)).astype(np.uint16)
+    return levels
+
+
+def by_opencv(pixels: NDArray[Any], kind: str = "TIFF") -> bytes:
+    return cv2.imencode("." + kind.lower(), pixels)[1].tobytes()
 
 
 @pytest.mark.parametrize("how", EXACTLY_READ)
@@ -151,10 +197,98 @@ def test_transparency_is_composited_over_white(how: str) -> None:
     assert levels_between(decoded(TRANSPARENT[how]()), drawing()) <= 1
 
 
-def test_white_ink_on_a_transparent_ground_is_composited_over_black() -> None:
-    data = encoded(transparent(255 - drawing(), (255, 255, 255)))
+@pytest.mark.parametrize("alpha", [0, 1, 255])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_alpha_that_is_the_same_everywhere_does_not_count(kind: str, alpha: int) -> None:
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
 
-    assert levels_between(decoded(data), 255 - drawing()) <= 1
+    assert levels_between(decoded(encoded(with_fourth(drawing(), alpha), kind, **options)), drawing()) <= 1
+
+
+DARK_THINGS: dict[str, tuple[slice, slice]] = {
+    "nothing else": (slice(0), slice(0)),
+    "a speck": (slice(4, 9), slice(6, 12)),
+    "a line along the edge": (slice(1), slice(None)),
+    "a caption": (slice(142, 148), slice(20, 110)),
+}
+
+
+@pytest.mark.parametrize("pen", [200, 255])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("what", DARK_THINGS)
+def test_light_ink_on_a_transparent_ground_is_shown_on_black_whatever_dark_is_beside_it(
+    what: str, kind: str, pen: int
+) -> None:
+    picture = np.array(transparent(255 - drawing(), (pen, pen, pen)))
+    picture[DARK_THINGS[what]] = (60, 60, 60, 255)
+    expected = np.rint((255.0 - drawing()) * pen / 255).astype(np.uint8)
+    expected[DARK_THINGS[what]] = 60
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+
+    assert levels_between(decoded(encoded(Image.fromarray(picture), kind, **options)), expected) <= 1
+
+
+def test_dark_ink_with_a_white_outline_is_shown_on_white() -> None:
+    outline: Grey = cv2.dilate(255 - drawing(), np.ones((5, 5))).astype(np.uint8)
+    picture = Image.alpha_composite(transparent(outline, (255, 255, 255)), transparent(255 - drawing(), (0, 0, 0)))
+
+    assert levels_between(decoded(encoded(picture)), drawing()) <= 2
+
+
+@pytest.mark.parametrize(("paper", "pen"), [(0, 255), (76, 255), (255, 0), (200, 60)])
+def test_a_card_with_ink_on_a_transparent_ground_continues_around_it(paper: int, pen: int) -> None:
+    """A round one."""
+    levels = np.rint(paper + (pen - paper) * ((255.0 - drawing()) / 255)).astype(np.uint8)
+    card = cv2.circle(np.zeros_like(levels), (65, 75), 64, 255, -1)
+    picture = Image.fromarray(np.dstack([levels, levels, levels, card]))
+
+    assert levels_between(decoded(encoded(picture)), np.where(card > 0, levels, paper).astype(np.uint8)) <= 1
+
+
+@pytest.mark.parametrize(("level", "ground"), [(0, 255), (90, 255), (255, 0)])
+def test_what_is_erased_from_a_card_shows_the_ground(level: int, ground: int) -> None:
+    expected = np.rint(level + (ground - level) * ((255.0 - drawing()) / 255)).astype(np.uint8)
+
+    assert levels_between(decoded(encoded(transparent(drawing(), (level, level, level)))), expected) <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", range(8, 17))
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_bits_in_use_of_16_become_0_to_255(channels: int, bits: int, kind: str) -> None:
+    """Grey or colours, and opaque alpha. One hot pixel does not count."""
+    pixels = deep(drawing(), bits)
+    pixels[3, 3] = 65535
+    if channels > 1:
+        pixels = np.dstack([pixels] * 3 + [np.full_like(pixels, 65535)])[:, :, :channels]
+    expected = drawing()
+    expected[3, 3] = 255
+
+    assert levels_between(decoded(by_opencv(pixels, kind)), expected) <= 1
+
+
+NO_VALUES = [math.nan, math.inf, -math.inf, 1e38, -3.4e38, -9999, -32768]
+
+
+@pytest.mark.parametrize("value", NO_VALUES)
+@pytest.mark.parametrize("scale", [1 / 255, 1.0, 8.0])
+@pytest.mark.parametrize("where", ["one", "scattered", "a block"])
+def test_pixels_without_a_value_become_paper(where: str, scale: float, value: float) -> None:
+    missing = np.zeros(drawing().shape, bool)
+    places: dict[str, tuple[Any, Any]] = {"one": (3, 3), "scattered": np.s_[::7, ::5], "a block": np.s_[:12, :]}
+    missing[places[where]] = True
+    floats = np.where(missing, value, drawing() * scale).astype(np.float32)
+
+    expected = np.where(missing, 255, drawing()).astype(np.uint8)
+    assert levels_between(decoded(by_opencv(floats)), expected) <= 1
+
+
+def test_ink_among_pixels_without_a_value_is_shown() -> None:
+    ink = drawing() < 100
+
+    grey = decoded(by_opencv(np.where(ink, 0.5, np.nan).astype(np.float32)))
+
+    assert np.array_equal(grey, np.where(ink, 0, 255))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
@@ -430,7 +564,7 @@ def test_the_memory_estimate_of_a_tiff_has_bounds_whatever_its_tags_say(rows: fl
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_a_large_picture_is_halved_and_turned_upright(kind: str, orientation: int) -> None:
-    whole = drawing().repeat(18, axis=0).repeat(18, axis=1)
+    whole = drawing().repeat(16, axis=0).repeat(16, axis=1)
 
     picture = decode(inspect(turned(whole, orientation, kind)))
 
@@ -438,7 +572,8 @@ def test_a_large_picture_is_halved_and_turned_upright(kind: str, orientation: in
     if kind == "TIFF" and orientation > 4:  # OpenCV would squash it
         assert levels_between(picture.grey, whole) == 0
     else:
-        assert levels_between(picture.grey, whole[::2, ::2]) <= (2 if kind == "JPEG" else 0)
+        step = 4 if kind == "JPEG" else 2
+        assert levels_between(picture.grey, whole[::step, ::step]) <= (2 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("hidden", [0, 255])
@@ -449,3 +584,9 @@ def test_a_large_transparent_drawing_is_composited_before_it_is_halved(pen: int,
 
     middle = halved.repeat(2, axis=0).repeat(2, axis=1)[9::19, 9::19]
     assert levels_between(middle[: len(small), : small.shape[1]], small) <= 1
+
+
+def test_a_large_picture_whose_alpha_is_zero_everywhere_shows_its_colours() -> None:
+    whole = drawing().repeat(16, axis=0).repeat(16, axis=1)
+
+    assert levels_between(decoded(encoded(with_fourth(whole, 0), compress_level=1)), whole[::2, ::2]) <= 1

@@ -158,7 +158,15 @@ def test_ink_on_a_transparent_ground_is_found_whatever_the_hidden_colour(pen: in
         drawn = drawing(digit)
         found = preprocess(encoded(on_nothing(drawn, pen, hidden), kind, **options))
 
-        assert_found(found, drawn, "light on dark" if pen == 255 else "dark on light")
+        assert_found(found, drawn, "light on dark" if pen > 150 else "dark on light")
+
+
+@pytest.mark.parametrize("level", [20_000, 40_000, 60_000])
+def test_a_blank_page_of_16_bits_with_the_noise_of_a_sensor_shows_no_ink(level: int) -> None:
+    noise = np.random.default_rng(level).normal(level, 65_536 / 256, (400, 300))
+
+    with pytest.raises(NoInk):
+        preprocess(encoded(np.clip(np.rint(noise), 0, 65_535).astype(np.uint16)))
 
 
 def test_strokes_that_do_not_touch_are_one_digit() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import NoInk
-from app.imaging.decode import Grey
+from app.imaging.pixels import Grey
 from app.imaging.preprocess import SIDE_PX, Ink, find_ink
 from training.drawing.digits import Alpha, draw_digit
 from training.drawing.distortions import change_pen, outline, photograph, squared, strike, warp

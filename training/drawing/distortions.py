@@ -7,7 +7,7 @@ Worker processes import this module.
 import cv2
 import numpy as np
 
-from app.imaging.decode import Grey
+from app.imaging.pixels import Grey
 from training.drawing.digits import Alpha
 
 

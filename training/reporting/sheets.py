@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from app.errors import DigitsError, NoInk
-from app.imaging.decode import Grey, decode, encode_png
+from app.imaging.decode import decode, encode_png
 from app.imaging.formats import inspect
+from app.imaging.pixels import Grey
 from app.imaging.preprocess import SIDE_PX, Mode, find_ink
 from training.data.mnist import Mnist
 from training.drawing.augmentation import distort
