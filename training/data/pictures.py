@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from app.errors import DigitsError
-from app.imaging.decode import Grey, decode
 from app.imaging.formats import inspect
+from app.imaging.pixels import Grey
 from training.data.arrays import Arrays
 from training.errors import DataError
 
