@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from app.errors import DigitsError
+from app.imaging.decode import decode
 from app.imaging.formats import inspect
 from app.imaging.pixels import Grey
 from training.data.arrays import Arrays
