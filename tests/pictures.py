@@ -111,6 +111,44 @@ def grainy(picture: Grey, sigma: float, seed: int = 0) -> Grey:
     return noisy
 
 
+def worn(drawing: Grey, share: float, grain_px: float = 0) -> Grey:
+    """The drawing with that ``share`` of its pixels left, in grains of about that size: spray, or pencil on paper."""
+    noise = np.random.default_rng(0).normal(size=drawing.shape)
+    grains = cv2.GaussianBlur(noise, (0, 0), grain_px) if grain_px else noise
+    return np.where(grains < np.quantile(grains, share), drawing, np.uint8(0))
+
+
+def dithered(drawing: Grey, pen: int) -> Grey:
+    """Ink of level ``pen`` in black dots (Floyd and Steinberg), as a drawing again."""
+    return 255 - np.asarray(Image.fromarray(on_paper(drawing, 255, pen)).convert("1").convert("L"))
+
+
+def screened(drawing: Grey, period_px: int, tone: float) -> Grey:
+    """Ink of that ``tone`` in the round dots of a printer's screen."""
+    y, x = np.mgrid[: drawing.shape[0], : drawing.shape[1]] * 2 * np.pi / period_px
+    return np.where((np.cos(x + y) + np.cos(x - y)) / 4 + 0.5 > 1 - tone, drawing, np.uint8(0))
+
+
+def dotted(drawing: Grey, pen_px: int, pitch_px: float) -> Grey:
+    """Round dots on the middle of its strokes, no two nearer than ``pitch_px``."""
+    distance = cv2.distanceTransform((drawing > 127).astype(np.uint8), cv2.DIST_L2, 5)
+    ridge = (distance > 1) & (distance >= cv2.dilate(distance, np.ones((5, 5))) - 0.5)
+    dots: list[NDArray[np.intp]] = []
+    for place in np.argwhere(ridge):
+        if all(np.hypot(*(place - dot)) >= pitch_px for dot in dots):
+            dots.append(place)
+    sheet = np.zeros_like(drawing)
+    for row, column in dots:
+        cv2.circle(sheet, (int(column), int(row)), pen_px // 2, 255, cv2.FILLED, cv2.LINE_AA)
+    return sheet
+
+
+def dashed(drawing: Grey, dash_px: int, gap_px: int) -> Grey:
+    """Cut by gaps that run down to the right."""
+    y, x = np.mgrid[: drawing.shape[0], : drawing.shape[1]]
+    return np.where((2 * x - y) % (dash_px + gap_px) < dash_px, drawing, np.uint8(0))
+
+
 def on_nothing(drawing: Grey, pen: int, hidden: int) -> Image.Image:
     """RGBA: ink of level ``pen``; the transparent ground has the invisible level ``hidden``."""
     level = np.where(drawing > 0, pen, hidden).astype(np.uint8)

@@ -14,6 +14,10 @@ from app.imaging.paper import NOISE, RULED_PX, Contrast, alternative_contrasts, 
 from app.imaging.pixels import Grey, as_uint8
 
 _WORK_PX = 400  # longest side at which strokes are looked for
+_JOIN_PX, _SMALLEST_SIDE_PX = 200, 24  # strokes in pieces: longest side of the first size, shorter side of the last
+_SHRINK = 1.4  # from one of these sizes to the next
+_WHOLE = 0.9  # of the ink clear of the border: what has less is a piece of a digit
+_SOLID = 0.87  # of a part's convex hull: dots and dashes fill it, digits do not
 _MAX_SPECKS = 4  # removed in search of a digit
 _SMALLEST_PX, _SMALLEST_SHARE = 4, 0.015  # pixels, and of the longer side: anything smaller is a speck
 _PALE_REACH = 0.03  # of the longer side: pale parts of a stroke lie this near to a sure one; pale lines run on
@@ -28,7 +32,8 @@ class Segmentation(NamedTuple):
 
     ``contrast``: uint8 (height, width). ``strokes``: its mask, 0 or 1. ``sure``: the contrast that strokes surely have.
     ``inverted``: the ink is the darker side. ``digits``: how many parts of about its size stand side by side.
-    ``picture``: the picture at the size that was searched. ``box``: (x, y, width, height) in pixels of it.
+    ``whole``: no piece of something larger. ``picture``: the picture at the size that was searched. ``box``: (x, y,
+    width, height) in pixels of it.
     """
 
     contrast: Grey
@@ -37,13 +42,30 @@ class Segmentation(NamedTuple):
     inverted: bool
     box: tuple[int, int, int, int]
     digits: int
+    whole: bool
     picture: Grey
 
 
+class _OnlySpecks(NoInk):
+    """No part is large enough for a digit; together they may be one."""
+
+
 def find_strokes(grey: Grey) -> Segmentation:
-    """The digit on a picture, uint8 of any size. Raises NoInk when nothing stands out from the paper."""
-    picture = _shrink(grey)
-    return _segment(find_contrast(picture), picture)
+    """The digit on a picture, uint8 of any size. Raises NoInk when nothing stands out from the paper.
+
+    Pieces that join at no size count as several digits, so that none of them is accepted.
+    """
+    picture = _shrink(grey, _WORK_PX)
+    try:
+        found = _segment(find_contrast(picture), picture)
+    except _OnlySpecks:
+        joined = _join_pieces(picture)
+        if joined is None:
+            raise
+        return joined
+    if found.whole:
+        return found
+    return _join_pieces(picture) or found._replace(digits=max(found.digits, 2))
 
 
 def alternative_strokes(picture: Grey, *, inverted: bool) -> Iterator[Segmentation]:
@@ -53,38 +75,58 @@ def alternative_strokes(picture: Grey, *, inverted: bool) -> Iterator[Segmentati
             yield _segment(contrast, picture)
 
 
+def _join_pieces(picture: Grey) -> Segmentation | None:
+    """The digit whose strokes are in pieces (dotted, dashed, sprayed, dithered, worn); None if it is not found.
+
+    Pieces join in smaller, blurred pictures. Returns the first size at which they are one part, else the first at
+    which they lie near each other.
+    """
+    near = None
+    side = min(max(picture.shape), _JOIN_PX)
+    while min((smaller := _shrink(picture, side)).shape) >= _SMALLEST_SIDE_PX:
+        blurred = as_uint8(cv2.GaussianBlur(smaller, (0, 0), 1))
+        with suppress(NoInk):
+            found = _segment(find_contrast(blurred), blurred)
+            if found.whole:
+                if found.digits > 1 or cv2.connectedComponents(found.strokes)[0] == 2:
+                    return found
+                near = near or found
+        side = int(side / _SHRINK)
+    return near
+
+
 def _segment(found: Contrast, picture: Grey) -> Segmentation:
     contrast, inverted, margin = found
     for _ in range(_MAX_SPECKS):
-        strokes, sure, digits = _find_digit(contrast)
+        strokes, sure, digits, whole = _find_digit(contrast)
         x, y, width, height = cv2.boundingRect(strokes)
         if max(width, height) >= max(_SMALLEST_PX, _SMALLEST_SHARE * max(contrast.shape)):
             break
         contrast[cv2.dilate(strokes, np.ones((3, 3), np.uint8)) > 0] = 0  # dirt, stronger than a pale digit
     else:
-        raise NoInk("Nothing but specks stands out from the ground: send a larger image of the digit.")
+        raise _OnlySpecks("Nothing but specks stands out from the ground: send a larger image of the digit.")
     part = np.s_[y : y + height, x : x + width]
     box = (x + margin, y + margin, width, height)
-    return Segmentation(contrast[part], strokes[part], sure, inverted, box, digits, picture)
+    return Segmentation(contrast[part], strokes[part], sure, inverted, box, digits, whole, picture)
 
 
-def _shrink(grey: Grey) -> Grey:
-    """At most `_WORK_PX` a side. First by a whole number: OpenCV's area average is several times faster then."""
-    whole = max(grey.shape) // _WORK_PX
+def _shrink(grey: Grey, longest_px: int) -> Grey:
+    """At most ``longest_px`` a side. First by a whole number: OpenCV's area average is several times faster then."""
+    whole = max(grey.shape) // longest_px
     if whole > 1:
         height, width = (max(1, side // whole) for side in grey.shape)
         grey = as_uint8(
             cv2.resize(grey[: height * whole, : width * whole], (width, height), interpolation=cv2.INTER_AREA)
         )
     longest = max(grey.shape)
-    if longest > _WORK_PX:
-        height, width = (max(1, round(side * _WORK_PX / longest)) for side in grey.shape)
+    if longest > longest_px:
+        height, width = (max(1, round(side * longest_px / longest)) for side in grey.shape)
         grey = as_uint8(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA))
     return grey
 
 
-def _find_digit(contrast: Grey) -> tuple[Grey, float, int]:
-    """The mask of the digit, the contrast that its strokes surely have, and how many digits there seem to be.
+def _find_digit(contrast: Grey) -> tuple[Grey, float, int, bool]:
+    """The mask of the digit, the contrast its strokes surely have, how many digits there seem to be, if it is whole.
 
     Two thresholds (Canny's hysteresis): pale ends of a stroke count when they touch a sure part of it.
     """
@@ -100,7 +142,7 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int]:
         standing_out &= as_uint8(cv2.dilate((contrast > sure).astype(np.uint8), np.ones((reach, reach), np.uint8)))
     count, labels = cv2.connectedComponents(standing_out, connectivity=8, ltype=cv2.CV_16U)
     if count == 2 and cv2.minMaxLoc(contrast, standing_out)[1] > sure:  # one part: nothing to choose
-        return standing_out, sure, 1
+        return standing_out, sure, 1, True
     count, labels, stats, centres = cv2.connectedComponentsWithStats(standing_out, connectivity=8, ltype=cv2.CV_16U)
     seeded = np.zeros(count, bool)
     seeded[labels[contrast > sure]] = True
@@ -108,16 +150,24 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int]:
     parts = np.flatnonzero(seeded)
     if not parts.size:
         raise NoInk("Nothing but lines stands out from the ground: send an image with a digit on it.")
+    keep = np.zeros(count, np.uint8)
     if parts.size == 1:
-        return (labels == parts[0]).astype(np.uint8), sure, 1
+        keep[parts] = 1
+        return (labels == parts[0]).astype(np.uint8), sure, 1, _is_whole(stats, keep, contrast.shape)
     parts = _without_frames(parts, labels, stats)
     inked = labels > 0
     owners = labels[inked].astype(np.intp)
     strength = np.bincount(owners, weights=np.square(contrast[inked], dtype=np.float32), minlength=count)
     chosen = _choose(stats[parts], centres[parts], strength[parts], contrast.shape)
-    keep = np.zeros(count, np.uint8)
     keep[parts[chosen]] = 1
-    return keep[labels], sure, _count_digits(stats[parts], strength[parts], chosen, contrast.shape)
+    digits = _count_digits(stats[parts], strength[parts], chosen, contrast.shape)
+    frames = np.setdiff1d(np.flatnonzero(seeded), parts)
+    whole = _is_whole(np.delete(stats, frames, 0), np.delete(keep, frames), contrast.shape)
+    if digits > 1 and not whole:  # a digit of a row is whole, a dot or dash is not
+        largest = parts[chosen][stats[parts[chosen], 4].argmax()]
+        hull = cv2.convexHull(cv2.findNonZero((labels == largest).astype(np.uint8)))
+        whole = bool(stats[largest, 4] < _SOLID * cv2.contourArea(hull))
+    return keep[labels], sure, digits, whole
 
 
 def _choose(stats: MatLike, centres: MatLike, strength: MatLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -144,6 +194,13 @@ def _choose(stats: MatLike, centres: MatLike, strength: MatLike, shape: tuple[in
         inside = (touching == 0) | (touching[main] > 0) | ((gap < 0.08 * size) & (touching < 2))
         chosen |= (gap < _NEAR * size) & (area > _DIRT * area[main]) & inside
     return chosen
+
+
+def _is_whole(stats: MatLike, keep: Grey, shape: tuple[int, ...]) -> bool:
+    """Whether the parts to keep have nearly all the area of the parts clear of the border: 93 % on real pictures."""
+    left, top, width, height, area = stats.T
+    clear = (left > 0) & (top > 0) & (left + width < shape[1]) & (top + height < shape[0])
+    return bool(area[keep > 0].sum() >= _WHOLE * area[clear | (keep > 0)].sum())
 
 
 def _count_digits(stats: MatLike, strength: MatLike, chosen: NDArray[np.bool_], shape: tuple[int, ...]) -> int:

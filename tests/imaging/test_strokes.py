@@ -13,18 +13,23 @@ from tests.pictures import (
     PAPER,
     box_of,
     cut_out,
+    dashed,
+    dithered,
+    dotted,
     framed,
     grainy,
     lit,
     on_nothing,
     on_paper,
     ruled,
+    screened,
     shadowed,
     side_by_side,
     sloping_light,
     speckled,
     traced,
     vignetted,
+    worn,
 )
 
 ALIKE = 0.4  # share of the ink that may differ: edges of strokes after scaling
@@ -179,6 +184,50 @@ def test_strokes_that_do_not_touch_are_one_digit() -> None:
 
     assert found.digits == 1
     assert np.abs(np.subtract(found.ink_box, box_of(five))).max() <= NEAR_PX
+
+
+# Strokes in pieces
+
+
+PIECES: dict[str, Picture] = {
+    "pencil on rough paper, thresholded": lambda drawn: worn(drawn, 0.5, 1.5),
+    "spray": lambda drawn: worn(drawn, 0.4),
+    "thin spray": lambda drawn: worn(drawn, 0.2),
+    "dithered pale ink": lambda drawn: dithered(drawn, 190),
+    "dithered paler ink": lambda drawn: dithered(drawn, 215),
+    "a printer's screen": lambda drawn: screened(drawn, 8, 0.4),
+    "dashes": lambda drawn: dashed(drawn, 24, 10),
+    "dots": lambda drawn: dotted(drawn, 9, 18),
+}
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("kind", PIECES)
+def test_strokes_in_pieces_are_one_digit(kind: str, polarity: str) -> None:
+    """At least 9 of 10: the far stroke of a 4 in dots may count as another digit."""
+    whole = 0
+    for digit in range(10):
+        drawn = drawing(digit)
+        found = find_ink(on(255 - PIECES[kind](drawn), polarity))
+        whole += found.digits == 1 and difference(found.ink, find_ink(drawn).ink) < 0.45
+
+    assert whole >= 9
+
+
+@pytest.mark.parametrize("kind", PIECES)
+def test_two_digits_in_pieces_are_several(kind: str) -> None:
+    for digit in range(10):
+        pair = side_by_side([digit_drawn(digit), digit_drawn(9 - digit)], 160, 40)
+
+        assert find_ink(255 - PIECES[kind](pair)).digits > 1
+
+
+def test_pieces_too_far_apart_to_be_one_digit_are_several() -> None:
+    column = np.zeros((300, 300), np.uint8)
+    for top in (50, 140, 230):
+        column[top : top + 20, 140:160] = 255
+
+    assert find_ink(255 - column).digits > 1
 
 
 # Bands of another level
