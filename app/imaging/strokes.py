@@ -54,7 +54,7 @@ def alternative_strokes(picture: Grey, *, inverted: bool) -> Iterator[Segmentati
 
 
 def _segment(found: Contrast, picture: Grey) -> Segmentation:
-    contrast, inverted, margin = found
+    contrast, inverted, (left, top) = found
     for _ in range(_MAX_SPECKS):
         strokes, sure, digits = _find_digit(contrast)
         x, y, width, height = cv2.boundingRect(strokes)
@@ -64,7 +64,7 @@ def _segment(found: Contrast, picture: Grey) -> Segmentation:
     else:
         raise NoInk("Nothing but specks stands out from the ground: send a larger image of the digit.")
     part = np.s_[y : y + height, x : x + width]
-    box = (x + margin, y + margin, width, height)
+    box = (x + left, y + top, width, height)
     return Segmentation(contrast[part], strokes[part], sure, inverted, box, digits, picture)
 
 
