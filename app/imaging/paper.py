@@ -3,7 +3,6 @@
 Knows no digits.
 """
 
-from operator import itemgetter
 from typing import NamedTuple
 
 import cv2
@@ -25,7 +24,7 @@ _BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estima
 _BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
 _DARKEST_PAPER = 30  # grey levels: darker paper gives no measure of the light
 _THIN_SHARE = 0.06  # of the longer side: the widest stroke that the black-hat sees
-_SHEET_PX = 160  # longest side at which the outline of a sheet is looked for
+_SHEET_PX = 200  # longest side at which the outline of a sheet is looked for
 _SHEET_EDGE = 8  # grey levels between neighbouring pixels at that size: less is one even surface
 _SHEET_SHARE = 0.05  # of the picture: smaller surfaces are part of a drawing
 _SHEET_FILL = 0.9  # of its convex hull
@@ -33,8 +32,6 @@ _SHEET_BOX = 0.85  # of the turned rectangle around it that a sheet fills, even 
 _SHEET_INK_SIZE = 0.2  # of the sheet's shorter side: ink on it is at least this long,
 _SHEET_INK_LEVELS = 0.25  # and has at least this share of the picture's contrast
 _MARGIN_SHARE = 0.64  # of the picture: a larger sheet is all of it but a margin, also without ink
-_ALIKE = 0.5  # of the largest sheet: a second one of this size makes them boxes of a form
-_FULL_BOX = 0.4  # of the box around all ink: more than this may be a card on a blank page
 _BAND_SHARE = 0.3  # of the width: the broadest band at a side
 _NARROWEST_BAND_PX, _NARROWEST_BAND_SHARE = 6, 0.15  # a narrower one may be a stroke at the edge
 _BAND_LEVELS = 64  # grey levels between columns at the edge of a band
@@ -54,15 +51,15 @@ class Contrast(NamedTuple):
 
 def find_contrast(grey: Grey) -> Contrast:
     """What stands out from the paper of a picture: of the sheet, where the paper is but a part of it."""
-    level = _blank_border(grey)
-    if level is not None:
-        return _stand_out(grey, level)
     sheet = _sheet(grey) if min(grey.shape) >= RULED_PX else None
     if sheet is not None:
         grey, origin = sheet
-    else:
-        grey, origin = _level_bands(_level_bands(grey).T).T, (0, 0)
-    return _stand_out(grey, _even_level(grey), origin)
+        return _stand_out(grey, _even_level(grey), origin)
+    level = _blank_border(grey)
+    if level is None:
+        grey = _level_bands(_level_bands(grey).T).T
+        level = _even_level(grey)
+    return _stand_out(grey, level)
 
 
 def alternative_contrasts(grey: Grey, *, inverted: bool) -> list[Contrast]:
@@ -81,17 +78,15 @@ def alternative_contrasts(grey: Grey, *, inverted: bool) -> list[Contrast]:
 
 
 def _blank_border(grey: Grey) -> int | None:
-    """The level of the paper if nothing touches the border and no card fills the rest, as in drawings; else None.
+    """The level of the paper if nothing touches the border, as in drawings; else None.
 
-    Such a picture has no margin, band or shadow, which saves half of the search.
+    Such a picture has no band or shadow, which saves half of the search.
     """
     level = int(grey[0, 0])
     ink = grey if level == 0 else cv2.absdiff(grey, np.full_like(grey, level))
     rows, columns = grey.shape
     left, top, width, height = cv2.boundingRect(ink)
-    if min(left, top, columns - left - width, rows - top - height) < 1:
-        return None
-    return None if cv2.countNonZero(ink) > _FULL_BOX * width * height else level
+    return level if min(left, top, columns - left - width, rows - top - height) > 0 else None
 
 
 def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
@@ -105,43 +100,47 @@ def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
     edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
     even = cv2.threshold(edges, _SHEET_EDGE - 1, 1, cv2.THRESH_BINARY_INV)[1]
     outlines, tree = cv2.findContours(even, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    found = []
+    sheets = []
     for place, outline in enumerate(outlines):
-        area = cv2.contourArea(outline)
-        if area < _SHEET_SHARE * small.size or tree[0, place, 3] >= 0 or not _is_sheet(outline, small):
-            continue
-        if area > _MARGIN_SHARE * small.size or any(
-            _is_ink(outlines[hole], outline, small) for hole in np.flatnonzero(tree[0, :, 3] == place).tolist()
-        ):
-            found.append((area, cv2.convexHull(outline)))
-    found.sort(key=itemgetter(0), reverse=True)
-    if not found or (len(found) > 1 and found[1][0] > _ALIKE * found[0][0]):
+        if tree[0, place, 3] < 0 and cv2.contourArea(outline) > _SHEET_SHARE * small.size:
+            holes = [outlines[hole] for hole in np.flatnonzero(tree[0, :, 3] == place).tolist()]
+            if _is_sheet(outline, holes, small):
+                sheets.append(cv2.convexHull(outline))
+    inner = [sheet for sheet in sheets if not any(_lies_in(other, sheet) for other in sheets)]
+    if len(inner) != 1:
         return None
-    hull = found[0][1]
+    hull = inner[0]
     corners = ((hull + 0.5) * step).astype(np.int32)
     left, top, width, height = cv2.boundingRect(corners)
     cut = grey[top : top + height, left : left + width]
     inside = cv2.fillConvexPoly(np.zeros_like(cut), corners - (left, top), 1)
-    level = np.uint8(np.median(small[hull[:, 0, 1], hull[:, 0, 0]]))
+    level = np.uint8(np.median(small[cv2.fillConvexPoly(np.zeros_like(small), hull, 1) > 0]))
     return np.where(inside, cut, level), (left, top)
 
 
-def _is_sheet(outline: MatLike, small: Grey) -> bool:
-    """Whether an even surface is a rectangle, or nearly, and not the whole picture."""
+def _is_sheet(outline: MatLike, holes: list[MatLike], small: Grey) -> bool:
+    """Whether an even surface is nearly a rectangle, a part of the picture, and has ink on it or a margin around it."""
+    area, hull = cv2.contourArea(outline), cv2.convexHull(outline)
+    long, short = sorted(cv2.minAreaRect(hull)[1], reverse=True)
+    if area < _SHEET_FILL * cv2.contourArea(hull) or area < _SHEET_BOX * long * short:
+        return False
     _, _, width, height = cv2.boundingRect(outline)
-    if height >= small.shape[0] - 1 and width >= small.shape[1] - 1:
-        return False
-    hull = cv2.convexHull(outline)
-    area, box = cv2.contourArea(hull), cv2.minAreaRect(hull)[1]
-    return cv2.contourArea(outline) > _SHEET_FILL * area and area > _SHEET_BOX * box[0] * box[1]
+    rows, columns = small.shape
+    if width < columns and height < rows and area > _MARGIN_SHARE * small.size:
+        return True
+    return (width < columns or height < rows) and any(_is_ink(hole, short, small) for hole in holes)
 
 
-def _is_ink(hole: MatLike, sheet: MatLike, small: Grey) -> bool:
-    """Whether a hole in a sheet is long and strong enough for a digit."""
+def _lies_in(inner: MatLike, outer: MatLike) -> bool:
+    return cv2.pointPolygonTest(outer, inner[0, 0].tolist(), measureDist=False) > 0
+
+
+def _is_ink(hole: MatLike, side: float, small: Grey) -> bool:
+    """Whether a hole in a sheet with this shorter ``side`` is long and strong enough for a digit."""
     left, top, width, height = cv2.boundingRect(hole)
-    if max(width, height) < _SHEET_INK_SIZE * min(cv2.boundingRect(sheet)[2:]):
-        return False
-    return float(np.ptp(small[top : top + height, left : left + width])) > _SHEET_INK_LEVELS * float(np.ptp(small))
+    levels = small[top : top + height, left : left + width]
+    strong = float(np.ptp(levels)) > _SHEET_INK_LEVELS * float(np.ptp(small))
+    return strong and max(width, height) > _SHEET_INK_SIZE * side
 
 
 def _stand_out(grey: Grey, level: int | None, origin: tuple[int, int] = (0, 0)) -> Contrast:
