@@ -24,7 +24,7 @@ _BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estima
 _BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
 _DARKEST_PAPER = 30  # grey levels: darker paper gives no measure of the light
 _THIN_SHARE = 0.06  # of the longer side: the widest stroke that the black-hat sees
-_SHEET_PX = 200  # longest side at which the outline of a sheet is looked for
+_SHEET_PX = 160  # longest side at which the outline of a sheet is looked for
 _SHEET_EDGE = 8  # grey levels between neighbouring pixels at that size: less is one even surface
 _SHEET_SHARE = 0.05  # of the picture: smaller surfaces are part of a drawing
 _SHEET_FILL = 0.9  # of its convex hull
@@ -125,10 +125,9 @@ def _is_sheet(outline: MatLike, holes: list[MatLike], small: Grey) -> bool:
     if area < _SHEET_FILL * cv2.contourArea(hull) or area < _SHEET_BOX * long * short:
         return False
     _, _, width, height = cv2.boundingRect(outline)
-    rows, columns = small.shape
-    if width < columns and height < rows and area > _MARGIN_SHARE * small.size:
-        return True
-    return (width < columns or height < rows) and any(_is_ink(hole, short, small) for hole in holes)
+    if height == small.shape[0] or width == small.shape[1]:
+        return False
+    return area > _MARGIN_SHARE * small.size or any(_is_ink(hole, short, small) for hole in holes)
 
 
 def _lies_in(inner: MatLike, outer: MatLike) -> bool:
