@@ -24,8 +24,8 @@ _BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estima
 _BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
 _DARKEST_PAPER = 30  # grey levels: darker paper gives no measure of the light
 _THIN_SHARE = 0.06  # of the longer side: the widest stroke that the black-hat sees
-_SHEET_PX = 160  # longest side at which the outline of a sheet is looked for
-_SHEET_EDGE = 8  # grey levels between neighbouring pixels at that size: less is one even surface
+_SHEET_PX = 200  # longest side at which the outline of a sheet is looked for
+_SHEET_EDGE = 7  # grey levels between neighbouring pixels at that size: more is an edge
 _SHEET_SHARE = 0.05  # of the picture: smaller surfaces are part of a drawing
 _SHEET_FILL = 0.9  # of its convex hull
 _SHEET_BOX = 0.85  # of the turned rectangle around it that a sheet fills, even in perspective; an ellipse fills 0.79
@@ -98,11 +98,11 @@ def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
     rows, columns = (side // step for side in grey.shape)
     small = as_uint8(cv2.resize(grey[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA))
     edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
-    even = cv2.threshold(edges, _SHEET_EDGE - 1, 1, cv2.THRESH_BINARY_INV)[1]
+    even = cv2.threshold(edges, _SHEET_EDGE, 1, cv2.THRESH_BINARY_INV)[1]
     outlines, tree = cv2.findContours(even, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     sheets = []
     for place, outline in enumerate(outlines):
-        if tree[0, place, 3] < 0 and cv2.contourArea(outline) > _SHEET_SHARE * small.size:
+        if cv2.contourArea(outline) > _SHEET_SHARE * small.size and tree[0, place, 3] < 0:
             holes = [outlines[hole] for hole in np.flatnonzero(tree[0, :, 3] == place).tolist()]
             if _is_sheet(outline, holes, small):
                 sheets.append(cv2.convexHull(outline))
@@ -137,9 +137,9 @@ def _lies_in(inner: MatLike, outer: MatLike) -> bool:
 def _is_ink(hole: MatLike, side: float, small: Grey) -> bool:
     """Whether a hole in a sheet with this shorter ``side`` is long and strong enough for a digit."""
     left, top, width, height = cv2.boundingRect(hole)
-    levels = small[top : top + height, left : left + width]
-    strong = float(np.ptp(levels)) > _SHEET_INK_LEVELS * float(np.ptp(small))
-    return strong and max(width, height) > _SHEET_INK_SIZE * side
+    if max(width, height) < _SHEET_INK_SIZE * side:
+        return False
+    return float(np.ptp(small[top : top + height, left : left + width])) > _SHEET_INK_LEVELS * float(np.ptp(small))
 
 
 def _stand_out(grey: Grey, level: int | None, origin: tuple[int, int] = (0, 0)) -> Contrast:
@@ -190,8 +190,9 @@ def _light_on_paper(grey: Grey) -> Grey:
     small_size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
     small = cv2.resize(grey, small_size, interpolation=cv2.INTER_AREA)
     window = int(max(small_size) * _BACKGROUND_WINDOW) | 1
-    wide = cv2.copyMakeBorder(small, window, window, window, window, cv2.BORDER_REFLECT)
-    light = cv2.medianBlur(wide, window)[window:-window, window:-window]
+    reach = window // 2
+    wide = cv2.copyMakeBorder(small, reach, reach, reach, reach, cv2.BORDER_REFLECT)
+    light = cv2.medianBlur(wide, window)[reach:-reach, reach:-reach]
     light = cv2.GaussianBlur(light, (0, 0), 2)
     return as_uint8(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR))
 
