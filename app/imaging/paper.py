@@ -27,6 +27,7 @@ _THIN_SHARE = 0.06  # of the longer side: the widest stroke that the black-hat s
 _SHEET_PX = 200  # longest side at which the outline of a sheet is looked for
 _SHEET_EDGE = 7  # grey levels between neighbouring pixels at that size: more is an edge
 _SHEET_SHARE = 0.05  # of the picture: smaller surfaces are part of a drawing
+_GRAINY = 0.5  # of the steps between neighbours are not 0: a photo, whose grain is smoothed first
 _SHEET_FILL = 0.9  # of its convex hull
 _SHEET_BOX = 0.85  # of the turned rectangle around it that a sheet fills, even in perspective; an ellipse fills 0.79
 _SHEET_INK_SIZE = 0.2  # of the sheet's shorter side: ink on it is at least this long,
@@ -98,14 +99,17 @@ def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
     rows, columns = (side // step for side in grey.shape)
     small = as_uint8(cv2.resize(grey[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA))
     edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
+    if cv2.countNonZero(edges) > _GRAINY * edges.size:
+        small = as_uint8(cv2.medianBlur(small, 3))
+        edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
     even = cv2.threshold(edges, _SHEET_EDGE, 1, cv2.THRESH_BINARY_INV)[1]
     outlines, tree = cv2.findContours(even, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     sheets = []
-    for place, outline in enumerate(outlines):
-        if cv2.contourArea(outline) > _SHEET_SHARE * small.size and tree[0, place, 3] < 0:
+    for place in np.flatnonzero(tree[0, :, 3] < 0).tolist() if outlines else ():
+        if cv2.contourArea(outlines[place]) > _SHEET_SHARE * small.size:
             holes = [outlines[hole] for hole in np.flatnonzero(tree[0, :, 3] == place).tolist()]
-            if _is_sheet(outline, holes, small):
-                sheets.append(cv2.convexHull(outline))
+            if _is_sheet(outlines[place], holes, small):
+                sheets.append(cv2.convexHull(outlines[place]))
     inner = [sheet for sheet in sheets if not any(_lies_in(other, sheet) for other in sheets)]
     if len(inner) != 1:
         return None
