@@ -51,7 +51,7 @@ class Contrast(NamedTuple):
 
 
 def find_contrast(grey: Grey) -> Contrast:
-    """What stands out from the paper of a picture: of the sheet, where the paper is but a part of it."""
+    """What stands out from the paper of a picture: of the sheet, if the paper is only a part of it."""
     sheet = _sheet(grey) if min(grey.shape) >= RULED_PX else None
     if sheet is not None:
         grey, origin = sheet
@@ -93,7 +93,8 @@ def _blank_border(grey: Grey) -> int | None:
 def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
     """The sheet, card or plot that the ink is on, and where it lies; None if it is the whole picture, or one of many.
 
-    It is an even surface with an edge all around. What is cut out besides a turned sheet gets its level.
+    It is an even surface with an edge all around; of nested ones the innermost. The corners beside a turned sheet get
+    the level of the paper.
     """
     step = -(-max(grey.shape) // _SHEET_PX)
     rows, columns = (side // step for side in grey.shape)
@@ -135,6 +136,7 @@ def _is_sheet(outline: MatLike, holes: list[MatLike], small: Grey) -> bool:
 
 
 def _lies_in(inner: MatLike, outer: MatLike) -> bool:
+    """Whether a surface lies within another."""
     return cv2.pointPolygonTest(outer, inner[0, 0].tolist(), measureDist=False) > 0
 
 
@@ -196,7 +198,7 @@ def _light_on_paper(grey: Grey) -> Grey:
     window = int(max(small_size) * _BACKGROUND_WINDOW) | 1
     reach = window // 2
     wide = cv2.copyMakeBorder(small, reach, reach, reach, reach, cv2.BORDER_REFLECT)
-    light = cv2.medianBlur(wide, window)[reach:-reach, reach:-reach]
+    light = cv2.medianBlur(wide, window)[reach : reach + small.shape[0], reach : reach + small.shape[1]]
     light = cv2.GaussianBlur(light, (0, 0), 2)
     return as_uint8(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR))
 
