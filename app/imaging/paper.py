@@ -1,4 +1,4 @@
-"""Grey -> contrast: how far each pixel stands out from the paper, whatever its light, polarity, margins and bands.
+"""Grey -> contrast: how far each pixel stands out from the paper, whatever its light, polarity, surroundings and bands.
 
 Knows no digits.
 """
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from app.imaging.pixels import Grey, as_uint8
@@ -23,8 +24,15 @@ _BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estima
 _BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
 _DARKEST_PAPER = 30  # grey levels: darker paper gives no measure of the light
 _THIN_SHARE = 0.06  # of the longer side: the widest stroke that the black-hat sees
-_MARGIN_SHARE = 0.1  # of the shorter side: the deepest margin
-_MARGIN_LEVELS = 16  # grey levels between rings of pixels at the edge of a margin
+_SHEET_PX = 200  # longest side at which the outline of a sheet is looked for
+_SHEET_EDGE = 7  # grey levels between neighbouring pixels at that size: more is an edge
+_SHEET_SHARE = 0.05  # of the picture: smaller surfaces are part of a drawing
+_GRAINY = 0.5  # of the steps between neighbours are not 0: a photo, whose grain is smoothed first
+_SHEET_FILL = 0.9  # of its convex hull
+_SHEET_BOX = 0.85  # of the turned rectangle around it that a sheet fills, even in perspective; an ellipse fills 0.79
+_SHEET_INK_SIZE = 0.2  # of the sheet's shorter side: ink on it is at least this long,
+_SHEET_INK_LEVELS = 0.25  # and has at least this share of the picture's contrast
+_MARGIN_SHARE = 0.64  # of the picture: a larger sheet is all of it but a margin, also without ink
 _BAND_SHARE = 0.3  # of the width: the broadest band at a side
 _NARROWEST_BAND_PX, _NARROWEST_BAND_SHARE = 6, 0.15  # a narrower one may be a stroke at the edge
 _BAND_LEVELS = 64  # grey levels between columns at the edge of a band
@@ -34,24 +42,25 @@ _BAND_UNBROKEN = 0.5  # of that edge: strokes may cross the rest
 class Contrast(NamedTuple):
     """``levels``: uint8, how far each pixel stands out. ``inverted``: the ink is the darker side.
 
-    ``margin``: pixels cut off each side of the picture.
+    ``origin``: (left, top) of these levels in the picture.
     """
 
     levels: Grey
     inverted: bool
-    margin: int = 0
+    origin: tuple[int, int] = (0, 0)
 
 
 def find_contrast(grey: Grey) -> Contrast:
-    """What stands out from the paper of a picture, without its margin."""
+    """What stands out from the paper of a picture: of the sheet, if the paper is only a part of it."""
+    sheet = _sheet(grey) if min(grey.shape) >= RULED_PX else None
+    if sheet is not None:
+        grey, origin = sheet
+        return _stand_out(grey, _even_level(grey), origin)
     level = _blank_border(grey)
-    if level is not None:
-        return _stand_out(grey, level, 0)
-    margin = _margin(grey)
-    if margin:
-        grey = grey[margin:-margin, margin:-margin]
-    grey = _level_bands(_level_bands(grey).T).T
-    return _stand_out(grey, _even_level(grey), margin)
+    if level is None:
+        grey = _level_bands(_level_bands(grey).T).T
+        level = _even_level(grey)
+    return _stand_out(grey, level)
 
 
 def alternative_contrasts(grey: Grey, *, inverted: bool) -> list[Contrast]:
@@ -70,47 +79,91 @@ def alternative_contrasts(grey: Grey, *, inverted: bool) -> list[Contrast]:
 
 
 def _blank_border(grey: Grey) -> int | None:
-    """The level of the paper if nothing touches the border and little comes near it, as in drawings; else None.
+    """The level of the paper if nothing touches the border, as in drawings; else None.
 
-    Such a picture has no margin, band or shadow, which saves half of the search.
+    Such a picture has no band or shadow, which saves half of the search.
     """
     level = int(grey[0, 0])
     ink = grey if level == 0 else cv2.absdiff(grey, np.full_like(grey, level))
     rows, columns = grey.shape
     left, top, width, height = cv2.boundingRect(ink)
-    clear = min(left, top, columns - left - width, rows - top - height)
-    if clear < 1:
+    return level if min(left, top, columns - left - width, rows - top - height) > 0 else None
+
+
+def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
+    """The sheet, card or plot that the ink is on, and where it lies; None if it is the whole picture, or one of many.
+
+    It is an even surface with an edge all around; of nested ones the innermost. The corners beside a turned sheet get
+    the level of the paper.
+    """
+    step = -(-max(grey.shape) // _SHEET_PX)
+    rows, columns = (side // step for side in grey.shape)
+    small = as_uint8(cv2.resize(grey[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA))
+    edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
+    if cv2.countNonZero(edges) > _GRAINY * edges.size:
+        small = as_uint8(cv2.medianBlur(small, 3))
+        edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
+    even = cv2.threshold(edges, _SHEET_EDGE, 1, cv2.THRESH_BINARY_INV)[1]
+    outlines, tree = cv2.findContours(even, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    sheets = []
+    for place in np.flatnonzero(tree[0, :, 3] < 0).tolist() if outlines else ():
+        if cv2.contourArea(outlines[place]) > _SHEET_SHARE * small.size:
+            holes = [outlines[hole] for hole in np.flatnonzero(tree[0, :, 3] == place).tolist()]
+            if _is_sheet(outlines[place], holes, small):
+                sheets.append(cv2.convexHull(outlines[place]))
+    inner = [sheet for sheet in sheets if not any(_lies_in(other, sheet) for other in sheets)]
+    if len(inner) != 1:
         return None
-    rings = _rings(grey)
-    if clear >= rings:
-        return level
-    near = cv2.countNonZero(ink) - cv2.countNonZero(ink[rings : rows - rings, rings : columns - rings])
-    innermost = 2 * (rows + columns) - 8 * rings + 4  # pixels of the last ring: a margin's edge covers half of them
-    return level if 2 * near < innermost else None
+    hull = inner[0]
+    corners = ((hull + 0.5) * step).astype(np.int32)
+    left, top, width, height = cv2.boundingRect(corners)
+    cut = grey[top : top + height, left : left + width]
+    inside = cv2.fillConvexPoly(np.zeros_like(cut), corners - (left, top), 1)
+    level = np.uint8(np.median(small[cv2.fillConvexPoly(np.zeros_like(small), hull, 1) > 0]))
+    return np.where(inside, cut, level), (left, top)
 
 
-def _rings(grey: Grey) -> int:
-    """How many rings of pixels, from the border inwards, may belong to a margin."""
-    shorter: int = min(grey.shape)
-    return min(int(shorter * _MARGIN_SHARE) + 2, (shorter + 1) // 2)  # a picture of one or two pixels has only one
+def _is_sheet(outline: MatLike, holes: list[MatLike], small: Grey) -> bool:
+    """Whether an even surface is nearly a rectangle, a part of the picture, and has ink on it or a margin around it."""
+    area, hull = cv2.contourArea(outline), cv2.convexHull(outline)
+    long, short = sorted(cv2.minAreaRect(hull)[1], reverse=True)
+    if area < _SHEET_FILL * cv2.contourArea(hull) or area < _SHEET_BOX * long * short:
+        return False
+    _, _, width, height = cv2.boundingRect(outline)
+    if height == small.shape[0] or width == small.shape[1]:
+        return False
+    return area > _MARGIN_SHARE * small.size or any(_is_ink(hole, short, small) for hole in holes)
 
 
-def _stand_out(grey: Grey, level: int | None, margin: int) -> Contrast:
+def _lies_in(inner: MatLike, outer: MatLike) -> bool:
+    """Whether a surface lies within another."""
+    return cv2.pointPolygonTest(outer, inner[0, 0].tolist(), measureDist=False) > 0
+
+
+def _is_ink(hole: MatLike, side: float, small: Grey) -> bool:
+    """Whether a hole in a sheet with this shorter ``side`` is long and strong enough for a digit."""
+    left, top, width, height = cv2.boundingRect(hole)
+    if max(width, height) < _SHEET_INK_SIZE * side:
+        return False
+    return float(np.ptp(small[top : top + height, left : left + width])) > _SHEET_INK_LEVELS * float(np.ptp(small))
+
+
+def _stand_out(grey: Grey, level: int | None, origin: tuple[int, int] = (0, 0)) -> Contrast:
     """Against one ``level`` where the border is even: a local one would eat the inside of thick strokes.
 
     In uneven light (None) against a wide median. Dark ink is then divided by the light on the paper, so that it is as
     strong in a shadow as beside it.
     """
     if level == 0:  # nothing is darker
-        return Contrast(grey.copy(), inverted=False, margin=margin)
+        return Contrast(grey.copy(), inverted=False, origin=origin)
     if level == _WHITE:
-        return Contrast(as_uint8(cv2.bitwise_not(grey)), inverted=True, margin=margin)
+        return Contrast(as_uint8(cv2.bitwise_not(grey)), inverted=True, origin=origin)
     paper = _light_on_paper(grey) if level is None else np.full_like(grey, level)
     darker, lighter = as_uint8(cv2.subtract(paper, grey)), as_uint8(cv2.subtract(grey, paper))
     inverted = _energy(darker) > _energy(lighter)
     if inverted and level is None:
         darker = as_uint8(cv2.divide(darker, np.maximum(paper, _DARKEST_PAPER), scale=float(np.median(paper))))
-    return Contrast(darker if inverted else lighter, inverted, margin)
+    return Contrast(darker if inverted else lighter, inverted, origin)
 
 
 def _even_level(grey: Grey) -> int | None:
@@ -143,39 +196,11 @@ def _light_on_paper(grey: Grey) -> Grey:
     small_size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
     small = cv2.resize(grey, small_size, interpolation=cv2.INTER_AREA)
     window = int(max(small_size) * _BACKGROUND_WINDOW) | 1
-    wide = cv2.copyMakeBorder(small, window, window, window, window, cv2.BORDER_REFLECT)
-    light = cv2.medianBlur(wide, window)[window:-window, window:-window]
+    reach = window // 2
+    wide = cv2.copyMakeBorder(small, reach, reach, reach, reach, cv2.BORDER_REFLECT)
+    light = cv2.medianBlur(wide, window)[reach : reach + small.shape[0], reach : reach + small.shape[1]]
     light = cv2.GaussianBlur(light, (0, 0), 2)
     return as_uint8(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR))
-
-
-def _margin(grey: Grey) -> int:
-    """Width in pixels of a frame or margin whose level differs from the paper inside; mostly 0.
-
-    It ends after the innermost jump between rings, where the rings are even and at the level of the paper.
-    """
-    rings = _rings(grey)
-    levels = [_percentile(_ring(grey, depth), 50) for depth in range(rings)]
-    jumps = [at for at in range(1, rings) if abs(levels[at] - levels[at - 1]) > _MARGIN_LEVELS]
-    if not jumps:
-        return 0
-    for depth in range(jumps[-1] + 1, rings):
-        low, level, high = (_percentile(_ring(grey, depth), percent) for percent in (20, 50, 80))
-        paper = float(np.median(grey[depth:-depth, depth:-depth]))
-        if high - low <= 2 * _FLAT_RANGE and abs(level - paper) <= _FLAT_RANGE:
-            return depth
-    return 0
-
-
-def _ring(grey: Grey, depth: int) -> Grey:
-    """The pixels that lie ``depth`` inside the border."""
-    inner = grey[depth : grey.shape[0] - depth, depth : grey.shape[1] - depth]
-    return np.concatenate([inner[0], inner[-1], inner[1:-1, 0], inner[1:-1, -1]])
-
-
-def _percentile(levels: Grey, percent: int) -> int:
-    up_to = np.bincount(levels, minlength=256).cumsum()
-    return int(np.searchsorted(up_to, (levels.size - 1) * percent // 100, side="right"))
 
 
 def _level_bands(grey: Grey) -> Grey:

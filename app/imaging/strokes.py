@@ -96,7 +96,7 @@ def _join_pieces(picture: Grey) -> Segmentation | None:
 
 
 def _segment(found: Contrast, picture: Grey) -> Segmentation:
-    contrast, inverted, margin = found
+    contrast, inverted, (left, top) = found
     for _ in range(_MAX_SPECKS):
         strokes, sure, digits, whole = _find_digit(contrast)
         x, y, width, height = cv2.boundingRect(strokes)
@@ -106,7 +106,7 @@ def _segment(found: Contrast, picture: Grey) -> Segmentation:
     else:
         raise _OnlySpecks("Nothing but specks stands out from the ground: send a larger image of the digit.")
     part = np.s_[y : y + height, x : x + width]
-    box = (x + margin, y + margin, width, height)
+    box = (x + left, y + top, width, height)
     return Segmentation(contrast[part], strokes[part], sure, inverted, box, digits, whole, picture)
 
 

@@ -230,6 +230,35 @@ def test_pieces_too_far_apart_to_be_one_digit_are_several() -> None:
     assert find_ink(255 - column).digits > 1
 
 
+# Sheets that do not reach the edges: 150 of 400 pixels wide.
+_Y, _X = np.mgrid[:400, :400]
+GROUNDS: dict[str, Grey] = {
+    "white": np.full((400, 400), 255, np.uint8),
+    "grey": np.full((400, 400), 140, np.uint8),
+    "black": np.full((400, 400), 0, np.uint8),
+    "wood": (90 + 40 * np.sin(_Y / 5 + np.sin(_X / 30))).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize(
+    ("row", "column", "turn"), [(200, 200, 0), (200, 75, 0), (325, 75, 0), (180, 240, 0.15)], ids=str
+)
+def test_the_digit_is_found_on_a_sheet_in_a_larger_picture(
+    row: int, column: int, turn: float, ground: str, polarity: str
+) -> None:
+    """In the middle, at an edge, in a corner, and turned."""
+    across = (_X - column) * np.cos(turn) + (_Y - row) * np.sin(turn)
+    down = (_Y - row) * np.cos(turn) - (_X - column) * np.sin(turn)
+    sheet = np.maximum(np.abs(across), np.abs(down)) <= 75
+    for digit in range(10):
+        drawn = placed(enlarged(digit_drawn(digit), 110), sheet.shape, row - 55, column - 55)
+        picture = np.where(sheet, on(on_paper(drawn), polarity), GROUNDS[ground])
+
+        assert_found(find_ink(picture), drawn, polarity)
+
+
 # Bands of another level
 
 
