@@ -1,4 +1,4 @@
-"""Contrast -> the strokes of the digit. Owns threshold, ruled lines, frames, dirt and neighbours; knows no model."""
+"""Contrast -> the strokes of the digit. Owns threshold, dirt and neighbours; knows no model."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.errors import NoInk
 from app.imaging.paper import NOISE, RULED_PX, Contrast, alternative_contrasts, find_contrast
 from app.imaging.pixels import Grey, as_uint8
+from app.imaging.rules import without_frames, without_ruling
 
 _WORK_PX = 400  # longest side at which strokes are looked for
 _JOIN_PX, _SMALLEST_SIDE_PX = 200, 24  # strokes in pieces: longest side of the first size, shorter side of the last
@@ -23,8 +24,6 @@ _SMALLEST_PX, _SMALLEST_SHARE = 4, 0.015  # pixels, and of the longer side: anyt
 _PALE_REACH = 0.03  # of the longer side: pale parts of a stroke lie this near to a sure one; pale lines run on
 _NEAR = 0.25  # of the digit's longer side: parts of one digit lie at most this far apart
 _DIRT = 0.02  # of the digit's area: a smaller part is dirt
-_RULED_FILL = 0.3  # of a row that a line, perhaps sloping, fills
-_RULED_RUN = 0.2  # of the width: no stroke of a digit runs straight and thin as far as this
 
 
 class Segmentation(NamedTuple):
@@ -137,7 +136,7 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int, bool]:
     sure = max(0.9 * otsu, NOISE)
     standing_out = as_uint8(cv2.threshold(contrast, max(0.5 * sure, NOISE), 1, cv2.THRESH_BINARY)[1])
     if min(contrast.shape) >= RULED_PX:
-        standing_out = _without_ruling(standing_out)
+        standing_out = without_ruling(standing_out)
         reach = 2 * round(max(contrast.shape) * _PALE_REACH) + 1
         standing_out &= as_uint8(cv2.dilate((contrast > sure).astype(np.uint8), np.ones((reach, reach), np.uint8)))
     count, labels = cv2.connectedComponents(standing_out, connectivity=8, ltype=cv2.CV_16U)
@@ -154,7 +153,7 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int, bool]:
     if parts.size == 1:
         keep[parts] = 1
         return (labels == parts[0]).astype(np.uint8), sure, 1, _is_whole(stats, keep, contrast.shape)
-    parts = _without_frames(parts, labels, stats)
+    parts = without_frames(parts, labels, stats)
     inked = labels > 0
     owners = labels[inked].astype(np.intp)
     strength = np.bincount(owners, weights=np.square(contrast[inked], dtype=np.float32), minlength=count)
@@ -218,55 +217,3 @@ def _count_digits(stats: MatLike, strength: MatLike, chosen: NDArray[np.bool_], 
         if left[part] >= end - 0.1 * width[part]:
             count, end = count + 1, right[part]
     return max(1, count)
-
-
-def _without_ruling(mask: Grey) -> Grey:
-    """The mask without thin lines that run from edge to edge; where strokes cross them, the strokes stay."""
-    for axis in (0, 1):
-        across = mask if axis == 0 else np.ascontiguousarray(mask.T)
-        if across.mean(axis=1).max() < _RULED_FILL:
-            continue
-        lines = _edge_to_edge(across)
-        if lines is not None:
-            kept = across - lines
-            thickness = int(np.median(lines.sum(axis=0))) + 2
-            crossing = cv2.morphologyEx(across, cv2.MORPH_OPEN, np.ones((thickness + 2, 1), np.uint8))
-            across = kept | (crossing.astype(np.uint8) & lines)
-            mask = across if axis == 0 else np.ascontiguousarray(across.T)
-    return mask
-
-
-def _edge_to_edge(mask: Grey) -> Grey | None:
-    """The horizontal lines of a mask that touch both its sides and are thin; None when there are none."""
-    height, width = mask.shape
-    runs = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((1, max(8, int(width * _RULED_RUN))), np.uint8))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(runs, connectivity=8)
-    spanning = (stats[:, 0] <= 0.02 * width) & (stats[:, 0] + stats[:, 2] >= 0.98 * width)
-    thin = stats[:, 4] <= stats[:, 2] * (2 + 0.03 * height)
-    lines = spanning & thin
-    lines[0] = False
-    if not lines.any():
-        return None
-    spanning_lines: Grey = lines.astype(np.uint8)[labels]
-    return spanning_lines
-
-
-def _without_frames(parts: NDArray[np.intp], labels: MatLike, stats: MatLike) -> NDArray[np.intp]:
-    """The parts without boxes drawn around another part: nearly all of a box lies at the edge of its own bounds."""
-    kept = list(parts)
-    for part in parts[np.argsort(-stats[parts, 2] * stats[parts, 3])[:3]]:
-        left, top, width, height, area = (int(value) for value in stats[part])
-        others = [other for other in kept if other != part and _holds(stats[part], stats[other])]
-        if not others or min(width, height) < 12:
-            continue
-        inset_x, inset_y = max(1, round(width * 0.15)), max(1, round(height * 0.15))
-        middle = labels[top + inset_y : top + height - inset_y, left + inset_x : left + width - inset_x]
-        if np.count_nonzero(middle == part) < 0.05 * area:
-            kept.remove(part)
-    return np.array(kept)
-
-
-def _holds(outer: MatLike, inner: MatLike) -> bool:
-    """Whether a part of some size lies within the bounds of another."""
-    within = (inner[:2] >= outer[:2]).all() and (inner[:2] + inner[2:4] <= outer[:2] + outer[2:4]).all()
-    return bool(within and inner[2:4].max() > 0.2 * outer[2:4].max())
