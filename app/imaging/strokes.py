@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from app.errors import NoInk
 from app.imaging.paper import NOISE, RULED_PX, Contrast, alternative_contrasts, find_contrast
 from app.imaging.pixels import Grey, as_uint8
-from app.imaging.rules import without_frames, without_ruling
+from app.imaging.rules import (
+    is_flat,
+    rows_between_lines,
+    without_frames,
+    without_lines,
+    without_parentheses,
+    without_ruling,
+)
 
 _WORK_PX = 400  # longest side at which strokes are looked for
 _JOIN_PX, _SMALLEST_SIDE_PX = 200, 24  # strokes in pieces: longest side of the first size, shorter side of the last
@@ -99,6 +106,11 @@ def _segment(found: Contrast, picture: Grey) -> Segmentation:
     for _ in range(_MAX_SPECKS):
         strokes, sure, digits, whole = _find_digit(contrast)
         x, y, width, height = cv2.boundingRect(strokes)
+        first, last = rows_between_lines(strokes[y : y + height, x : x + width])
+        if last - first < height:
+            strokes[: y + first] = 0
+            strokes[y + last :] = 0
+            x, y, width, height = cv2.boundingRect(strokes)
         if max(width, height) >= max(_SMALLEST_PX, _SMALLEST_SHARE * max(contrast.shape)):
             break
         contrast[cv2.dilate(strokes, np.ones((3, 3), np.uint8)) > 0] = 0  # dirt, stronger than a pale digit
@@ -153,15 +165,19 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int, bool]:
     if parts.size == 1:
         keep[parts] = 1
         return (labels == parts[0]).astype(np.uint8), sure, 1, _is_whole(stats, keep, contrast.shape)
-    parts = without_frames(parts, labels, stats)
+    parts = without_parentheses(without_frames(parts, labels, stats), labels, stats)
     inked = labels > 0
     owners = labels[inked].astype(np.intp)
     strength = np.bincount(owners, weights=np.square(contrast[inked], dtype=np.float32), minlength=count)
+    body = parts[~is_flat(stats[parts])]
+    if body.size:
+        body = body[_choose(stats[body], centres[body], strength[body], contrast.shape)]
+        parts = without_lines(parts, body, stats, centres)
     chosen = _choose(stats[parts], centres[parts], strength[parts], contrast.shape)
     keep[parts[chosen]] = 1
     digits = _count_digits(stats[parts], strength[parts], chosen, contrast.shape)
-    frames = np.setdiff1d(np.flatnonzero(seeded), parts)
-    whole = _is_whole(np.delete(stats, frames, 0), np.delete(keep, frames), contrast.shape)
+    around = np.setdiff1d(np.flatnonzero(seeded), parts)
+    whole = _is_whole(np.delete(stats, around, 0), np.delete(keep, around), contrast.shape)
     if digits > 1 and not whole:  # a digit of a row is whole, a dot or dash is not
         largest = parts[chosen][stats[parts[chosen], 4].argmax()]
         hull = cv2.convexHull(cv2.findNonZero((labels == largest).astype(np.uint8)))

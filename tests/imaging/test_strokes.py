@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.errors import NoInk
 from app.imaging.preprocess import Preprocessed, find_ink, preprocess
@@ -37,6 +39,7 @@ NEAR_PX = 10  # that a box may be off: faint ends of strokes
 BOTH = ["dark on light", "light on dark"]
 
 Picture = Callable[[Grey], Grey]
+Reals = NDArray[np.float64]
 
 
 def drawing(digit: int, number: int = 0) -> Grey:
@@ -257,6 +260,91 @@ def test_the_digit_is_found_on_a_sheet_in_a_larger_picture(
         picture = np.where(sheet, on(on_paper(drawn), polarity), GROUNDS[ground])
 
         assert_found(find_ink(picture), drawn, polarity)
+
+
+# Lines above and below, and parentheses
+
+# style -> where it has ink, of x and y in pens from its left end and its middle
+LINES: dict[str, Callable[[Reals, Reals], NDArray[np.bool_]]] = {
+    "ruled": lambda _, y: np.abs(y) < 0.5,
+    "thin": lambda _, y: np.abs(y) < 0.2,
+    "thick": lambda _, y: np.abs(y) < 1,
+    "double": lambda _, y: np.abs(np.abs(y) - 1) < 0.4,
+    "sloping": lambda x, y: np.abs(y - 0.05 * (x - 7)) < 0.5,
+    "wavy": lambda x, y: np.abs(y - 0.5 * np.sin(x)) < 0.5,
+    "dashed": lambda x, y: (np.abs(y) < 0.5) & (x % 4 < 2.5),
+    "dotted": lambda x, y: np.hypot(x % 3 - 0.5, y) < 0.5,
+}
+LINE_PX = 12  # of its pen
+
+
+def lined(drawing: Grey, style: str, sides: str, share: float, gap: float) -> Grey:
+    """With lines ``share`` times as long as the drawing's ink is high, and ``gap`` of that height away from it."""
+    x, y, width, height = box_of(drawing)
+    across, down = np.meshgrid(np.arange(share * height) / LINE_PX, np.arange(-25, 26) / LINE_PX)
+    line = cut_out(np.where(LINES[style](across, down), 255, 0).astype(np.uint8))
+    picture = drawing.copy()
+    left = x + (width - line.shape[1]) // 2
+    for side in sides.split(" and "):
+        top = y - round(gap * height) - len(line) if side == "above" else y + height + round(gap * height)
+        picture[top : top + len(line), left : left + line.shape[1]] |= line
+    return picture
+
+
+def touched(drawing: Grey) -> Grey:
+    """Its foot stands on a form line."""
+    return lined(drawing, "ruled", "below", 1.9, -0.02)
+
+
+def in_parentheses(drawing: Grey) -> Grey:
+    return closed(closed(drawing)[:, ::-1])[:, ::-1]
+
+
+def closed(drawing: Grey) -> Grey:
+    """With a closing parenthesis after it, a little higher than the ink."""
+    x, y, width, height = box_of(drawing)
+    rows, columns = np.mgrid[: drawing.shape[0], : drawing.shape[1]]
+    away = (rows - y - height / 2) / (0.6 * height)
+    bend = 0.2 * height * (1 - away**2)
+    arc = (np.abs(columns - x - width - 15 - bend) < LINE_PX / 2) & (np.abs(away) < 1)
+    return np.where(arc, 255, drawing).astype(np.uint8)
+
+
+def assert_alike(draw: Picture, at_least: int) -> None:
+    """With what is drawn around it, a digit gives the ink that it gives alone, in ``at_least`` of ten."""
+    alike = 0
+    for digit in range(10):
+        drawn = placed(enlarged(digit_drawn(digit), 160), (360, 400), 100, 120)
+        found = find_ink(on_paper(draw(drawn)))
+        alike += found.digits == 1 and difference(found.ink, find_ink(on_paper(drawn)).ink) < ALIKE
+    assert alike >= at_least
+
+
+@pytest.mark.parametrize(("share", "gap"), [(1.1, 0.2), (1.9, 0.06)])
+@pytest.mark.parametrize("sides", ["above", "below", "above and below"])
+@pytest.mark.parametrize("style", LINES)
+def test_lines_above_and_below_are_no_strokes(style: str, sides: str, share: float, gap: float) -> None:
+    """In eight of ten: a one keeps what may be its foot, and a wide digit what may be its bar."""
+    assert_alike(lambda drawn: lined(drawn, style, sides, share, gap), 8)
+
+
+@pytest.mark.parametrize(("draw", "at_least"), [(in_parentheses, 10), (closed, 10), (touched, 8)])
+def test_parentheses_and_a_line_that_the_digit_touches_are_no_strokes(draw: Picture, at_least: int) -> None:
+    assert_alike(draw, at_least)
+
+
+def test_a_one_keeps_its_loose_foot() -> None:
+    sheet = np.zeros((300, 300), np.uint8)
+    cv2.polylines(sheet, [np.array([[100, 110], [150, 60], [150, 220]])], False, 255, LINE_PX)
+    one = lined(sheet, "ruled", "below", 0.7, 0.05)
+
+    assert np.abs(np.subtract(find_ink(on_paper(one)).ink_box, box_of(one))).max() <= NEAR_PX
+
+
+def test_a_lone_dash_is_ink() -> None:
+    dash = placed(np.full((12, 90), 255, np.uint8), (200, 200), 90, 50)
+
+    assert np.abs(np.subtract(find_ink(on_paper(dash)).ink_box, box_of(dash))).max() <= NEAR_PX
 
 
 # Bands of another level
