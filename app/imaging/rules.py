@@ -84,7 +84,11 @@ def without_lines(
     size = max(right - left, bottom - top)
     width, height, area = stats[parts, 2:].T
     pieces = (np.maximum(width, height) < _LONG * longest) & (longest > 0.6 * size)  # not of a digit in pieces
-    thin = (height <= 0.3 * size) & (pieces | (is_flat(stats[parts]) & (width >= _LONG * size)))
+    thin = (
+        (height <= 0.3 * size)
+        & (area > 0.002 * stats[body, 4].max())
+        & (pieces | (is_flat(stats[parts]) & (width >= _LONG * size)))
+    )
     rules = np.zeros(parts.size, np.bool_)
     for line in (thin & (centres[parts, 1] < top), thin & (centres[parts, 1] > bottom)):
         if not line.any():
@@ -99,7 +103,8 @@ def without_lines(
             ink = float(stats[body, 4].sum() * width[line].sum() / area[line].sum()) / size
             one = (right - left) / size + gap < 0.6 and ink < 1.8
             stroke = (gap < 0.015 and over < 0.1) or (one and length < 1.5 and np.count_nonzero(line) == 1)
-        if length > 0.4 and not stroke:
+        flat = lower - upper < (0.2 if pieces[line].any() else 0.5) * size  # broken strokes and spray are not
+        if length > 0.4 and flat and not stroke:
             rules |= line
     return parts[~rules]
 
