@@ -19,8 +19,11 @@ _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _JPEG_PROGRESSIVE = {0xC2, 0xCA}
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC3, 0xC9, 0xCB} | _JPEG_PROGRESSIVE
 _JPEG_PIXELS = _JPEG_FRAMES | {_SOS, 0xC4, 0xCC, 0xDB, 0xDD}  # with their tables and the restart interval
-_JPEG_APPS = {0xE0: (b"JFIF\0", 18), 0xE1: (b"Exif\0", 4), 0xEE: (b"Adobe", 16)}  # how they start; least bytes
+_EXIF, _ADOBE = 0xE1, 0xEE
+_ADOBE_BYTES = 16
 _JPEG_COEFFICIENTS = 64  # of a block
+_METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # Pillow's keys for EXIF and XMP
+_ORIENTATION = 0x0112
 _WEBP_CHUNKS = {b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L", b"EXIF", b"XMP "}  # with the orientation
 
 
@@ -28,10 +31,9 @@ class Encoded(NamedTuple):
     """An image whose header was read. ``width``, ``height``: as stored, in pixels.
 
     ``data``: a file of the parts that decide pixels. ``header``: Pillow's, of formats not read here. ``orientation``:
-    as in EXIF, where decoders do not obey it. ``is_cut``: the file ends within the data of PNG and JPEG, or before
-    their end mark. ``exif``: chunks of a PNG that may hold the orientation, each as a file. ``channels``, ``scans``: of
-    a JPEG. ``is_buffered``: it has several scans, so that a decoder holds all coefficients. ``largest_part``:
-    pixels of the largest picture in a HEIC or AVIF file, which may be a tile or thumbnail.
+    as in EXIF, where decoders do not obey it. ``largest_part``: pixels of the largest picture in a HEIC or AVIF file,
+    perhaps a tile. Of a JPEG: ``is_cut``, it ends within its data or before its end mark; ``channels``; ``scans``;
+    ``is_buffered``, it has several, so that a decoder holds all coefficients.
     """
 
     data: bytes
@@ -40,17 +42,27 @@ class Encoded(NamedTuple):
     height: int
     header: Image.Image | None = None
     orientation: int = 1
+    is_opaque: bool = True
+    largest_part: int = 0
     is_cut: bool = False
-    exif: tuple[bytes, ...] = ()
     channels: int = 0
     scans: int = 0
     is_buffered: bool = False
-    largest_part: int = 0
 
     @property
     def pixels(self) -> int:
         """How many are decoded at once."""
         return max(self.width * self.height, self.largest_part)
+
+
+def orientation_of(header: Image.Image) -> int:
+    """As EXIF or XMP says, 1 if they are unreadable or a decoder obeys them anyway."""
+    if header.format in ("TIFF", "HEIF") or _METADATA.isdisjoint(header.info):
+        return 1
+    try:
+        return int(header.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - a dozen types, by defect
+        return 1
 
 
 # `read_` functions raise ValueError, IndexError or struct.error if the file is broken.
@@ -64,7 +76,7 @@ def read_jpeg(jpeg: bytes) -> Encoded:
         if marker == _EOI:
             is_cut = False
             break
-        if marker in _JPEG_PIXELS or _is_of_app(marker, segment):
+        if marker in _JPEG_PIXELS or marker == _EXIF or (marker == _ADOBE and len(segment) >= _ADOBE_BYTES):
             kept.append(segment)
         if marker in _JPEG_FRAMES:
             if frame:
@@ -89,28 +101,6 @@ def read_jpeg(jpeg: bytes) -> Encoded:
     return Encoded(
         b"".join(kept), "JPEG", width, height, is_cut=is_cut, channels=channels, scans=scans, is_buffered=is_buffered
     )
-
-
-def read_gif(gif: bytes) -> Encoded:
-    """The first frame, on a screen that holds it."""
-    place = 13 + _colour_table_bytes(gif[10])
-    screen, control = bytearray(gif[:place]), b""
-    while gif[place] == 0x21:  # an extension
-        end = place + 3 + sum(map(len, _blocks(gif, place + 2)))
-        if gif[place + 1] == 0xF9 and end == place + 8:
-            control = gif[place:end]  # transparency
-        place = end
-    if gif[place] != 0x2C:
-        raise ValueError("no frame")
-    left, top, width, height = struct.unpack_from("<HHHH", gif, place + 1)
-    screen_width, screen_height = struct.unpack_from("<HH", gif, 6)
-    width, height = max(screen_width, left + width), max(screen_height, top + height)
-    if max(width, height) > 0xFFFF:
-        raise ValueError("the frame is off the screen")
-    struct.pack_into("<HH", screen, 6, width, height)
-    data = place + 11 + _colour_table_bytes(gif[place + 9])
-    frame = [bytes(screen), control, gif[place:data], *_blocks(gif, data), b"\0;"]
-    return Encoded(b"".join(frame), "GIF", width, height)
 
 
 def read_bmp(bmp: bytes) -> Encoded:
@@ -158,24 +148,3 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == _EOI:
             return
     raise ValueError("too many segments")
-
-
-def _is_of_app(marker: int, segment: memoryview) -> bool:
-    start, least = _JPEG_APPS.get(marker, (b"", 0))
-    return len(segment) >= least > 0 and segment[4 : 4 + len(start)] == start
-
-
-def _colour_table_bytes(flags: int) -> int:
-    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _blocks(gif: bytes, place: int) -> Iterator[bytes]:
-    """Blocks with the byte of their length, without the empty one that ends them. The file may end first."""
-    for _ in range(MAX_PARTS):
-        size = gif[place] if place < len(gif) else 0
-        if not size:
-            return
-        block = gif[place + 1 : place + 1 + size]
-        yield bytes([len(block)]) + block
-        place += 1 + size
-    raise ValueError("too many blocks")

@@ -1,13 +1,12 @@
 """HEIC and AVIF files: which of the two a file is, and how large the pictures in it are. Decodes no pixel.
 
-libheif and libavif read these files. Neither limits how much a small image may be put together from, and libavif
-decodes any size that the AV1 data claim, so that is checked here: boxes of ISO/IEC 14496-12 and 23008-12.
+libheif and libavif read these files. libheif does not limit how much a small image may be put together from, and
+libavif decodes any size that the AV1 data claim, so that is checked here: boxes of ISO/IEC 14496-12 and 23008-12, and
+the AV1 specification, version 1.0.0 with errata 1.
 """
 
 from collections.abc import Iterator
 from contextlib import suppress
-
-from app.imaging.av1 import Size, claimed_sizes
 
 Box = memoryview  # what a box contains, without its length and kind
 
@@ -18,8 +17,8 @@ _MAX_BOXES = 10_000  # side by side
 _MAX_TABLE_BYTES = 128 * 1024  # of a box that lists items: libheif takes at most 1,000 of them
 _MAX_PARTS = 8  # all parts together, in sizes of the largest picture: telephones write 1 to 3
 _MAX_SHARE = 4  # of the file, for the data of all items together
-_HEVC_DEPTH = 17  # the byte of a box hvcC with the bits above 8
-_ALPHA = (b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha")
+_MAX_UNITS = 64  # of AV1 data: encoders write 1 to 4
+_SEQUENCE_HEADER = 1  # a kind of unit: AV1, 6.2.2
 
 
 def format_of(data: bytes) -> str | None:
@@ -33,42 +32,40 @@ def format_of(data: bytes) -> str | None:
     return "HEIC" if brands & _HEIC_BRANDS else None
 
 
-def as_still(avif: bytes) -> bytes:
+def as_still(data: bytes, kind: str) -> bytes:
     """The file with the brand of a still picture, whose first picture is read even if it is an animation."""
-    return avif[:8] + b"avif" + avif[12:]
+    return data[:8] + kind.lower().encode() + data[12:]
 
 
-def inspect_boxes(data: bytes) -> tuple[int, int, int]:
-    """Width and height as stored, and the pixels of the largest picture in the file: a tile, a thumbnail, a mask.
+def largest_part(data: bytes) -> int:
+    """Pixels of the largest picture in the file: the image, a tile, a thumbnail, a mask.
 
-    Raises ValueError where boxes are broken.
+    Raises ValueError, IndexError or EOFError where boxes are broken, AV1 data are larger, or far more is put together.
     """
-    meta = _meta(data)
-    sizes = _sizes(meta)
-    return *_size_of_primary(meta, sizes), max(width * height for width, height in sizes.values())
-
-
-def check_parts(data: bytes) -> None:
-    """Raises ValueError where decoding would take more pixels than the boxes say.
-
-    That is where AV1 data have another size, and where far more is put together than the largest picture has.
-    """
-    meta = _meta(data)
-    sizes = _sizes(meta)
-    areas = {item: width * height for item, (width, height) in sizes.items()}
-    if sum(areas.get(part, 0) for part in _parts(meta)) > _MAX_PARTS * max(areas.values()):
+    meta = _child(Box(data), b"meta")[4:]
+    areas = _areas(_child(meta, b"iprp"))
+    largest = max(areas.values())
+    if sum(areas.get(part, 0) for part in _parts(_child(meta, b"iref"))) > _MAX_PARTS * largest:
         raise ValueError("the image is put together from too much")
-    av1 = _items_of(b"av01", meta)
-    for item, units in _data_of(av1, meta, Box(data)):
-        if any(size != sizes.get(item) for size in claimed_sizes(units)):
-            raise ValueError("the AV1 data have another size")
+    for units in _data_of_items(meta, Box(data)) if format_of(data) == "AVIF" else ():
+        with suppress(EOFError):  # EXIF, for example, which is no AV1 data
+            if any(area > largest for area in _claimed_areas(units)):
+                raise ValueError("the AV1 data are larger")
+    return largest
 
 
-def is_deep_or_transparent(data: bytes) -> bool:
-    """Whether some HEVC data have more than 8 bits, or there is an alpha channel."""
-    properties = list(_boxes(_child(_child(_meta(data), b"iprp"), b"ipco")))
-    deep = any(kind == b"hvcC" and content[_HEVC_DEPTH] & 7 for kind, content in properties)
-    return deep or any(kind == b"auxC" and bytes(content[4:]).startswith(_ALPHA) for kind, content in properties)
+class _Bits:
+    """Integers, read one after the other. Raises EOFError at the end."""
+
+    def __init__(self, data: Box) -> None:
+        self.data, self.place = data, 0
+
+    def take(self, bits: int) -> int:
+        self.place += bits
+        if self.place > 8 * len(self.data):
+            raise EOFError("the data end early")
+        value = int.from_bytes(self.data[(self.place - bits) // 8 : -(-self.place // 8)]) >> -self.place % 8
+        return value & ((1 << bits) - 1)
 
 
 def _boxes(data: Box) -> Iterator[tuple[bytes, Box]]:
@@ -80,22 +77,11 @@ def _boxes(data: Box) -> Iterator[tuple[bytes, Box]]:
         if length == 1:
             length, head = int.from_bytes(data[8:16]), 16
         length = length or len(data)
-        if not head <= length <= len(data):
-            raise ValueError("a box is longer than what it lies in")
+        if not head <= length <= len(data):  # telephones append what is no box. Decoders refuse it elsewhere
+            return
         yield bytes(data[4:8]), data[head:length]
         data = data[length:]
     raise ValueError("too many boxes")
-
-
-def _meta(data: bytes) -> Box:
-    """The only box of its kind in the file."""
-    found = []
-    with suppress(ValueError):  # telephones append what is no box
-        for kind, content in _boxes(Box(data)):
-            if kind == b"meta":
-                found.append(content[4:])
-    (meta,) = found
-    return meta
 
 
 def _child(data: Box, kind: bytes) -> Box:
@@ -106,91 +92,93 @@ def _child(data: Box, kind: bytes) -> Box:
     return found[0] if found else Box(b"")
 
 
-class _Fields:
-    """Big-endian integers, read one after the other. Raises ValueError at the end."""
-
-    def __init__(self, data: Box) -> None:
-        if len(data) > _MAX_TABLE_BYTES:
-            raise ValueError("too many items")
-        self._data = data
-
-    def read(self, size: int) -> int:
-        if size > len(self._data):
-            raise ValueError("a box ends early")
-        value, self._data = int.from_bytes(self._data[:size]), self._data[size:]
-        return value
-
-
-def _sizes(meta: Box) -> dict[int, Size]:
-    """Width and height by item (boxes ispe and ipma)."""
-    properties = _child(meta, b"iprp")
-    known: dict[int, Size] = {}
-    for index, (kind, content) in enumerate(_boxes(_child(properties, b"ipco")), start=1):
-        if kind == b"ispe":
-            known[index] = int.from_bytes(content[4:8]), int.from_bytes(content[8:12])
-    sizes: dict[int, Size] = {}
+def _areas(properties: Box) -> dict[int, int]:
+    """Pixels by item (boxes ispe and ipma)."""
+    known = {
+        index: int.from_bytes(content[4:8]) * int.from_bytes(content[8:12])
+        for index, (kind, content) in enumerate(_boxes(_child(properties, b"ipco")), start=1)
+        if kind == b"ispe"
+    }
+    areas: dict[int, int] = {}
     for kind, content in _boxes(properties):
         if kind == b"ipma":
-            fields = _Fields(content)
-            version, are_wide = fields.read(1), fields.read(3) & 1
-            for _ in range(fields.read(4)):
-                item = fields.read(4 if version else 2)
-                for _ in range(fields.read(1)):
-                    index = fields.read(2) & 0x7FFF if are_wide else fields.read(1) & 0x7F
-                    if index in known:
-                        sizes.setdefault(item, known[index])
-    return sizes
+            table = _Bits(content)
+            version, flags = table.take(8), table.take(24)
+            for _ in range(table.take(32)):
+                item = table.take(32 if version else 16)
+                for _ in range(table.take(8)):
+                    table.take(1)  # whether a reader must know the property
+                    areas.setdefault(item, known.get(table.take(15 if flags & 1 else 7), 0))
+    return areas
 
 
-def _size_of_primary(meta: Box, sizes: dict[int, Size]) -> Size:
-    """Of the item that the file is about (box pitm)."""
-    fields = _Fields(_child(meta, b"pitm"))
-    version, _ = fields.read(1), fields.read(3)
-    width, height = sizes.get(fields.read(4 if version else 2), (0, 0))
-    if not width * height:
-        raise ValueError("the image has no pixels")
-    return width, height
-
-
-def _parts(meta: Box) -> Iterator[int]:
+def _parts(references: Box) -> Iterator[int]:
     """Items that others are put together from, each as often as it is used (box iref)."""
-    references = _child(meta, b"iref")
     for kind, content in _boxes(references[4:]):
         if kind == b"dimg":
-            fields, size = _Fields(content), 4 if references[0] else 2
-            fields.read(size)
-            yield from (fields.read(size) for _ in range(fields.read(2)))
+            table, bits = _Bits(content), 32 if references[0] else 16
+            table.take(bits)
+            yield from (table.take(bits) for _ in range(table.take(16)))
 
 
-def _items_of(kind: bytes, meta: Box) -> set[int]:
-    """Items of ``kind`` (box iinf)."""
-    infos = _child(meta, b"iinf")
-    items = set()
-    for _, info in _boxes(infos[8 if infos[0] else 6 :]):
-        size = 4 if info[0] == 3 else 2  # of an item's number
-        if info[6 + size : 10 + size] == kind:
-            items.add(int.from_bytes(info[4 : 4 + size]))
-    return items
-
-
-def _data_of(items: set[int], meta: Box, file: Box) -> Iterator[tuple[int, Box]]:
-    """The data of ``items`` (box iloc)."""
-    fields = _Fields(_child(meta, b"iloc"))
-    version, _, sizes, more = (fields.read(size) for size in (1, 3, 1, 1))
-    offset_size, length_size, base_size, index_size = sizes >> 4, sizes & 15, more >> 4, more & 15 if version else 0
+def _data_of_items(meta: Box, file: Box) -> Iterator[Box]:
+    """The data of each item, of any kind (box iloc)."""
+    table = _Bits(_child(meta, b"iloc"))
+    version, _ = table.take(8), table.take(24)
+    offset_bits, length_bits, base_bits, index_bits = (8 * table.take(4) for _ in range(4))
     left = _MAX_SHARE * len(file)
-    for _ in range(fields.read(4 if version == 2 else 2)):
-        item = fields.read(4 if version == 2 else 2)
-        inside = _child(meta, b"idat") if version and fields.read(2) & 15 == 1 else file
-        fields.read(2)
-        base = fields.read(base_size)
+    for _ in range(table.take(32 if version == 2 else 16)):
+        table.take(32 if version == 2 else 16)  # the item
+        inside = _child(meta, b"idat") if version and table.take(16) & 15 == 1 else file
+        table.take(16)
+        base = table.take(base_bits)
         data = []
-        for _ in range(fields.read(2)):
-            fields.read(index_size)
-            start, length = base + fields.read(offset_size), fields.read(length_size)
+        for _ in range(table.take(16)):
+            table.take(index_bits if version else 0)
+            start, length = base + table.take(offset_bits), table.take(length_bits)
             data.append(inside[start : start + length])
             left -= max(1, length)
             if left < 0:
                 raise ValueError("too much data")
-        if item in items:
-            yield item, data[0] if len(data) == 1 else Box(b"".join(data))
+        yield Box(b"".join(data))
+
+
+def _claimed_areas(units: Box) -> Iterator[int]:
+    """Pixels, by each sequence header in AV1 data (5.3)."""
+    for _ in range(_MAX_UNITS):
+        if not units:
+            return
+        unit = _Bits(units)
+        kind, has_extension, has_length, _ = unit.take(5) & 15, unit.take(1), unit.take(1), unit.take(1)
+        unit.take(8 * has_extension)
+        length = 0
+        for shift in range(0, 56, 7) if has_length else ():
+            goes_on, digits = unit.take(1), unit.take(7)
+            length |= digits << shift
+            if not goes_on:
+                break
+        start = unit.place // 8
+        end = start + length if has_length else len(units)
+        if kind == _SEQUENCE_HEADER:
+            yield _sequence_area(_Bits(units[start:end]))
+        units = units[end:]
+    raise ValueError("too many units")
+
+
+def _sequence_area(header: _Bits) -> int:
+    """Of the largest of its frames (5.5)."""
+    header.take(4)  # profile, still picture
+    if header.take(1):  # the short form, for still pictures
+        header.take(5)  # level
+    else:
+        if header.take(1):
+            raise ValueError("a picture has no timing")
+        has_delays = header.take(1)
+        for _ in range(header.take(5) + 1):
+            header.take(12)  # operating point
+            if header.take(5) > 7:  # level
+                header.take(1)  # tier
+            if has_delays and header.take(1):
+                header.take(4)  # delay
+    width_bits, height_bits = header.take(4) + 1, header.take(4) + 1
+    return (header.take(width_bits) + 1) * (header.take(height_bits) + 1)

@@ -23,11 +23,8 @@ def as_uint8(pixels: MatLike) -> Grey:
     return pixels.astype(np.uint8, copy=False)
 
 
-def to_grey(pixels: MatLike, *, has_alpha: bool = True) -> Grey:
-    """uint8 (height, width) of any depth and number of channels, in OpenCV's order (BGR, BGRA).
-
-    ``has_alpha``: whether a fourth channel is alpha.
-    """
+def to_grey(pixels: MatLike) -> Grey:
+    """uint8 (height, width) of any depth and number of channels, in OpenCV's order (BGR, BGRA)."""
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):
         with np.errstate(over="ignore"):
             pixels = pixels.astype(np.float32)
@@ -36,26 +33,18 @@ def to_grey(pixels: MatLike, *, has_alpha: bool = True) -> Grey:
     if pixels.shape[2] == 3:
         return _to_8_bits(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))
     grey = _to_8_bits(cv2.cvtColor(pixels, cv2.COLOR_BGRA2GRAY))
-    return composite(grey, _to_8_bits(cv2.extractChannel(pixels, 3))) if has_alpha else grey
+    return _composite(grey, _to_8_bits(cv2.extractChannel(pixels, 3)))
 
 
-def composite(grey: Grey, alpha: Grey) -> Grey:
+def _composite(grey: Grey, alpha: Grey) -> Grey:
     """On the ground that shows the ink. Alpha that is the same everywhere, or zero, says nothing: colours count."""
-    lowest, highest, _, _ = cv2.minMaxLoc(alpha)
-    return grey if lowest == highest else on_ground(multiply(grey, alpha), alpha)
-
-
-def multiply(grey: Grey, alpha: Grey) -> Grey:
-    """``grey``, which now is what shows on black."""
-    return as_uint8(cv2.multiply(grey, alpha, grey, 1 / _WHITE))
-
-
-def on_ground(light: Grey, alpha: Grey) -> Grey:
-    """The picture on a ground that shows its ink. ``light``: grey times alpha, which is the picture on black."""
+    if np.ptp(alpha) == 0:
+        return grey
+    light = as_uint8(cv2.multiply(grey, alpha, grey, 1 / _WHITE))  # what shows on black
     level = _ground_level(light, alpha)
     rest = cv2.bitwise_not(alpha)
-    grey = as_uint8(cv2.addWeighted(light, 1, rest, level / _WHITE, 0, rest))
-    return light if level == _WHITE and np.ptp(grey) < _BLANK_RANGE else grey
+    composed = as_uint8(cv2.addWeighted(light, 1, rest, level / _WHITE, 0, rest))
+    return light if level == _WHITE and np.ptp(composed) < _BLANK_RANGE else composed
 
 
 def _ground_level(light: Grey, alpha: Grey) -> int:
@@ -93,7 +82,7 @@ def _to_8_bits(pixels: MatLike) -> Grey:
     low, high = max(2 * low - high, float(pixels.min())), min(2 * high - low, float(pixels.max()))
     scale = _WHITE / (high - low) if high > low else 0
     grey = as_uint8(cv2.convertScaleAbs(np.clip(pixels, low, high, out=pixels) - low, alpha=scale))
-    return grey if 2 * values.size > grey.size else composite(grey, known.astype(np.uint8) * np.uint8(_WHITE))
+    return grey if 2 * values.size > grey.size else _composite(grey, known.astype(np.uint8) * np.uint8(_WHITE))
 
 
 def _known(floats: MatLike) -> NDArray[np.bool_]:

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +18,7 @@ from PIL import Image
 
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
 from app.imaging.decode import decode
-from app.imaging.formats import inspect, memory_needed
+from app.imaging.formats import inspect
 from tests.drawings import (
     EXACT,
     FORMATS,
@@ -551,16 +550,6 @@ def test_a_large_picture_takes_no_more_memory_than_estimated_and_returns_it(kind
     assert kept < 16_000  # a codec's own code and tables
 
 
-@pytest.mark.parametrize("rows", [math.inf, -math.inf, math.nan, -1e300, 1e300])
-def test_the_memory_estimate_of_a_tiff_has_bounds_whatever_its_tags_say(rows: float) -> None:
-    image = inspect(encoded(np.zeros((1100, 1100), np.uint8), "TIFF"))
-    tags = {258: (rows,), 278: rows}
-
-    needed = memory_needed(image._replace(header=cast("Image.Image", SimpleNamespace(tag_v2=tags))))
-
-    assert 5 * 1100**2 < needed < 50 * 1100**2
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_a_large_picture_is_halved_and_turned_upright(kind: str, orientation: int) -> None:
@@ -569,11 +558,8 @@ def test_a_large_picture_is_halved_and_turned_upright(kind: str, orientation: in
     picture = decode(inspect(turned(whole, orientation, kind)))
 
     assert (picture.height, picture.width) == whole.shape
-    if kind == "TIFF" and orientation > 4:  # OpenCV would squash it
-        assert levels_between(picture.grey, whole) == 0
-    else:
-        step = 4 if kind == "JPEG" else 2
-        assert levels_between(picture.grey, whole[::step, ::step]) <= (2 if kind == "JPEG" else 0)
+    step = 4 if kind == "JPEG" else 2
+    assert levels_between(picture.grey, whole[::step, ::step]) <= (2 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("hidden", [0, 255])
