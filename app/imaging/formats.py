@@ -30,8 +30,8 @@ _BYTES_PER_PIXEL = {  # of light and of heavy pictures
     "WEBP": (4.5, 9),
     "GIF": (4.5, 14),
     "BMP": (14, 14),
-    "TIFF": (14, 24),
-    "HEIC": (11, 22),
+    "TIFF": (11, 24),
+    "HEIC": (10, 22),
     "AVIF": (12, 22),
 }
 _BYTES_PER_PIXEL_JPEG = 0.5  # reduced, but several scans keep the coefficients of 16 bits per channel
@@ -75,10 +75,11 @@ def memory_needed(image: Encoded) -> int:
 
 
 def _is_heavy(image: Encoded) -> bool:
-    """Whether it is transparent, of 32 bits per channel, or a HEIC of more than 8."""
+    """Whether it has transparency, four inks, 32 bits per channel, or is a HEIC of more than 8."""
     header = image.header
-    is_deep = header is not None and (header.mode in {"I", "F"} or header.info.get("bit_depth", 8) > 8)
-    return is_deep or not image.is_opaque
+    return not image.is_opaque or (
+        header is not None and (header.mode in {"CMYK", "I", "F"} or header.info.get("bit_depth", 8) > 8)
+    )
 
 
 def _format_of(data: bytes) -> str:

@@ -108,7 +108,9 @@ def _areas(properties: Box) -> dict[int, int]:
                 item = table.take(32 if version else 16)
                 for _ in range(table.take(8)):
                     table.take(1)  # whether a reader must know the property
-                    areas.setdefault(item, known.get(table.take(15 if flags & 1 else 7), 0))
+                    index = table.take(15 if flags & 1 else 7)
+                    if index in known:
+                        areas.setdefault(item, known[index])
     return areas
 
 

@@ -172,7 +172,7 @@ async def test_a_picture_that_needs_more_memory_than_the_container_has_is_too_la
 ) -> None:
     monkeypatch.setattr("app.inference.scheduling.memory_limit", lambda: 200 * 2**20)  # a quarter is shared out
     async with service(seven) as client:
-        answer = await client.post("/predict", content=encoded(enlarged(digit_drawn(7), 2000)))
+        answer = await client.post("/predict", content=encoded(enlarged(digit_drawn(7), 4000)))
         smaller = await client.post("/predict", content=encoded(enlarged(digit_drawn(7), 1000)))
 
     assert_is_problem(answer, 413, "too_large")
