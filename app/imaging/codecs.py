@@ -10,7 +10,6 @@ from PIL import AvifImagePlugin, Image
 
 def configure_codecs(max_pixels: int) -> None:
     """Call once, when a process starts. ``max_pixels``: the largest limit that `inspect` will get."""
-    pillow_heif.register_heif_opener()
     Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow raises at twice this, also for the later frames of a GIF
     # What Pillow warns and logs about a caller's image quotes the file, and an operator can do nothing about it.
     warnings.filterwarnings("ignore", module=r"PIL\.")

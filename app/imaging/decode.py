@@ -126,9 +126,9 @@ def _imdecode(data: bytes, flags: int) -> MatLike:
 
 
 def _needs_opencv(header: Image.Image) -> bool:
-    """Pillow makes 8 bits of colours of 16, and takes longer for WebP."""
+    """Pillow makes 8 bits of colours of 16, no grey of L*a*b*, and takes longer for WebP."""
     bits = getattr(header, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
-    return header.format == "WEBP" or (len(bits) > 1 and max(bits) > 8)
+    return header.format == "WEBP" or header.mode == "LAB" or (len(bits) > 1 and max(bits) > 8)
 
 
 def _pillow_pixels(picture: Image.Image) -> MatLike:

@@ -3,6 +3,7 @@
 from io import BytesIO
 
 from PIL import Image
+from pillow_heif import HeifImageFile
 
 from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
 from app.imaging import heif
@@ -99,7 +100,8 @@ def _read_by_pillow(data: bytes, kind: str) -> Encoded:
         data, largest_part = heif.as_still(data, kind), heif.largest_part(data)
     elif kind == "WEBP":
         data = essential_webp(data)
-    header = Image.open(_BoundedReader(data), formats=["HEIF" if kind == "HEIC" else kind])
+    file = _BoundedReader(data)
+    header = HeifImageFile(file) if kind == "HEIC" else Image.open(file, formats=[kind])  # type: ignore[no-untyped-call]
     is_opaque = not header.has_transparency_data
     return Encoded(data, kind, *header.size, header, orientation_of(header), is_opaque, largest_part=largest_part)
 
