@@ -55,9 +55,9 @@ def bmp_claiming(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def tiff(*entries: tuple[int, int], after: bytes = b"", following: int = 0) -> bytes:
-    """``entries``: tag and value, each of type LONG. ``following``: where the next directory is."""
-    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+def tiff(*entries: tuple[int, ...], after: bytes = b"", following: int = 0) -> bytes:
+    """``entries``: tag and value of type LONG, or where values are, and how many. ``following``: the next directory."""
+    directory = b"".join(struct.pack("<HHII", tag, 4, *(count or [1]), value) for tag, value, *count in entries)
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + struct.pack("<I", following) + after
 
 
@@ -239,9 +239,7 @@ def odd() -> dict[str, bytes]:
         "JPEG with EXIF that points to itself": _jpeg_with(0xE1, looping),
         "JPEG with 5,000 orientations": _jpeg_with(0xE1, rotating[:65_000]),
         "JPEG with noise for a profile": _jpeg_with(0xE2, b"ICC_PROFILE\0\1\1" + np.random.default_rng(0).bytes(5000)),
-        "JPEG with a profile full of scans": _jpeg_with(0xE2, b"ICC_PROFILE\0\1\1" + b"\xff\xda" * 5000),
         "JPEG of a million fill bytes": jpeg[:2] + b"\xff" * 10**6 + jpeg[2:],
-        "JPEG with a video of 1,000 scans behind it": jpeg + b"\0\0\0\x18ftypmp42" + b"\xff\xda" * 1000,
         "WebP with noise for EXIF and a profile": encoded(
             grey, "WEBP", lossless=True, exif=b"Exif\0\0II*\0noise", icc_profile=b"noise"
         ),
@@ -249,8 +247,6 @@ def odd() -> dict[str, bytes]:
         "PNG with a text that inflates to 100 MB": whole[:33] + png_chunk(b"zTXt", inflating) + whole[33:],
         "PNG with a profile that inflates to 100 MB": whole[:33] + png_chunk(b"iCCP", inflating) + whole[33:],
         "PNG whose data claim 2 GiB": whole[:33] + struct.pack(">I", 2**31 - 1) + whole[37:],
-        "GIF with a screen smaller than its frame": gif_claiming(1, 1),
         "HEIC with a film behind it": encoded(grey, "HEIC") + b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom\xff\xd8\xff\xda",
-        "HEIC with a note behind it": encoded(grey, "HEIC") + b"SEFT",
         "AVIF with a note behind it": encoded(grey, "AVIF") + b"SEFT",
     }

@@ -69,6 +69,7 @@ EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "palette TIFF": lambda grey: encoded(Image.fromarray(grey).convert("P"), "TIFF"),
     "16-bit PNG": lambda grey: encoded(grey.astype(np.uint16) * 257, "PNG"),
     "16-bit TIFF": lambda grey: encoded(grey.astype(np.uint16) * 257, "TIFF"),
+    "big-endian 16-bit TIFF": lambda grey: encoded((grey.astype(np.uint16) * 257).astype(">u2"), "TIFF"),
     "32-bit TIFF": lambda grey: encoded(grey.astype(np.int32), "TIFF"),
     "float TIFF": lambda grey: encoded(grey.astype(np.float32) / 255, "TIFF"),
     "LZW TIFF": lambda grey: encoded(grey, "TIFF", compression="tiff_lzw"),
@@ -121,14 +122,14 @@ TRANSPARENT: dict[str, Callable[[], bytes]] = {
 
 def deep_heic(mode: str, pixels: Grey) -> bytes:
     file = BytesIO()
-    deep = pixels.astype(np.uint16) * 257
-    pillow_heif.from_bytes(mode, pixels.shape[1::-1], deep.tobytes()).save(file, **EXACT["HEIC"])
+    pillow_heif.from_bytes(mode, pixels.shape[1::-1], deep(pixels, 16).tobytes()).save(file, **EXACT["HEIC"])
     return file.getvalue()
 
 
 def deep_avif(grey: Grey, bits: int) -> bytes:
-    deep = np.rint(grey * ((2**bits - 1) / 255)).astype(np.uint16)
-    return cv2.imencode(".avif", deep, [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100])[1].tobytes()
+    return cv2.imencode(".avif", deep(grey, bits), [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100])[
+        1
+    ].tobytes()
 
 
 def windows_bmp(grey: Grey, *masks: int, bits: int = 32, unused: int = 0, version: int = 40) -> bytes:
@@ -298,6 +299,14 @@ def test_the_transparent_colour_of_a_palette_becomes_white(kind: str) -> None:
     assert np.array_equal(grey, np.where(drawing() < 128, 0, 255))
 
 
+def test_lightness_and_colour_are_read() -> None:
+    """CIE L*a*b*."""
+    white = np.where(drawing() < 128, 0, 255).astype(np.uint8)
+    data = encoded(Image.merge("LAB", [Image.fromarray(white), *[Image.new("L", (130, 150), 128)] * 2]), "TIFF")
+
+    assert np.array_equal(decoded(data), white)
+
+
 def test_colours_become_their_luminance() -> None:
     paper_and_pen = coloured(255 - drawing(), pen=(0, 0, 255), paper=(255, 255, 0))
 
@@ -334,17 +343,11 @@ def tiled(grey: Grey, orientation: int, side: int = 64) -> bytes:
     padded = np.pad(grey, ((0, -height % side), (0, -width % side)))
     down, across = (length // side for length in padded.shape)
     tiles = padded.reshape(down, side, across, side).swapaxes(1, 2).reshape(-1, side * side)
-    names = (256, width), (257, height), (258, 8), (259, 1), (262, 1), (274, orientation), (322, side), (323, side)
-    pixels = 8 + 2 + 12 * 10 + 4 + 8 * len(tiles)
-    places = [pixels + side * side * number for number in range(len(tiles))]
-    start = (
-        b"II*\0" + struct.pack("<IH", 8, 10) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in names)
-    )
-    lists = b"".join(
-        struct.pack("<HHII", tag, 4, len(tiles), pixels - back * len(tiles)) for tag, back in ((324, 8), (325, 4))
-    )
-    lengths = [side * side] * len(tiles)
-    return start + lists + bytes(4) + struct.pack(f"<{2 * len(tiles)}I", *places, *lengths) + tiles.tobytes()
+    count, lists = len(tiles), 8 + 2 + 12 * 10 + 4
+    places = [lists + 8 * count + side * side * number for number in range(count)]
+    size = (256, width), (257, height), (258, 8), (259, 1), (262, 1), (274, orientation), (322, side), (323, side)
+    after = struct.pack(f"<{2 * count}I", *places, *[side * side] * count) + tiles.tobytes()
+    return tiff(*size, (324, lists, count), (325, lists + 4 * count, count), after=after)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -495,8 +498,7 @@ def large(kind: str) -> bytes:
     if "transparent" in kind:
         colour.putalpha(Image.fromarray(255 - grey))
     if "16-bit" in kind:
-        deep = np.array(colour)[:, :, ::-1].astype(np.uint16) * 257
-        return cv2.imencode("." + kind.split()[-1].lower(), deep)[1].tobytes()
+        return by_opencv(deep(np.array(colour), 16), kind.split()[-1])
     options: dict[str, Any] = _FAST[kind.split()[-1]]
     if "strip" in kind:
         options = options | {"tiffinfo": {278: len(grey)}, "strip_size": 2**31}
