@@ -18,9 +18,8 @@ _JPEG_END = re.compile(rb"\xff\xd9")
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _JPEG_PROGRESSIVE = {0xC2, 0xCA}
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC3, 0xC9, 0xCB} | _JPEG_PROGRESSIVE
-_JPEG_PIXELS = _JPEG_FRAMES | {_SOS, 0xC4, 0xCC, 0xDB, 0xDD}  # with their tables and the restart interval
-_EXIF, _ADOBE = 0xE1, 0xEE
-_ADOBE_BYTES = 16
+_JPEG_KEPT = _JPEG_FRAMES | {_SOS, 0xC4, 0xCC, 0xDB, 0xDD, 0xE1}  # with tables, the restart interval and EXIF
+_ADOBE, _ADOBE_BYTES = 0xEE, 16  # which colours a file has. Pillow cannot read a shorter segment
 _JPEG_COEFFICIENTS = 64  # of a block
 _METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # Pillow's keys for EXIF and XMP
 _ORIENTATION = 0x0112
@@ -76,7 +75,7 @@ def read_jpeg(jpeg: bytes) -> Encoded:
         if marker == _EOI:
             is_cut = False
             break
-        if marker in _JPEG_PIXELS or marker == _EXIF or (marker == _ADOBE and len(segment) >= _ADOBE_BYTES):
+        if marker in _JPEG_KEPT or (marker == _ADOBE and len(segment) >= _ADOBE_BYTES):
             kept.append(segment)
         if marker in _JPEG_FRAMES:
             if frame:

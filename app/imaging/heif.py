@@ -18,6 +18,7 @@ _MAX_TABLE_BYTES = 128 * 1024  # of a box that lists items: libheif takes at mos
 _MAX_PARTS = 8  # all parts together, in sizes of the largest picture: telephones write 1 to 3
 _MAX_SHARE = 4  # of the file, for the data of all items together
 _MAX_UNITS = 64  # of AV1 data: encoders write 1 to 4
+_HEADER_BYTES = 128  # of a unit, up to the size in a sequence header: fewer are needed
 _SEQUENCE_HEADER = 1  # a kind of unit: AV1, 6.2.2
 
 
@@ -55,9 +56,11 @@ def largest_part(data: bytes) -> int:
 
 
 class _Bits:
-    """Integers, read one after the other. Raises EOFError at the end."""
+    """Integers, read one after the other. Raises EOFError at the end, ValueError for data that would take long."""
 
     def __init__(self, data: Box) -> None:
+        if len(data) > _MAX_TABLE_BYTES:
+            raise ValueError("too many items")
         self.data, self.place = data, 0
 
     def take(self, bits: int) -> int:
@@ -150,7 +153,7 @@ def _claimed_areas(units: Box) -> Iterator[int]:
     for _ in range(_MAX_UNITS):
         if not units:
             return
-        unit = _Bits(units)
+        unit = _Bits(units[:_HEADER_BYTES])
         kind, has_extension, has_length, _ = unit.take(5) & 15, unit.take(1), unit.take(1), unit.take(1)
         unit.take(8 * has_extension)
         length = 0
@@ -162,7 +165,7 @@ def _claimed_areas(units: Box) -> Iterator[int]:
         start = unit.place // 8
         end = start + length if has_length else len(units)
         if kind == _SEQUENCE_HEADER:
-            yield _sequence_area(_Bits(units[start:end]))
+            yield _sequence_area(_Bits(units[start : min(end, start + _HEADER_BYTES)]))
         units = units[end:]
     raise ValueError("too many units")
 

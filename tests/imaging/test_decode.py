@@ -304,7 +304,7 @@ def test_lightness_and_colour_are_read() -> None:
     white = np.where(drawing() < 128, 0, 255).astype(np.uint8)
     data = encoded(Image.merge("LAB", [Image.fromarray(white), *[Image.new("L", (130, 150), 128)] * 2]), "TIFF")
 
-    assert np.array_equal(decoded(data), white)
+    assert levels_between(decoded(data), white) <= LOSSY_LEVELS
 
 
 def test_colours_become_their_luminance() -> None:
