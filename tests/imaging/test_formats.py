@@ -35,22 +35,7 @@ def segment(marker: int, data: bytes) -> bytes:
 
 JUNK = np.random.default_rng(0).bytes(3000)
 LONG = b"k\0\0" + zlib.compress(bytes(3 * 2**20))
-CHUNKS = [
-    "iCCP",
-    "pHYs",
-    "tEXt",
-    "zTXt",
-    "iTXt",
-    "gAMA",
-    "cHRM",
-    "sRGB",
-    "bKGD",
-    "hIST",
-    "sPLT",
-    "tIME",
-    "eXIf",
-    "acTL",
-]
+CHUNKS = "bKGD cHRM eXIf gAMA hIST iCCP iTXt pHYs sPLT sRGB tEXt tIME zTXt acTL"
 SEGMENTS = {
     "JFIF": segment(0xE0, b"JFIF\0\1"),
     "EXIF": segment(0xE1, b"Exif\0\0" + JUNK),
