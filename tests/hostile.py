@@ -3,7 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -36,25 +36,6 @@ def png_claiming(width: int, height: int) -> bytes:
     return png(width, height, bytes(1000))
 
 
-def jpeg_claiming(width: int, height: int) -> bytes:
-    data = bytearray(encoded(seven(), "JPEG"))
-    place = data.index(b"\xff\xc0")
-    data[place + 5 : place + 9] = struct.pack(">HH", height, width)
-    return bytes(data)
-
-
-def gif_claiming(width: int, height: int) -> bytes:
-    data = bytearray(encoded(seven(), "GIF"))
-    data[6:10] = struct.pack("<HH", width, height)
-    return bytes(data)
-
-
-def bmp_claiming(width: int, height: int) -> bytes:
-    data = bytearray(encoded(seven(), "BMP"))
-    data[18:26] = struct.pack("<ii", width, height)
-    return bytes(data)
-
-
 def tiff(*entries: tuple[int, ...], after: bytes = b"", following: int = 0) -> bytes:
     """``entries``: tag and value of type LONG, or where values are, and how many. ``following``: the next directory."""
     directory = b"".join(struct.pack("<HHII", tag, 4, *(count or [1]), value) for tag, value, *count in entries)
@@ -71,23 +52,26 @@ def webp_claiming(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(chunk)) + chunk
 
 
-def heif_claiming(width: int, height: int, kind: str, **options: object) -> bytes:
-    """The boxes claim it, of the image or, in a grid, of each tile."""
-    data = encoded(seven(), kind, **options)
-    place = data.rindex(b"ispe") + 8
-    return data[:place] + struct.pack(">II", width, height) + data[place + 8 :]
-
-
-CLAIMING: dict[str, Callable[[int, int], bytes]] = {
-    "PNG": png_claiming,
-    "JPEG": jpeg_claiming,
-    "GIF": gif_claiming,
-    "BMP": bmp_claiming,
-    "TIFF": tiff_claiming,
-    "WEBP": webp_claiming,
-    "HEIC": partial(heif_claiming, kind="HEIC"),
-    "AVIF": partial(heif_claiming, kind="AVIF"),
+_SIZES = {  # what stands before the size, how many bytes before, and how the size is written
+    "JPEG": (b"\xff\xc0", 5, ">HH"),
+    "GIF": (b"GIF87a", 6, "<HH"),
+    "BMP": (b"BM", 18, "<ii"),
+    "HEIC": (b"ispe", 8, ">II"),
+    "AVIF": (b"ispe", 8, ">II"),
 }
+
+
+def claiming(kind: str, width: int, height: int, **options: object) -> bytes:
+    """A square claims it, or any GIF or BMP. In a grid, each tile."""
+    if kind in _OTHERS:
+        return _OTHERS[kind](width, height)
+    mark, offset, layout = _SIZES[kind]
+    data = bytearray(encoded(seven(), kind, **options))
+    struct.pack_into(layout, data, data.rindex(mark) + offset, width, height)
+    return bytes(data)
+
+
+_OTHERS: dict[str, Callable[[int, int], bytes]] = {"PNG": png_claiming, "TIFF": tiff_claiming, "WEBP": webp_claiming}
 
 
 # Bombs
@@ -128,9 +112,9 @@ def webp_canvas_claiming(width: int, height: int) -> bytes:
 @cache
 def bombs() -> dict[str, bytes]:
     """Too many pixels or too much work, by their header: 413."""
-    claims = {f"{kind} of 256 million pixels": CLAIMING[kind](16_000, 16_000) for kind in FORMATS}
+    claims = {f"{kind} of 256 million pixels": claiming(kind, 16_000, 16_000) for kind in FORMATS}
     return claims | {
-        "BMP of the most negative height": bmp_claiming(28, -(2**31)),
+        "BMP of the most negative height": claiming("BMP", 28, -(2**31)),
         "TIFF of 4 billion pixels a side": tiff_claiming(2**32 - 1, 2**32 - 1),
         "TIFF with two sizes": tiff(
             (256, 60_000), (257, 60_000), *_SMALL_TIFF, (273, 8), (277, 1), (278, 28), (279, 9)
@@ -139,7 +123,7 @@ def bombs() -> dict[str, bytes]:
         "GIF with a frame to be cleared": gif_disposing_of(60_000, 60_000),
         "WebP with a canvas larger than its frames": webp_canvas_claiming(16_000, 16_000),
         "JPEG of 2,000 scans": jpeg_of_scans(2000),
-        "HEIC with tiles of 256 million pixels": heif_claiming(16_000, 16_000, "HEIC", tile_size=128),
+        "HEIC with tiles of 256 million pixels": claiming("HEIC", 16_000, 16_000, tile_size=128),
     }
 
 
@@ -151,7 +135,7 @@ def broken() -> dict[str, bytes]:
     """Of a known format and undecodable: 422."""
     whole = encoded(seven())
     loop = tiff((256, 28), (257, 28), following=8)
-    claims = {f"{kind} of no pixels": CLAIMING[kind](0, 0) for kind in FORMATS if kind not in ("GIF", "WEBP")}
+    claims = {f"{kind} of no pixels": claiming(kind, 0, 0) for kind in FORMATS if kind not in ("GIF", "WEBP")}
     claims |= {f"{kind} cut in the middle": _two_thirds(encoded(seven(), kind)) for kind in FORMATS}
     empty_chunks = png_chunk(b"abCD", b"") * 200_000
     size_later = png_chunk(b"abCD", whole[16:29]) + png_claiming(30_000, 30_000)[8:]
@@ -170,10 +154,10 @@ def broken() -> dict[str, bytes]:
         + struct.pack("<QQ", 16, 100_000)
         + struct.pack("<HHQQ", 60_000, 4, 1, 1) * 100_000
         + bytes(8),
-        "BMP of pixels beyond its end": bmp_claiming(5000, 5000),
+        "BMP of pixels beyond its end": claiming("BMP", 5000, 5000),
         "HEIC of 25 tiles, each as large as itself": heic_of_25_tiles(),
-        "HEIC of two sizes": heif_claiming(3000, 3000, "HEIC"),
-        "AVIF of two sizes": heif_claiming(28, 28, "AVIF"),
+        "HEIC of two sizes": claiming("HEIC", 3000, 3000),
+        "AVIF of two sizes": claiming("AVIF", 28, 28),
         "HEIC of 500,000 boxes": encoded(seven(), "HEIC")[:24] + b"\0\0\0\x08free" * 500_000,
         "AVIF of 100,000 items": avif_listing(100_000),
         "AVIF without boxes": b"\0\0\0\x10ftypavif\0\0\0\0" + bytes(100),

@@ -27,11 +27,10 @@ from tests.drawings import (
     coloured,
     digit_drawn,
     encoded,
-    enlarged,
-    placed,
     transparent,
     turned,
 )
+from tests.hostile import seven as drawing
 from tests.hostile import tiff
 
 ROOT = Path(__file__).parents[2]
@@ -40,11 +39,6 @@ LOSSY_LEVELS = 12  # of 255: the most that JPEG at quality 95 changes a pixel
 
 def decoded(data: bytes) -> Grey:
     return decode(inspect(data)).grey
-
-
-def drawing() -> Grey:
-    """A seven, taller than wide, dark on light: no two of its orientations look alike."""
-    return 255 - placed(enlarged(digit_drawn(7), 120), (150, 130), 20, 5)
 
 
 def levels_between(one: Grey, other: Grey) -> int:
@@ -67,8 +61,6 @@ EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "palette PNG": lambda grey: encoded(Image.fromarray(grey).convert("P"), "PNG"),
     "palette BMP": lambda grey: encoded(Image.fromarray(grey).convert("P"), "BMP"),
     "palette TIFF": lambda grey: encoded(Image.fromarray(grey).convert("P"), "TIFF"),
-    "16-bit PNG": lambda grey: encoded(grey.astype(np.uint16) * 257, "PNG"),
-    "16-bit TIFF": lambda grey: encoded(grey.astype(np.uint16) * 257, "TIFF"),
     "big-endian 16-bit TIFF": lambda grey: encoded((grey.astype(np.uint16) * 257).astype(">u2"), "TIFF"),
     "32-bit TIFF": lambda grey: encoded(grey.astype(np.int32), "TIFF"),
     "float TIFF": lambda grey: encoded(grey.astype(np.float32) / 255, "TIFF"),
@@ -98,7 +90,6 @@ EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "BMP of version 5 with zero alpha": lambda grey: windows_bmp(grey, *RGB_MASKS, 0xFF000000, version=124),
     "TIFF with an unspecified channel": lambda grey: unspecified_tiff(with_fourth(grey, 0)),
     "grey TIFF with an unspecified channel": lambda grey: unspecified_tiff(with_fourth(grey, 9, "LA")),
-    "grey PNG with zero alpha": lambda grey: encoded(with_fourth(grey, 0, "LA")),
     "palette PNG of transparent colours": lambda grey: encoded(
         Image.fromarray(grey).convert("P"), transparency=bytes(256)
     ),
@@ -413,24 +404,22 @@ def test_flipped_bits_give_a_picture_or_one_of_our_errors(kind: str) -> None:
         assert grey.ndim == 2
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\0",
-        b"a plain text, long enough to be something",
-        b"%PDF-1.7\n",
-        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        b"RIFF\x24\0\0\0WAVEfmt ",
-        b"\x89PNG",
-        b"GIF88a\1\0\1\0",
-        b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
-    ],
-    ids=["empty", "one byte", "text", "PDF", "SVG", "WAVE", "cut signature", "no GIF version", "MP4"],
-)
-def test_content_of_no_known_format_is_unsupported(data: bytes) -> None:
+UNKNOWN = {
+    "nothing": b"",
+    "text": b"a plain text, long enough to be something",
+    "PDF": b"%PDF-1.7\n",
+    "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "WAVE": b"RIFF\x24\0\0\0WAVEfmt ",
+    "cut signature": b"\x89PNG",
+    "no GIF version": b"GIF88a\1\0\1\0",
+    "MP4": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom",
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_content_of_no_known_format_is_unsupported(what: str) -> None:
     with pytest.raises(UnsupportedMediaType):
-        inspect(data)
+        inspect(UNKNOWN[what])
 
 
 @pytest.mark.parametrize(("compression", "name"), [(34887, "LERC"), (50001, "WebP"), (65000, "method 65000")])

@@ -14,7 +14,7 @@ from app.errors import DigitsError, TooLarge, UndecodableImage
 from app.imaging.decode import decode
 from app.imaging.formats import inspect, memory_needed
 from tests.drawings import Grey, coloured, encoded, transparent, turned
-from tests.hostile import adam7, gif_claiming, png_chunk, seven
+from tests.hostile import adam7, claiming, png_chunk, seven
 
 MIDDLE = 40  # bytes before its end, a file is cut within its pixels
 FRAME = Image.new("L", (130, 150), 90)
@@ -153,7 +153,7 @@ def test_what_follows_the_picture_decides_nothing(kind: str, tail: bytes) -> Non
 
 
 def test_a_gif_whose_frame_is_larger_than_its_screen_is_read_whole() -> None:
-    assert np.array_equal(decoded(gif_claiming(1, 1)), seven())
+    assert np.array_equal(decoded(claiming("GIF", 1, 1)), seven())
 
 
 def test_a_thumbnail_a_profile_and_a_video_cost_a_jpeg_nothing() -> None:
@@ -166,6 +166,6 @@ def test_a_thumbnail_a_profile_and_a_video_cost_a_jpeg_nothing() -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(8160, 6144), (8192, 6144), (8000, 8000)])
 def test_pictures_of_the_largest_common_sensors_are_not_too_large(width: int, height: int) -> None:
-    assert inspect(gif_claiming(width, height)).width == width
+    assert inspect(claiming("GIF", width, height)).width == width
     with pytest.raises(TooLarge):
-        inspect(gif_claiming(width + 3000, height))
+        inspect(claiming("GIF", width + 3000, height))
