@@ -38,7 +38,8 @@ def to_grey(pixels: MatLike) -> Grey:
 
 def _composite(grey: Grey, alpha: Grey) -> Grey:
     """On the ground that shows the ink. Alpha that is the same everywhere, or zero, says nothing: colours count."""
-    if np.ptp(alpha) == 0:
+    lowest, highest, _, _ = cv2.minMaxLoc(alpha)
+    if lowest == highest:
         return grey
     light = as_uint8(cv2.multiply(grey, alpha, grey, 1 / _WHITE))  # what shows on black
     level = _ground_level(light, alpha)
