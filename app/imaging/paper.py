@@ -30,6 +30,8 @@ _SHEET_SHARE = 0.05  # of the picture: smaller surfaces are part of a drawing
 _GRAINY = 0.5  # of the steps between neighbours are not 0: a photo, whose grain is smoothed first
 _SHEET_FILL = 0.9  # of its convex hull
 _SHEET_BOX = 0.85  # of the turned rectangle around it that a sheet fills, even in perspective; an ellipse fills 0.79
+_ROUND_BOX = 0.72  # the same for a round one
+_OPENING_EDGE, _WRITTEN, _CARD_LEVELS = 0.4, 0.2, 32  # of its width; of its pixels; grey levels around the card's
 _SHEET_INK_SIZE = 0.2  # of the sheet's shorter side: ink on it is at least this long,
 _SHEET_INK_LEVELS = 0.25  # and has at least this share of the picture's contrast
 _MARGIN_SHARE = 0.64  # of the picture: a larger sheet is all of it but a margin, also without ink
@@ -124,15 +126,29 @@ def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
 
 
 def _is_sheet(outline: MatLike, holes: list[MatLike], small: Grey) -> bool:
-    """Whether an even surface is nearly a rectangle, a part of the picture, and has ink on it or a margin around it."""
+    """Whether an even surface is nearly a rectangle, a part of the picture, and has ink on it or a margin around it.
+
+    Or nearly an ellipse that is written on: a thick zero is one that is not.
+    """
     area, hull = cv2.contourArea(outline), cv2.convexHull(outline)
     long, short = sorted(cv2.minAreaRect(hull)[1], reverse=True)
-    if area < _SHEET_FILL * cv2.contourArea(hull) or area < _SHEET_BOX * long * short:
+    if area < _SHEET_FILL * cv2.contourArea(hull) or area < _ROUND_BOX * long * short:
         return False
     _, _, width, height = cv2.boundingRect(outline)
     if height == small.shape[0] or width == small.shape[1]:
         return False
-    return area > _MARGIN_SHARE * small.size or any(_is_ink(hole, short, small) for hole in holes)
+    ink = [hole for hole in holes if _is_ink(hole, short, small)]
+    if area < _SHEET_BOX * long * short:
+        return any(_is_written(hole, int(small[outline[0, 0, 1], outline[0, 0, 0]]), small) for hole in ink)
+    return area > _MARGIN_SHARE * small.size or bool(ink)
+
+
+def _is_written(hole: MatLike, level: int, small: Grey) -> bool:
+    """Whether a hole in a card of this ``level`` has some of the card well within it, which a mere opening has not."""
+    mask = cv2.fillConvexPoly(np.zeros_like(small), cv2.convexHull(hole), 1)
+    depth = int(min(cv2.minAreaRect(hole)[1]) * _OPENING_EDGE) | 1
+    within = small[cv2.erode(mask, np.ones((depth, depth), np.uint8)) > 0].astype(np.int16)
+    return bool(np.count_nonzero(np.abs(within - level) < _CARD_LEVELS) > _WRITTEN * within.size)
 
 
 def _lies_in(inner: MatLike, outer: MatLike) -> bool:

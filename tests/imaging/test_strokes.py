@@ -347,6 +347,18 @@ def test_a_lone_dash_is_ink() -> None:
     assert np.abs(np.subtract(find_ink(on_paper(dash)).ink_box, box_of(dash))).max() <= NEAR_PX
 
 
+@pytest.mark.parametrize("polarity", BOTH)
+@pytest.mark.parametrize(
+    "digit", range(2, 10)
+)  # on a disc, a one and a thin zero look like the opening of a thick zero
+def test_the_digit_is_found_on_a_round_card(digit: int, polarity: str) -> None:
+    card = np.hypot(_X - 200, _Y - 190) <= 120
+    drawn = placed(enlarged(digit_drawn(digit), 120), card.shape, 130, 140)
+    picture = np.where(card, on(on_paper(drawn), polarity), 255 - on(np.full_like(drawn, 255), polarity))
+
+    assert_found(find_ink(picture), drawn, polarity)
+
+
 # Bands of another level
 
 
