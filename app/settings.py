@@ -49,9 +49,9 @@ def _api_keys_in_file(given: str) -> tuple[ApiKey, ...]:
 
 def _origins(given: str) -> tuple[str, ...]:
     origins = tuple(text.strip() for text in given.split(",") if text.strip())
-    if not all(re.fullmatch(r"\*|null|file://|[a-z][a-z0-9+.-]*://[^/\s]+", origin) for origin in origins):
+    if not all(re.fullmatch(r"\*|null|file://|[a-z][a-z0-9+.-]*://[^/\s*]+", origin) for origin in origins):
         raise ValueError(
-            "an origin is written as https://host, scheme://host:port or null; separate several with commas"
+            "an origin must look like https://host, scheme://host:port, null or *; separate several with commas"
         )
     return origins
 

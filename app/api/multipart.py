@@ -37,7 +37,7 @@ def parse_multipart(content_type: str, body: bytes) -> list[Part]:
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
-        raise BadRequest("The Content-Type names no multipart boundary.")
+        raise BadRequest("The Content-Type is not multipart/form-data with a boundary: send a form.")
     parts: list[Part] = []
     name, value = bytearray(), bytearray()
     chunks: list[bytes] = []

@@ -23,10 +23,9 @@ def parse_query(request: Request, model: type[Q]) -> Q:
     given = dict(request.query_params) if request.scope["query_string"] else {}
     known = list(model.model_fields)
     for name in given.keys() - known:
-        [nearest] = get_close_matches(name[:100].lower(), known, n=1, cutoff=0)
-        raise InvalidParameter(
-            f"A query parameter is unknown: the nearest known one is {nearest}, of {', '.join(known)}."
-        )
+        near = get_close_matches(name[:100].lower(), known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InvalidParameter(f"A query parameter is unknown.{hint} This path takes {', '.join(known)}.")
     try:
         return model.model_validate(given)
     except ValidationError as error:

@@ -66,9 +66,9 @@ async def test_a_rejected_answer_has_its_reason_and_its_probabilities(seven: Ker
         ("top_k=11", "top_k: "),
         ("preprocess=magic", "preprocess: "),
         ("explain=2", "explain: "),
-        ("topK=3", "known one is top_k"),
-        ("top_k=3&explian=true", "known one is explain"),
-        ("mode=plain", "of top_k, explain, preprocess"),
+        ("topK=3", "Did you mean top_k?"),
+        ("top_k=3&explian=true", "Did you mean explain?"),
+        ("mode=plain", "takes top_k, explain, preprocess"),
     ],
 )
 async def test_a_parameter_that_is_unknown_or_out_of_its_range_is_invalid(
