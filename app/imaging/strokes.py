@@ -61,7 +61,7 @@ def find_strokes(grey: Grey) -> Segmentation:
 
     Pieces that join at no size count as several digits, so that none of them is accepted.
     """
-    picture = _shrink(grey, _WORK_PX)
+    picture = _shrink(grey)
     try:
         found = _segment(find_contrast(picture), picture)
     except _OnlySpecks:
@@ -88,8 +88,9 @@ def _join_pieces(picture: Grey) -> Segmentation | None:
     which they lie near each other.
     """
     near = None
-    side = min(max(picture.shape), _JOIN_PX)
-    while min((smaller := _shrink(picture, side)).shape) >= _SMALLEST_SIDE_PX:
+    scale = min(1.0, _JOIN_PX / max(picture.shape))
+    while scale * min(picture.shape) >= _SMALLEST_SIDE_PX:
+        smaller = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         blurred = as_uint8(cv2.GaussianBlur(smaller, (0, 0), 1))
         with suppress(NoInk):
             found = _segment(find_contrast(blurred), blurred)
@@ -97,7 +98,7 @@ def _join_pieces(picture: Grey) -> Segmentation | None:
                 if found.digits > 1 or cv2.connectedComponents(found.strokes)[0] == 2:
                     return found
                 near = near or found
-        side = int(side / _SHRINK)
+        scale /= _SHRINK
     return near
 
 
@@ -121,19 +122,11 @@ def _segment(found: Contrast, picture: Grey) -> Segmentation:
     return Segmentation(contrast[part], strokes[part], sure, inverted, box, digits, whole, picture)
 
 
-def _shrink(grey: Grey, longest_px: int) -> Grey:
-    """At most ``longest_px`` a side. First by a whole number: OpenCV's area average is several times faster then."""
-    whole = max(grey.shape) // longest_px
-    if whole > 1:
-        height, width = (max(1, side // whole) for side in grey.shape)
-        grey = as_uint8(
-            cv2.resize(grey[: height * whole, : width * whole], (width, height), interpolation=cv2.INTER_AREA)
-        )
-    longest = max(grey.shape)
-    if longest > longest_px:
-        height, width = (max(1, round(side * longest_px / longest)) for side in grey.shape)
-        grey = as_uint8(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA))
-    return grey
+def _shrink(grey: Grey) -> Grey:
+    """At most `_WORK_PX` a side, by a whole number: OpenCV's area average is several times faster then."""
+    step = -(-max(grey.shape) // _WORK_PX)
+    height, width = (max(1, side // step) for side in grey.shape)
+    return as_uint8(cv2.resize(grey[: height * step, : width * step], (width, height), interpolation=cv2.INTER_AREA))
 
 
 def _find_digit(contrast: Grey) -> tuple[Grey, int, bool, float]:
