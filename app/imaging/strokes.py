@@ -146,8 +146,9 @@ def _find_digit(contrast: Grey) -> tuple[Grey, int, bool, float]:
     certain = as_uint8(cv2.threshold(contrast, sure, 1, cv2.THRESH_BINARY)[1])
     reach = round(max(contrast.shape) * _PALE_REACH)
     x, y, width, height = cv2.boundingRect(certain)
-    left, top = max(0, x - reach - 1), max(0, y - reach - 1)  # one more: only parts at the border of the picture touch it
-    part = np.s_[top : y + height + reach + 1, left : x + width + reach + 1]
+    margin = reach + 1  # one more, so that only parts at the border of the picture touch that of the cut
+    left, top = max(0, x - margin), max(0, y - margin)
+    part = np.s_[top : y + height + margin, left : x + width + margin]
     near = as_uint8(cv2.dilate(certain[part], np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)))
     strokes = np.zeros_like(contrast)
     strokes[part], digits, whole = _choose_parts(
@@ -202,7 +203,8 @@ def _choose(stats: MatLike, away: MatLike, strength: MatLike, shape: tuple[int, 
     """Which connected parts make up the digit: the best one and its neighbours.
 
     ``stats``: (n, 5) of left, top, width, height, area; ``away``: (n, 2), how far across and down from the middle, as
-    shares of the picture; ``strength``: (n,) sums of squared contrast. Strong and central parts win; parts at the border (page edges, shadows) lose.
+    shares of the picture; ``strength``: (n,) sums of squared contrast. Strong and central parts win; parts at the
+    border (page edges, shadows) lose.
     """
     height, width = shape
     left, top, part_width, part_height, area = stats.T.astype(np.float64)
