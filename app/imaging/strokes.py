@@ -88,8 +88,9 @@ def _join_pieces(picture: Grey) -> Segmentation | None:
     which they lie near each other.
     """
     near = None
-    scale = min(1.0, _JOIN_PX / max(picture.shape))
-    while scale * min(picture.shape) >= _SMALLEST_SIDE_PX:
+    longest = max(picture.shape)
+    side = min(longest, _JOIN_PX)
+    while (scale := side / longest) * min(picture.shape) >= _SMALLEST_SIDE_PX:
         smaller = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         blurred = as_uint8(cv2.GaussianBlur(smaller, (0, 0), 1))
         with suppress(NoInk):
@@ -98,7 +99,7 @@ def _join_pieces(picture: Grey) -> Segmentation | None:
                 if found.digits > 1 or cv2.connectedComponents(found.strokes)[0] == 2:
                     return found
                 near = near or found
-        scale /= _SHRINK
+        side = int(side / _SHRINK)
     return near
 
 
