@@ -10,7 +10,7 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-from app.imaging.pixels import Grey, as_uint8
+from app.imaging.pixels import Grey, as_uint8, shrink
 
 NOISE = 10  # grey levels: less contrast than this is paper
 RULED_PX = 64  # a picture at least this wide can show ruled lines, on smaller ones they are as thick as a pen
@@ -96,9 +96,7 @@ def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
     It is an even surface with an edge all around; of nested ones the innermost. The corners beside a turned sheet get
     the level of the paper.
     """
-    step = -(-max(grey.shape) // _SHEET_PX)
-    rows, columns = (side // step for side in grey.shape)
-    small = as_uint8(cv2.resize(grey[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA))
+    small, step = shrink(grey, _SHEET_PX)
     edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
     if cv2.countNonZero(edges) > _GRAINY * edges.size:
         small = as_uint8(cv2.medianBlur(small, 3))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.errors import NoInk
 from app.imaging.paper import NOISE, RULED_PX, Contrast, alternative_contrasts, find_contrast
-from app.imaging.pixels import Grey, as_uint8
+from app.imaging.pixels import Grey, as_uint8, shrink
 from app.imaging.rules import (
     is_flat,
     rows_between_lines,
@@ -61,7 +61,7 @@ def find_strokes(grey: Grey) -> Segmentation:
 
     Pieces that join at no size count as several digits, so that none of them is accepted.
     """
-    picture = _shrink(grey)
+    picture, _ = shrink(grey, _WORK_PX)
     try:
         found = _segment(find_contrast(picture), picture)
     except _OnlySpecks:
@@ -121,13 +121,6 @@ def _segment(found: Contrast, picture: Grey) -> Segmentation:
     part = np.s_[y : y + height, x : x + width]
     box = (x + left, y + top, width, height)
     return Segmentation(contrast[part], strokes[part], sure, inverted, box, digits, whole, picture)
-
-
-def _shrink(grey: Grey) -> Grey:
-    """At most `_WORK_PX` a side, by a whole number: OpenCV's area average is several times faster then."""
-    step = -(-max(grey.shape) // _WORK_PX)
-    height, width = (max(1, side // step) for side in grey.shape)
-    return as_uint8(cv2.resize(grey[: height * step, : width * step], (width, height), interpolation=cv2.INTER_AREA))
 
 
 def _find_digit(contrast: Grey) -> tuple[Grey, int, bool, float]:
