@@ -32,7 +32,9 @@ def servers(engines: Sequence[str]) -> list[Server]:
     uvicorn = (sys.executable, "-m", "uvicorn", "--port", "{port}", "--no-access-log", "--log-level", "warning")
     return [
         Server(
-            NO_WORK, (*uvicorn, "benchmarks.ceiling:app"), {"multipart": "/multipart", "raw": "/raw", MIX[0]: "/mix"}
+            NO_WORK,
+            (*uvicorn, "benchmarks.ceiling:app"),
+            {"multipart": "/multipart", "raw": "/raw", MIX[0]: "/decoded"},
         ),
         *(digits(engine, engine=engine, max_delay_ms=_NEVER_REFUSE_MS) for engine in engines),
         *[Server(TEXTBOOK, (*uvicorn, "benchmarks.textbook:app"), {"multipart": "/predict"})] * ("keras" in engines),

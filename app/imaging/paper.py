@@ -10,7 +10,7 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-from app.imaging.pixels import Grey, as_uint8
+from app.imaging.pixels import Grey, as_uint8, shrink
 
 NOISE = 10  # grey levels: less contrast than this is paper
 RULED_PX = 64  # a picture at least this wide can show ruled lines, on smaller ones they are as thick as a pen
@@ -24,7 +24,7 @@ _BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estima
 _BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
 _DARKEST_PAPER = 30  # grey levels: darker paper gives no measure of the light
 _THIN_SHARE = 0.06  # of the longer side: the widest stroke that the black-hat sees
-_SHEET_PX = 200  # longest side at which the outline of a sheet is looked for
+_SHEET_PX = 256  # longest side at which the outline of a sheet is looked for
 _SHEET_EDGE = 7  # grey levels between neighbouring pixels at that size: more is an edge
 _SHEET_SHARE = 0.05  # of the picture: smaller surfaces are part of a drawing
 _GRAINY = 0.5  # of the steps between neighbours are not 0: a photo, whose grain is smoothed first
@@ -98,9 +98,7 @@ def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
     It is an even surface with an edge all around; of nested ones the innermost. The corners beside a turned sheet get
     the level of the paper.
     """
-    step = -(-max(grey.shape) // _SHEET_PX)
-    rows, columns = (side // step for side in grey.shape)
-    small = as_uint8(cv2.resize(grey[: rows * step, : columns * step], (columns, rows), interpolation=cv2.INTER_AREA))
+    small, step = shrink(grey, _SHEET_PX)
     edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
     if cv2.countNonZero(edges) > _GRAINY * edges.size:
         small = as_uint8(cv2.medianBlur(small, 3))

@@ -23,6 +23,14 @@ def as_uint8(pixels: MatLike) -> Grey:
     return pixels.astype(np.uint8, copy=False)
 
 
+def shrink(grey: Grey, longest_px: int) -> tuple[Grey, int]:
+    """At most ``longest_px`` a side, and by what it was divided: OpenCV averages fastest over a whole number."""
+    step = -(-max(grey.shape) // longest_px)
+    height, width = (max(1, side // step) for side in grey.shape)
+    part = grey[: height * step, : width * step]
+    return as_uint8(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)), step
+
+
 def to_grey(pixels: MatLike) -> Grey:
     """uint8 (height, width) of any depth and number of channels, in OpenCV's order (BGR, BGRA)."""
     if pixels.dtype not in (np.uint8, np.uint16, np.float32):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.errors import NoInk
 from app.imaging.decode import Decoded, decode
 from app.imaging.formats import MAX_PIXELS, inspect
-from app.imaging.pixels import Grey
+from app.imaging.pixels import Grey, as_uint8
 from app.imaging.strokes import Segmentation, alternative_strokes, find_strokes
 
 VERSION = "2"
@@ -25,6 +25,7 @@ SIDE_PX = 28
 BOX_PX = 20  # MNIST's digits are fitted into a box of this side, keeping their aspect
 
 _PLACES = np.arange(BOX_PX, dtype=np.float32)
+_SEEN = 76  # of 255: the frame of widened strokes holds all ink above it
 _THIN_PX, _PEN_PX = 1.6, 2.2  # at MNIST's scale: strokes thinner than the first are widened to the second
 
 
@@ -107,29 +108,28 @@ def _fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:
     Hairlines of large drawings are widened first, as averaging would make them faint.
     Source: LeCun, Cortes and Burges, the MNIST database.
     """
-    sure = cv2.threshold(contrast, sure_level, 1, cv2.THRESH_BINARY)[1].astype(np.uint8, copy=False) & strokes
+    sure = as_uint8(cv2.threshold(contrast, sure_level, 1, cv2.THRESH_BINARY)[1]) & strokes
     levels = np.sort(contrast[sure.view(np.bool_)])
     level = (float(levels[(levels.size - 1) // 2]) + float(levels[levels.size // 2])) / 2  # np.median, but faster
-    ink = np.minimum(contrast * np.float32(1 / level), 1) * strokes
-    ink = _widen(ink, sure, levels.size)
+    ink = _widen(as_uint8(cv2.convertScaleAbs(contrast, alpha=255 / level)) * strokes, sure, levels.size)
     scale = BOX_PX / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     if ink.shape != (height, width):
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        ink = np.minimum(cv2.resize(ink, (width, height), interpolation=how), 1)  # rounding can exceed it
+        ink = as_uint8(cv2.resize(ink, (width, height), interpolation=how))
     left = min(max(round(SIDE_PX / 2 - _centre(ink.sum(axis=0))), 0), SIDE_PX - width)
     top = min(max(round(SIDE_PX / 2 - _centre(ink.sum(axis=1))), 0), SIDE_PX - height)
     frame = np.zeros((SIDE_PX, SIDE_PX, 1), np.float32)
-    frame[top : top + height, left : left + width, 0] = ink
+    frame[top : top + height, left : left + width, 0] = ink / np.float32(255)
     return frame
 
 
-def _centre(profile: NDArray[np.float32]) -> float:
+def _centre(profile: NDArray[np.unsignedinteger]) -> float:
     """Centre of mass along one axis (cv2.moments mistakes a picture two pixels wide for a list of points)."""
     return float(np.dot(profile, _PLACES[: profile.size]) / profile.sum())
 
 
-def _widen(ink: Ink, sure: Grey, area: int) -> Ink:
+def _widen(ink: Grey, sure: Grey, area: int) -> Grey:
     """Dilate strokes that would be thinner than `_THIN_PX` at MNIST's scale; the frame grows with them.
 
     ``sure``: 1 where there surely is a stroke, in ``area`` pixels. Its width is four times the mean distance of its
@@ -147,5 +147,5 @@ def _widen(ink: Ink, sure: Grey, area: int) -> Ink:
     shape = cv2.MORPH_RECT if size == 2 else cv2.MORPH_ELLIPSE  # an ellipse of two pixels is a line
     grown = cv2.copyMakeBorder(ink, size, size, size, size, cv2.BORDER_CONSTANT)
     grown = cv2.dilate(grown, cv2.getStructuringElement(shape, (size, size)))
-    x, y, width, height = cv2.boundingRect((grown > 0.3).astype(np.uint8))
-    return grown[y : y + height, x : x + width].astype(np.float32)
+    x, y, width, height = cv2.boundingRect(cv2.threshold(grown, _SEEN, 1, cv2.THRESH_BINARY)[1])
+    return as_uint8(grown[y : y + height, x : x + width])

@@ -9,9 +9,10 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from app.imaging.paper import RULED_PX
-from app.imaging.pixels import Grey
+from app.imaging.pixels import Grey, as_uint8
 
 _RULED_FILL = 0.3  # of a row that a line, perhaps sloping, fills
+_AT_SIDE = 0.02  # of the width: a line from edge to edge ends as near to the sides
 _RULED_RUN = 0.2  # of the width: no stroke of a digit runs straight and thin as far as this
 _FLAT = 0.4  # of its width: the height of a line, which may slope or wave
 _LONG = 0.5  # of the digit's longer side: a line is longer, its dashes and dots are shorter
@@ -22,8 +23,11 @@ _ARC_WIDTH = 0.25  # of its height: the widest row of a parenthesis
 def without_ruling(mask: Grey) -> Grey:
     """The mask without thin lines that run from edge to edge; where strokes cross them, the strokes stay."""
     for axis in (0, 1):
-        across = mask if axis == 0 else np.ascontiguousarray(mask.T)
-        if across.mean(axis=1).max() < _RULED_FILL:
+        across = mask if axis == 0 else as_uint8(cv2.transpose(mask))
+        width = across.shape[1]
+        side = int(_AT_SIDE * width) + 1
+        fullest = cv2.reduce(across, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).max()
+        if fullest < _RULED_FILL * width or not (across[:, :side].any() and across[:, -side:].any()):
             continue
         lines = _edge_to_edge(across)
         if lines is not None:
@@ -31,7 +35,7 @@ def without_ruling(mask: Grey) -> Grey:
             thickness = int(np.median(lines.sum(axis=0))) + 2
             crossing = cv2.morphologyEx(across, cv2.MORPH_OPEN, np.ones((thickness + 2, 1), np.uint8))
             across = kept | (crossing.astype(np.uint8) & lines)
-            mask = across if axis == 0 else np.ascontiguousarray(across.T)
+            mask = across if axis == 0 else as_uint8(cv2.transpose(across))
     return mask
 
 
@@ -128,8 +132,8 @@ def _edge_to_edge(mask: Grey) -> Grey | None:
     """The horizontal lines of a mask that touch both its sides and are thin; None when there are none."""
     height, width = mask.shape
     runs = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((1, max(8, int(width * _RULED_RUN))), np.uint8))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(runs, connectivity=8)
-    spanning = (stats[:, 0] <= 0.02 * width) & (stats[:, 0] + stats[:, 2] >= 0.98 * width)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(runs, connectivity=8, ltype=cv2.CV_16U)
+    spanning = (stats[:, 0] <= _AT_SIDE * width) & (stats[:, 0] + stats[:, 2] >= (1 - _AT_SIDE) * width)
     thin = stats[:, 4] <= stats[:, 2] * (2 + 0.03 * height)
     lines = spanning & thin
     lines[0] = False

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.errors import NoInk
 from app.imaging.paper import NOISE, RULED_PX, Contrast, alternative_contrasts, find_contrast
-from app.imaging.pixels import Grey, as_uint8
+from app.imaging.pixels import Grey, as_uint8, shrink
 from app.imaging.rules import (
     is_flat,
     rows_between_lines,
@@ -61,7 +61,7 @@ def find_strokes(grey: Grey) -> Segmentation:
 
     Pieces that join at no size count as several digits, so that none of them is accepted.
     """
-    picture = _shrink(grey, _WORK_PX)
+    picture, _ = shrink(grey, _WORK_PX)
     try:
         found = _segment(find_contrast(picture), picture)
     except _OnlySpecks:
@@ -88,8 +88,10 @@ def _join_pieces(picture: Grey) -> Segmentation | None:
     which they lie near each other.
     """
     near = None
-    side = min(max(picture.shape), _JOIN_PX)
-    while min((smaller := _shrink(picture, side)).shape) >= _SMALLEST_SIDE_PX:
+    longest = max(picture.shape)
+    side = min(longest, _JOIN_PX)
+    while (scale := side / longest) * min(picture.shape) >= _SMALLEST_SIDE_PX:
+        smaller = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         blurred = as_uint8(cv2.GaussianBlur(smaller, (0, 0), 1))
         with suppress(NoInk):
             found = _segment(find_contrast(blurred), blurred)
@@ -104,7 +106,7 @@ def _join_pieces(picture: Grey) -> Segmentation | None:
 def _segment(found: Contrast, picture: Grey) -> Segmentation:
     contrast, inverted, (left, top) = found
     for _ in range(_MAX_SPECKS):
-        strokes, sure, digits, whole = _find_digit(contrast)
+        strokes, digits, whole, sure = _find_digit(contrast)
         x, y, width, height = cv2.boundingRect(strokes)
         first, last = rows_between_lines(strokes[y : y + height, x : x + width])
         if last - first < height:
@@ -121,23 +123,8 @@ def _segment(found: Contrast, picture: Grey) -> Segmentation:
     return Segmentation(contrast[part], strokes[part], sure, inverted, box, digits, whole, picture)
 
 
-def _shrink(grey: Grey, longest_px: int) -> Grey:
-    """At most ``longest_px`` a side. First by a whole number: OpenCV's area average is several times faster then."""
-    whole = max(grey.shape) // longest_px
-    if whole > 1:
-        height, width = (max(1, side // whole) for side in grey.shape)
-        grey = as_uint8(
-            cv2.resize(grey[: height * whole, : width * whole], (width, height), interpolation=cv2.INTER_AREA)
-        )
-    longest = max(grey.shape)
-    if longest > longest_px:
-        height, width = (max(1, round(side * longest_px / longest)) for side in grey.shape)
-        grey = as_uint8(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA))
-    return grey
-
-
-def _find_digit(contrast: Grey) -> tuple[Grey, float, int, bool]:
-    """The mask of the digit, the contrast its strokes surely have, how many digits there seem to be, if it is whole.
+def _find_digit(contrast: Grey) -> tuple[Grey, int, bool, float]:
+    """The mask of the digit, how many digits there seem to be, if it is whole, the contrast its strokes surely have.
 
     Two thresholds (Canny's hysteresis): pale ends of a stroke count when they touch a sure part of it.
     """
@@ -147,13 +134,33 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int, bool]:
     otsu, _ = cv2.threshold(above.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
     sure = max(0.9 * otsu, NOISE)
     standing_out = as_uint8(cv2.threshold(contrast, max(0.5 * sure, NOISE), 1, cv2.THRESH_BINARY)[1])
-    if min(contrast.shape) >= RULED_PX:
-        standing_out = without_ruling(standing_out)
-        reach = 2 * round(max(contrast.shape) * _PALE_REACH) + 1
-        standing_out &= as_uint8(cv2.dilate((contrast > sure).astype(np.uint8), np.ones((reach, reach), np.uint8)))
+    if min(contrast.shape) < RULED_PX:
+        return *_choose_parts(contrast, standing_out, sure, (0, 0), contrast.shape), sure
+    standing_out = without_ruling(standing_out)
+    certain = as_uint8(cv2.threshold(contrast, sure, 1, cv2.THRESH_BINARY)[1])
+    reach = round(max(contrast.shape) * _PALE_REACH)
+    x, y, width, height = cv2.boundingRect(certain)
+    margin = reach + 1  # one more, so that only parts at the border of the picture touch that of the cut
+    left, top = max(0, x - margin), max(0, y - margin)
+    part = np.s_[top : y + height + margin, left : x + width + margin]
+    near = as_uint8(cv2.dilate(certain[part], np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)))
+    strokes = np.zeros_like(contrast)
+    strokes[part], digits, whole = _choose_parts(
+        contrast[part], standing_out[part] & near, sure, (left, top), contrast.shape
+    )
+    return strokes, digits, whole, sure
+
+
+def _choose_parts(
+    contrast: Grey, standing_out: Grey, sure: float, origin: tuple[int, int], shape: tuple[int, ...]
+) -> tuple[Grey, int, bool]:
+    """The mask of the digit, how many digits there seem to be, if it is whole.
+
+    ``origin``: (left, top) in the picture, whose ``shape`` it is, of a part with all that stands out.
+    """
     count, labels = cv2.connectedComponents(standing_out, connectivity=8, ltype=cv2.CV_16U)
     if count == 2 and cv2.minMaxLoc(contrast, standing_out)[1] > sure:  # one part: nothing to choose
-        return standing_out, sure, 1, True
+        return standing_out, 1, True
     count, labels, stats, centres = cv2.connectedComponentsWithStats(standing_out, connectivity=8, ltype=cv2.CV_16U)
     seeded = np.zeros(count, bool)
     seeded[labels[contrast > sure]] = True
@@ -164,16 +171,17 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int, bool]:
     keep = np.zeros(count, np.uint8)
     if parts.size == 1:
         keep[parts] = 1
-        return (labels == parts[0]).astype(np.uint8), sure, 1, _is_whole(stats, keep, contrast.shape)
+        return (labels == parts[0]).astype(np.uint8), 1, _is_whole(stats, keep, contrast.shape)
     parts = without_parentheses(without_frames(parts, labels, stats), labels, stats)
     inked = labels > 0
     owners = labels[inked].astype(np.intp)
     strength = np.bincount(owners, weights=np.square(contrast[inked], dtype=np.float32), minlength=count)
+    away = np.abs((centres + origin) / shape[::-1] - 0.5)
     body = parts[~is_flat(stats[parts])]
     if body.size:
-        body = body[_choose(stats[body], centres[body], strength[body], contrast.shape)]
+        body = body[_choose(stats[body], away[body], strength[body], contrast.shape)]
         parts = without_lines(parts, body, stats, centres)
-    chosen = _choose(stats[parts], centres[parts], strength[parts], contrast.shape)
+    chosen = _choose(stats[parts], away[parts], strength[parts], contrast.shape)
     keep[parts[chosen]] = 1
     digits = _count_digits(stats[parts], strength[parts], chosen, contrast.shape)
     around = np.setdiff1d(np.flatnonzero(seeded), parts)
@@ -182,20 +190,20 @@ def _find_digit(contrast: Grey) -> tuple[Grey, float, int, bool]:
         largest = parts[chosen][stats[parts[chosen], 4].argmax()]
         hull = cv2.convexHull(cv2.findNonZero((labels == largest).astype(np.uint8)))
         whole = bool(stats[largest, 4] < _SOLID * cv2.contourArea(hull))
-    return keep[labels], sure, digits, whole
+    return keep[labels], digits, whole
 
 
-def _choose(stats: MatLike, centres: MatLike, strength: MatLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _choose(stats: MatLike, away: MatLike, strength: MatLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Which connected parts make up the digit: the best one and its neighbours.
 
-    ``stats``: (n, 5) of left, top, width, height, area; ``centres``: (n, 2) of x, y; ``strength``: (n,) sums of
-    squared contrast. Strong and central parts win; parts at the border (page edges, shadows) lose.
+    ``stats``: (n, 5) of left, top, width, height, area; ``away``: (n, 2), how far across and down from the middle, as
+    shares of the picture; ``strength``: (n,) sums of squared contrast. Strong and central parts win; parts at the
+    border (page edges, shadows) lose.
     """
     height, width = shape
     left, top, part_width, part_height, area = stats.T.astype(np.float64)
     right, bottom = left + part_width, top + part_height
     touching = (left <= 0).astype(int) + (top <= 0) + (right >= width) + (bottom >= height)
-    away = np.abs(centres / (width, height) - 0.5)
     at_border = np.where(away.max(axis=1) > 0.25, 0.1, 0.7)
     score = strength * np.exp(-4 * np.square(away).sum(axis=1)) * np.where(touching > 0, at_border, 1.0)
     main = int(np.argmax(score))

@@ -152,7 +152,8 @@ class Scheduler:
         except RuntimeError as error:  # the threads are shut down
             self.memory.give_back(needed)
             raise NotReady("The service is stopping: retry in a second.") from error
-        future.add_done_callback(give_back)
+        if needed:
+            future.add_done_callback(give_back)
         try:
             return await asyncio.wrap_future(future)
         finally:
