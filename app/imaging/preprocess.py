@@ -16,7 +16,7 @@ from app.imaging.formats import MAX_PIXELS, inspect
 from app.imaging.pixels import Grey, as_uint8
 from app.imaging.strokes import Segmentation, alternative_strokes, find_strokes
 
-VERSION = "2"
+VERSION = "3"
 
 Mode = Literal["auto", "plain"]
 Ink = NDArray[np.float32]

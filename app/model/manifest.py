@@ -74,7 +74,7 @@ class Manifest(BaseModel):
     name: str
     version: str  # SemVer of the model, not of the service
     sha256: dict[str, str]  # file name -> hex digest
-    preprocessing: str  # app.imaging.preprocess.VERSION that the weights were trained with
+    preprocessing: str  # app.imaging.preprocess.VERSION that they were measured with
     classes: tuple[int, ...]
     architecture: str
     parameters: int
