@@ -12,11 +12,12 @@ from app.imaging.formats import inspect
 from app.imaging.pixels import Grey
 from app.imaging.preprocess import SIDE_PX, Mode, find_ink
 from training.data.mnist import Mnist
-from training.drawing.augmentation import distort
+from training.drawing.augmentation import augment
 from training.drawing.corruptions import CORRUPTIONS
-from training.drawing.digits import Alpha, draw_digit
+from training.drawing.digits import draw_digit
 from training.drawing.distortions import change_pen, outline, photograph, squared, strike, warp
 from training.drawing.outliers import draw_outlier
+from training.drawing.pens import Alpha
 from training.evaluation.scoring import Predictor, Scores
 from training.reporting.plots import Pair, pairs
 
@@ -108,7 +109,8 @@ def _outliers(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
 
 def _model_input(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
     """Augmented model input after preprocessing: digits by label, then outliers."""
-    ink, labels = distort(mnist.x_test[: 10 * COLUMNS], mnist.y_test[: 10 * COLUMNS], int(random.integers(2**31)))
+    grey, given = mnist.x_test[: 10 * COLUMNS], mnist.y_test[: 10 * COLUMNS]
+    ink, labels = augment("drawings", grey, given, int(random.integers(2**31)))
     return [_grey(ink[place, ..., 0]) for place in np.argsort(labels, kind="stable")]
 
 
