@@ -148,16 +148,14 @@ def _rules(random: np.random.Generator) -> Strokes:
     slope = random.normal(0, 0.08)
     if kind == 0:
         return [np.array([(0, 0), (1, slope)])]
-    if kind == 1:
-        length = random.uniform(0.5, 2)
-        parallel = [np.array([(0, place), (length, place + slope)]) for place in places]
+    if kind == 1:  # near one another: of lines farther apart, segmentation leaves one
+        gap = random.uniform(0.1, 0.2)
+        parallel = [np.array([(0, gap * line), (1, gap * line + slope)]) for line in range(lines)]
         return parallel if random.random() < 0.5 else [stroke[:, ::-1] for stroke in parallel]
     if kind == 2:
         return [np.array([(place, slope * place), (place + 0.7 / lines, slope * place)]) for place in places]
     height = random.uniform(0.25, 1)
-    box = np.array([(0, 0), (1, slope), (1, height), (0, height), (0, 0)])
-    if kind == 3:
-        return [box]
-    return [box, *(np.array([(place, 0), (place, height)]) for place in places[1:-1])] + [
-        np.array([(0, place * height), (1, place * height)]) for place in places[1:-1]
+    across = places if kind == 4 else places[[0, -1]]
+    return [np.array([(place, 0), (place, height)]) for place in across] + [
+        np.array([(0, place * height), (1, place * height)]) for place in across
     ]
