@@ -7,7 +7,8 @@ import numpy as np
 
 from app.imaging.preprocess import find_ink
 from training.data.mnist import Mnist
-from training.drawing.augmentation import NOT_A_DIGIT, Labels, distort
+from training.drawing.augmentation import Labels, augment
+from training.drawing.pens import NOT_A_DIGIT
 from training.preparation import Ink, epoch_inputs, epoch_order, prepare
 from training.recipes import RECIPES, Recipe
 
@@ -76,9 +77,9 @@ def test_after_the_distinct_epochs_the_images_repeat_in_other_orders(mnist: Mnis
 
 def test_augmentation_does_not_depend_on_opencv_threads(mnist: Mnist) -> None:
     threads = cv2.getNumThreads()
-    many, _ = distort(mnist.x_train[:50], mnist.y_train[:50], 1)
+    many, _ = augment("drawings", mnist.x_train[:50], mnist.y_train[:50], 1)
     cv2.setNumThreads(1)
     try:
-        assert np.array_equal(distort(mnist.x_train[:50], mnist.y_train[:50], 1)[0], many)
+        assert np.array_equal(augment("drawings", mnist.x_train[:50], mnist.y_train[:50], 1)[0], many)
     finally:
         cv2.setNumThreads(threads)

@@ -77,9 +77,10 @@ def _smoothed(stroke: Points) -> Points:
 
 
 def _line(frame: NDArray[np.uint8], strokes: Strokes, thickness: int, how: int) -> None:
-    # a single point is a line to itself: a dot
-    lines = [np.round(np.repeat(s, 2, axis=0) if len(s) == 1 else s) for s in (s * 2**_SUBPIXEL_BITS for s in strokes)]
-    cv2.polylines(frame, [line.astype(np.int32) for line in lines], False, 255, thickness, how, _SUBPIXEL_BITS)
+    # OpenCV draws next to nothing of an antialiased line without length
+    long = [s if np.ptp(s, axis=0).max() >= 1 else np.array([s[0] - (0.5, 0), s[0] + (0.5, 0)]) for s in strokes]
+    lines = [np.round(stroke * 2**_SUBPIXEL_BITS).astype(np.int32) for stroke in long]
+    cv2.polylines(frame, lines, False, 255, thickness, how, _SUBPIXEL_BITS)
 
 
 def _dot(frame: NDArray[np.uint8], strokes: Strokes, pen_px: float, how: int, spacing: float) -> None:
