@@ -146,7 +146,9 @@ def evaluate(
     sets: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Evaluate only on the .npz files of a folder: digits (x, y) or none (x, label)."
+            metavar="DIR",
+            help="Evaluate only on the sets in a folder: .npz files of digits (x, y) or of none (x, label), and .zip "
+            "files of pictures without a digit.",
         ),
     ] = None,
     through_service: Annotated[

@@ -1,5 +1,6 @@
 """Evaluation: a model or a running service reads MNIST or a folder of images -> answers, scores and all figures."""
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,9 +109,9 @@ def read_images(predictor: Predictor, images: Images, labels: Labels, mode: Mode
 def read_sets(
     predictor: Predictor, folder: Path, mode: Mode = "auto"
 ) -> tuple[dict[str, Scores], dict[str, RejectionScores]]:
-    """Scores of each .npz file in ``folder``, by name: of digits (x and y), and of what shows none (x and label).
+    """Scores of the sets in ``folder``, by name: of digits, and of what shows none, compared with all the digits.
 
-    The latter are compared with all the digits. Raises DataError.
+    An .npz file has digits (x and y) or none (x and label); a .zip file has pictures without a digit. Raises DataError.
     """
     digits, others, outlier_scores = {}, {}, []
     for path in sorted(folder.glob("*.npz")):
@@ -120,6 +121,10 @@ def read_sets(
             outlier_scores.append(answers.outlier_scores)
         else:
             others[path.stem] = predictor.read([encode_png(grey.astype(np.uint8)) for grey in arrays["x"]], mode)
+    for path in sorted(folder.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith(("/", ".csv"))]
+            others[path.stem] = predictor.read([archive.read(name) for name in names], mode)
     known = [scores for scores in outlier_scores if scores is not None]
     beside = np.concatenate(known) if known else None
     return digits, {name: score_rejection(answers, beside) for name, answers in others.items()}
