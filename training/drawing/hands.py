@@ -38,9 +38,10 @@ WORDS = {"unipen_digits", "unipen_letters", "pendigits_strokes", "font_digits", 
 WARPED = 0.9  # share of the MNIST digits and of pictures; strokes are bent before they are drawn
 REPENNED = 0.25  # share of the MNIST digits: other stroke width
 OUTLINED = 0.04  # share of the remaining MNIST digits: hollow strokes
-SQUARED = 0.06  # share of all pictures
+SQUARED = 0.1  # share of all pictures
 STRUCK = 0.05  # share of all digits
 PHOTOGRAPHED = 0.3  # share of all pictures
+SHRUNK, SHRUNK_PX = 0.08, (14, 30)  # share of all pictures: to thumbnails whose longest side is that
 AS_SENT = 0.5  # share of full pictures without a digit: without another sheet of paper
 SIZES_PX = (20, 100)  # longest side of a drawing, before the camera
 LARGE, LARGE_PX = 0.06, 224  # share of drawings up to that size, never photographed: those take milliseconds
@@ -79,7 +80,8 @@ def draw_picture(
     if label != NOT_A_DIGIT and random.random() < STRUCK:
         drawing = strike(drawing, random)
     photographed = random.random() < PHOTOGRAPHED and not large
-    return photograph(drawing, random) if photographed else as_grey(drawing), label
+    picture = photograph(drawing, random) if photographed else as_grey(drawing)
+    return _shrunk(picture, random) if random.random() < SHRUNK else picture, label
 
 
 def _mnist_digit(random: np.random.Generator, grey: Grey) -> Alpha:
@@ -92,9 +94,11 @@ def _mnist_digit(random: np.random.Generator, grey: Grey) -> Alpha:
 
 
 def _redrawn(grey: Grey, random: np.random.Generator, size_px: int) -> Alpha:
-    """The picture as a drawing: what differs from the level of its border is ink."""
+    """The picture as a drawing without its margin: what differs from the level of its border is ink."""
     drawing = _ink(grey)
-    scale = size_px / max(grey.shape)
+    x, y, width, height = cv2.boundingRect((drawing > 0.2).astype(np.uint8))
+    drawing = np.pad(drawing[y : y + height, x : x + width], 1)
+    scale = size_px / max(drawing.shape)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     drawing = cv2.resize(drawing, None, fx=scale, fy=scale, interpolation=how).astype(np.float32)
     return warp(drawing, random, strength=random.uniform(0.2, 1)) if random.random() < WARPED else drawing
@@ -105,6 +109,14 @@ def _ink(grey: Grey) -> Alpha:
     away = np.abs(grey - np.float32(np.median(border)))
     drawing: Alpha = away / max(float(away.max()), 1.0)
     return drawing
+
+
+def _shrunk(grey: Grey, random: np.random.Generator) -> Grey:
+    scale = int(random.integers(*SHRUNK_PX)) / max(grey.shape)
+    if scale >= 1:
+        return grey
+    height, width = (max(2, round(side * scale)) for side in grey.shape)
+    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def _several(random: np.random.Generator, digits: Grey, sources: Sequence[Samples], size_px: int) -> Alpha:
