@@ -4,13 +4,15 @@ from dataclasses import replace
 import cv2
 import keras
 import numpy as np
+import pytest
 
 from app.imaging.preprocess import find_ink
 from training.data.mnist import Mnist
+from training.data.samples import Samples
 from training.drawing.augmentation import Labels, augment
 from training.drawing.pens import NOT_A_DIGIT
 from training.preparation import Ink, epoch_inputs, epoch_order, prepare
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES
 
 AUGMENTED = replace(RECIPES["compact"], distinct_epochs=None)
 
@@ -40,16 +42,20 @@ def test_without_augmentation_inputs_are_the_shuffled_images_and_no_worker_start
     assert np.array_equal(labels, mnist.y_train[order])
 
 
-def _epochs(mnist: Mnist, recipe: Recipe, epochs: list[int], workers: int, images: int) -> list[tuple[bytes, bytes]]:
-    with epoch_inputs(mnist.x_train[:images], mnist.y_train[:images], recipe, workers) as inputs:
-        made = [inputs.of(epoch) for epoch in epochs]
-    return [(ink.tobytes(), labels.tobytes()) for ink, labels in made]
+@pytest.mark.parametrize("name", ["compact", "hands"])
+def test_inputs_depend_on_neither_the_number_of_workers_nor_the_first_epoch(
+    name: str, mnist: Mnist, sources: list[Samples]
+) -> None:
+    recipe = replace(RECIPES[name], epochs=4, distinct_epochs=2)
 
+    def epochs(wanted: list[int], workers: int) -> list[tuple[bytes, bytes]]:
+        grey, labels = mnist.x_train[:600], mnist.y_train[:600]  # two chunks
+        with epoch_inputs(grey, labels, recipe, workers, sources) as inputs:
+            made = [inputs.of(epoch) for epoch in wanted]
+        return [(ink.tobytes(), labels.tobytes()) for ink, labels in made]
 
-def test_inputs_depend_on_neither_the_number_of_workers_nor_the_first_epoch(mnist: Mnist) -> None:
-    recipe = replace(AUGMENTED, epochs=4, distinct_epochs=2)
-    whole = _epochs(mnist, recipe, [0, 1, 2, 3], workers=2, images=600)  # two chunks
-    assert _epochs(mnist, recipe, [1, 2, 3], workers=1, images=600) == whole[1:]
+    whole = epochs([0, 1, 2, 3], workers=2)
+    assert epochs([1, 2, 3], workers=1) == whole[1:]
     assert len(set(whole)) == 4
 
 

@@ -1,5 +1,4 @@
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -7,35 +6,10 @@ import pytest
 from training.data.mnist import Mnist
 from training.data.samples import Samples
 from training.data.sources import SOURCES
-from training.data.strokes import Drawn, pack
 from training.drawing import hands
 from training.drawing.augmentation import augment
 from training.drawing.hands import MIX, draw_picture
 from training.drawing.pens import NOT_A_DIGIT
-
-SEVEN = [np.array([(0.0, 0.0), (6.0, 0.0), (2.0, 10.0)])]
-CROSS = [np.array([(0.0, 0.0), (9.0, 10.0)]), np.array([(9.0, 0.0), (0.0, 10.0)])]
-
-
-def _samples(name: str) -> Samples:
-    """Sevens or crosses, as strokes or as pictures, dark on light."""
-    source = SOURCES[name]
-    label, strokes = ("7", SEVEN) if source.kind == "digits" else ("X", CROSS)
-    arrays = pack([Drawn(label, strokes)] * 3)
-    if "strokes" not in name and "unipen" not in name:
-        picture = np.full((40, 40), 230, np.uint8)
-        for stroke in strokes:
-            for start, end in pairwise(stroke):
-                for at in np.linspace(start, end, 60):
-                    x, y = (at * 3 + 5).astype(int)
-                    picture[y : y + 3, x : x + 3] = 20
-        arrays = {"x": np.stack([picture] * 3), "label": np.array([label] * 3)}
-    return Samples(source, arrays, np.arange(3))
-
-
-@pytest.fixture(scope="module")
-def sources() -> list[Samples]:
-    return [_samples(name) for name in SOURCES]
 
 
 def test_every_source_has_a_weight() -> None:
@@ -62,8 +36,10 @@ def test_each_kind_is_drawn_with_its_label(
 
 
 @pytest.mark.parametrize("used", [tuple(SOURCES), ("unipen_letters",), ()])
-def test_the_mix_has_the_stated_shares_of_the_sources_at_hand(used: tuple[str, ...], mnist: Mnist) -> None:
-    here = [_samples(name) for name in used]
+def test_the_mix_has_the_stated_shares_of_the_sources_at_hand(
+    used: tuple[str, ...], sources: list[Samples], mnist: Mnist
+) -> None:
+    here = [samples for samples in sources if samples.source.name in used]
     grey, labels = mnist.x_train, np.full(len(mnist.x_train), 3)
     ink, given = augment("hands", grey, labels, 5, here)
     assert np.array_equal(augment("hands", grey, labels, 5, here)[0], ink)
