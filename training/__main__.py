@@ -20,7 +20,7 @@ from app.imaging.preprocess import Mode
 from training.data.arrays import read_arrays
 from training.data.folders import read_labels, read_unlabelled
 from training.data.mnist import Mnist, load_mnist
-from training.data.samples import default_cache, load_all
+from training.data.samples import default_cache, find, load, load_all
 from training.data.sources import SOURCES, find_sources
 from training.errors import DataError, TrainingError
 from training.recipes import find_recipe
@@ -310,11 +310,15 @@ def report(
 def sheets(
     out: Annotated[Path, typer.Option(help="The folder to write to.")],
     data: Data = None,
+    sources: SourcesFolder = None,
+    cache: Cache = None,
 ) -> None:
-    """Draw contact sheets of the training images and of the corrupted test images."""
+    """Draw contact sheets of the training images, with the sources that are here, and of the corrupted test images."""
     from training.reporting.sheets import drawn_sheets
 
-    for path in drawn_sheets(_mnist(data), out):
+    here = [(source, find(source, _folders(sources, cache))) for source in SOURCES.values()]
+    samples = [load(source, folder) for source, folder in here if folder]
+    for path in drawn_sheets(_mnist(data), samples, out):
         console.print(f"{path}")
 
 

@@ -51,10 +51,27 @@ def draw_picture(
     random: np.random.Generator, grey: Grey, labels: NDArray[np.int64], place: int, sources: Sequence[Samples]
 ) -> tuple[Grey, int]:
     """A picture and its label, 0 to 10: the MNIST digit at ``place``, or another kind of picture by its weight."""
-    named = {samples.source.name: samples for samples in sources}
-    kinds = [kind for kind in MIX if kind in named or kind in {"mnist", "several", "rules"}]
+    kinds = kinds_with(sources)
     bounds = np.cumsum([MIX[kind] for kind in kinds])
     kind = kinds[int(np.searchsorted(bounds, random.random() * bounds[-1], "right"))]
+    return draw_kind(kind, random, grey, labels, place, sources)
+
+
+def kinds_with(sources: Sequence[Samples]) -> list[str]:
+    """The kinds of pictures that can be drawn with these sources."""
+    return [kind for kind in MIX if kind in {"mnist", "several", "rules", *(each.source.name for each in sources)}]
+
+
+def draw_kind(
+    kind: str,
+    random: np.random.Generator,
+    grey: Grey,
+    labels: NDArray[np.int64],
+    place: int,
+    sources: Sequence[Samples],
+) -> tuple[Grey, int]:
+    """A picture of this kind and its label. See `draw_picture`."""
+    named = {samples.source.name: samples for samples in sources}
     large = random.random() < LARGE
     size_px = int(np.exp(random.uniform(*np.log((SIZES_PX[large], LARGE_PX) if large else SIZES_PX))))
     label = NOT_A_DIGIT
