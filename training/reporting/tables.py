@@ -60,7 +60,9 @@ def show_rejection(what: str, scores: RejectionScores, console: Console) -> None
 
 def show_sets(digits: Mapping[str, Scores], others: Mapping[str, RejectionScores], console: Console) -> None:
     """Print one row for each set: of digits, then of what shows none."""
-    table = _table("sets", "set", "images", "right %", "accepted %", "wrong", "accepted at 98 % of all digits, %")
+    table = _table(
+        "sets", "set", "images", "right %", "accepted %", "accepted but wrong", "accepted at 98 % of all digits, %"
+    )
     for name, scores in digits.items():
         accepted = scores.acceptance.share if scores.acceptance else None
         wrong = scores.acceptance.wrong if scores.acceptance else scores.wrong
