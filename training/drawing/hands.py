@@ -16,20 +16,20 @@ from training.drawing.pens import NOT_A_DIGIT, Alpha, Strokes, draw_strokes
 
 # Weight of each kind of picture. A source that the recipe does not name is left out.
 MIX = {
-    "mnist": 40,
-    "pendigits_strokes": 9,
-    "unipen_digits": 12,
+    "mnist": 33,
+    "pendigits_strokes": 7,
+    "unipen_digits": 10,
     "kensanata_scans": 2,
-    "font_digits": 10,
+    "font_digits": 8,
     # no digits
-    "unipen_letters": 8,
-    "unipen_symbols": 3,
-    "omniglot_strokes": 4,
-    "quickdraw_strokes": 3,
-    "hds_shapes": 2,
+    "unipen_letters": 10,
+    "unipen_symbols": 5,
+    "omniglot_strokes": 6,
+    "quickdraw_strokes": 5,
+    "hds_shapes": 3,
     "font_letters": 2,
     "fashion_mnist": 1,
-    "pictures_no_digit": 2,
+    "pictures_no_digit": 5,
     "several": 2,
     "rules": 1,
 }
@@ -38,10 +38,9 @@ WORDS = {"unipen_digits", "unipen_letters", "pendigits_strokes", "font_digits", 
 WARPED = 0.9  # share of the MNIST digits and of pictures; strokes are bent before they are drawn
 REPENNED = 0.25  # share of the MNIST digits: other stroke width
 OUTLINED = 0.04  # share of the remaining MNIST digits: hollow strokes
-SQUARED = 0.1  # share of all pictures
+SQUARED = 0.06  # share of all pictures
 STRUCK = 0.05  # share of all digits
 PHOTOGRAPHED = 0.3  # share of all pictures
-SHRUNK, SHRUNK_PX = 0.08, (14, 30)  # share of all pictures: to thumbnails whose longest side is that
 AS_SENT = 0.5  # share of full pictures without a digit: without another sheet of paper
 SIZES_PX = (20, 100)  # longest side of a drawing, before the camera
 LARGE, LARGE_PX = 0.06, 224  # share of drawings up to that size, never photographed: those take milliseconds
@@ -97,8 +96,7 @@ def draw_kind(
     if label != NOT_A_DIGIT and random.random() < STRUCK:
         drawing = strike(drawing, random)
     photographed = random.random() < PHOTOGRAPHED and not large
-    picture = photograph(drawing, random) if photographed else as_grey(drawing)
-    return _shrunk(picture, random) if random.random() < SHRUNK else picture, label
+    return photograph(drawing, random) if photographed else as_grey(drawing), label
 
 
 def _mnist_digit(random: np.random.Generator, grey: Grey) -> Alpha:
@@ -126,14 +124,6 @@ def _ink(grey: Grey) -> Alpha:
     away = np.abs(grey - np.float32(np.median(border)))
     drawing: Alpha = away / max(float(away.max()), 1.0)
     return drawing
-
-
-def _shrunk(grey: Grey, random: np.random.Generator) -> Grey:
-    scale = int(random.integers(*SHRUNK_PX)) / max(grey.shape)
-    if scale >= 1:
-        return grey
-    height, width = (max(2, round(side * scale)) for side in grey.shape)
-    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def _several(random: np.random.Generator, digits: Grey, sources: Sequence[Samples], size_px: int) -> Alpha:
