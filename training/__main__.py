@@ -20,11 +20,18 @@ from app.imaging.preprocess import Mode
 from training.data.arrays import read_arrays
 from training.data.folders import read_labels, read_unlabelled
 from training.data.mnist import Mnist, load_mnist
-from training.data.samples import default_cache, load_all
+from training.data.samples import default_cache, find, load, load_all
 from training.data.sources import SOURCES, find_sources
 from training.errors import DataError, TrainingError
 from training.recipes import find_recipe
-from training.reporting.tables import show_choices, show_corruptions, show_rejection, show_scores, show_sources
+from training.reporting.tables import (
+    show_choices,
+    show_corruptions,
+    show_rejection,
+    show_scores,
+    show_sets,
+    show_sources,
+)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -136,6 +143,14 @@ def evaluate(
         bool, typer.Option("--corruptions", help="Evaluate only on the test images with the corruptions of MNIST-C.")
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Use the first test images only.")] = None,
+    sets: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Evaluate only on the sets in a folder: .npz files of digits (x, y) or of none (x, label), and .zip "
+            "files of pictures without a digit.",
+        ),
+    ] = None,
     through_service: Annotated[
         str | None, typer.Option(metavar="URL", help="Evaluate a running service instead of MODEL.")
     ] = None,
@@ -162,6 +177,11 @@ def evaluate(
         show_corruptions(accuracies, console)
         _write_json(json_file, dict(accuracies))
         return
+    if sets is not None:
+        digit_sets, other_sets = evaluation.read_sets(predictor, sets, preprocess)
+        show_sets(digit_sets, other_sets, console)
+        _write_json(json_file, {name: asdict(each) for name, each in (digit_sets | other_sets).items()})
+        return
     if images is None:
         mnist = _mnist(data)
         answers, scores = evaluation.read_images(predictor, mnist.x_test[:limit], mnist.y_test[:limit], preprocess)
@@ -178,7 +198,7 @@ def evaluate(
         if folder is not None:
             rejected = predictor.read(evaluation.contents(read_unlabelled(folder)), preprocess)
             # no AUROC for several digits: the outlier score does not detect them
-            rejection = score_rejection(rejected, answers if folder is outliers else None)
+            rejection = score_rejection(rejected, answers.outlier_scores if folder is outliers else None)
             show_rejection(title, rejection, console)
             if folder is outliers and rejection.auroc is None:
                 console.print("  no AUROC: a service does not report the outlier scores of accepted images")
@@ -290,11 +310,15 @@ def report(
 def sheets(
     out: Annotated[Path, typer.Option(help="The folder to write to.")],
     data: Data = None,
+    sources: SourcesFolder = None,
+    cache: Cache = None,
 ) -> None:
-    """Draw contact sheets of the training images and of the corrupted test images."""
+    """Draw contact sheets of the training images, with the sources that are here, and of the corrupted test images."""
     from training.reporting.sheets import drawn_sheets
 
-    for path in drawn_sheets(_mnist(data), out):
+    here = [(source, find(source, _folders(sources, cache))) for source in SOURCES.values()]
+    samples = [load(source, folder) for source, folder in here if folder]
+    for path in drawn_sheets(_mnist(data), samples, out):
         console.print(f"{path}")
 
 

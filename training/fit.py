@@ -19,7 +19,7 @@ from training.data.mnist import Mnist, split
 from training.data.samples import Samples
 from training.errors import RecipeError
 from training.evaluation.measures import accuracy, nll
-from training.preparation import epoch_inputs, find_augmentation, prepare
+from training.preparation import check_augmentation, epoch_inputs, prepare
 from training.recipes import Recipe
 from training.reporting import plots
 from training.reporting.progress import ProgressBar
@@ -51,14 +51,14 @@ def fit(
     """Train ``recipe`` on ``mnist`` and write everything to ``run_directory``.
 
     ``resume`` continues a killed run after its last complete epoch and gives the weights of an uninterrupted run.
-    ``sources``: those of the recipe. They are recorded with the run; no augmentation draws from them yet.
+    ``sources``: those of the recipe. They are recorded with the run.
     ``workers``: processes that augment images, all cores by default; the number does not affect the weights.
     Raises RunError or RecipeError before training starts.
     """
     console = console or Console()
     if recipe.architecture not in ARCHITECTURES:
         raise RecipeError(f"unknown architecture {recipe.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
-    find_augmentation(recipe.augmentation)
+    check_augmentation(recipe.augmentation)
     open_run(run_directory, recipe, mnist.hashes, [samples.record for samples in sources], resume=resume)
     _make_deterministic(recipe.seed)
 
@@ -72,7 +72,7 @@ def fit(
     write_text(run_directory / SUMMARY, _summary(model))
     history = restore_checkpoint(run_directory, model)
     bar = ProgressBar(console, epochs=recipe.epochs, steps_per_epoch=steps_per_epoch, epochs_done=len(history))
-    with bar.progress, epoch_inputs(mnist.x_train[train], mnist.y_train[train], recipe, workers) as inputs:
+    with bar.progress, epoch_inputs(mnist.x_train[train], mnist.y_train[train], recipe, workers, sources) as inputs:
         for epoch in range(len(history), recipe.epochs):
             started = time.monotonic()
             _seed_dropout(model, recipe.seed, epoch)

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from app.errors import NoInk
 from app.imaging.preprocess import find_ink
-from training.drawing.augmentation import AUGMENTATIONS, Augmentation, Labels
+from training.data.samples import Samples
+from training.drawing.augmentation import AUGMENTATIONS, Labels, augment
 from training.errors import RecipeError
 from training.recipes import Preprocessing, Recipe
 
@@ -27,6 +28,8 @@ Ink = NDArray[np.float32]
 
 CHUNK = 500  # images per task: small enough to balance the load, large enough that the overhead is negligible
 MAX_WORKERS = 16
+
+_sources: Sequence[Samples] = ()  # in a worker process: sent once, not with every task
 
 
 def prepare(grey: Grey, preprocessing: Preprocessing) -> Ink:
@@ -63,7 +66,6 @@ class EpochInputs:
         self._labels = labels
         self._recipe = recipe
         self._pool = pool
-        self._augmentation = find_augmentation(recipe.augmentation)
         self._unaugmented = prepare(grey, recipe.preprocessing) if pool is None else None
         self._pending: dict[int, list[Future[tuple[Ink, Labels]]]] = {}
         self._cache: dict[int, tuple[Grey, Labels]] = {}
@@ -96,11 +98,12 @@ class EpochInputs:
 
     def _submit(self, epoch: int) -> list[Future[tuple[Ink, Labels]]]:
         assert self._pool is not None
-        assert self._augmentation is not None
+        assert self._recipe.augmentation is not None
         order = self._order(epoch)
         return [
             self._pool.submit(
-                self._augmentation,
+                _augment,
+                self._recipe.augmentation,
                 self._grey[order[start : start + CHUNK]],
                 self._labels[order[start : start + CHUNK]],
                 int(np.random.SeedSequence([self._recipe.seed, epoch, start]).generate_state(1)[0]),
@@ -110,7 +113,9 @@ class EpochInputs:
 
 
 @contextmanager
-def epoch_inputs(grey: Grey, labels: Labels, recipe: Recipe, workers: int | None = None) -> Iterator[EpochInputs]:
+def epoch_inputs(
+    grey: Grey, labels: Labels, recipe: Recipe, workers: int | None = None, sources: Sequence[Samples] = ()
+) -> Iterator[EpochInputs]:
     """The inputs of a training run. Worker processes run within the context, if the recipe has an augmentation."""
     if recipe.augmentation is None:
         yield EpochInputs(grey, labels, recipe, None)
@@ -120,6 +125,7 @@ def epoch_inputs(grey: Grey, labels: Labels, recipe: Recipe, workers: int | None
         # fork would copy a process that already runs TensorFlow's threads
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
+        initargs=(sources,),
     )
     try:
         yield EpochInputs(grey, labels, recipe, pool)
@@ -127,17 +133,19 @@ def epoch_inputs(grey: Grey, labels: Labels, recipe: Recipe, workers: int | None
         pool.shutdown(cancel_futures=True)
 
 
-def find_augmentation(name: str | None) -> Augmentation | None:
-    """The augmentation called ``name``, None for None. Raises RecipeError."""
-    if name is None:
-        return None
-    try:
-        return AUGMENTATIONS[name]
-    except KeyError as error:
-        raise RecipeError(f"unknown augmentation {name!r}; choose one of {', '.join(AUGMENTATIONS)}") from error
+def check_augmentation(name: str | None) -> None:
+    """Raises RecipeError if there is no such augmentation."""
+    if name not in {None, *AUGMENTATIONS}:
+        raise RecipeError(f"unknown augmentation {name!r}; choose one of {', '.join(AUGMENTATIONS)}")
 
 
-def _start_worker() -> None:
+def _augment(name: str, grey: Grey, labels: Labels, seed: int) -> tuple[Ink, Labels]:
+    return augment(name, grey, labels, seed, _sources)
+
+
+def _start_worker(sources: Sequence[Samples]) -> None:
+    global _sources
+    _sources = sources
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_exit_with_parent, daemon=True).start()

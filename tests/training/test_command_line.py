@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -103,9 +104,27 @@ def test_a_folder_is_evaluated_with_images_to_reject(
     assert "thresholds" in printed
 
 
+def test_sets_of_digits_and_of_none_are_evaluated(
+    exported: tuple[Path, Scores], mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crosses = np.repeat(np.eye(28, dtype=np.uint8)[np.newaxis] * 255, 3, axis=0)
+    np.savez(tmp_path / "writers.npz", x=mnist.x_test, y=mnist.y_test)
+    np.savez(tmp_path / "lines.npz", x=crosses, label=np.array(["line"] * 3))
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("photos/1.png", encoded(crosses[0]))
+        archive.writestr("index.csv", "file,kind\n")
+    assert _run(monkeypatch, "evaluate", exported[0], "--sets", tmp_path, "--json", tmp_path / "sets.json") == 0
+    sets = json.loads((tmp_path / "sets.json").read_text())
+    assert {name: scores["images"] for name, scores in sets.items()} == {"writers": 200, "lines": 3, "photos": 1}
+    assert sets["writers"]["accuracy"] == exported[1].accuracy
+    assert None not in {sets[name]["accepted_beside"] for name in ("lines", "photos")}
+
+
 def test_the_contact_sheets_are_drawn(small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _run(monkeypatch, "sheets", "--data", small_file, "--out", tmp_path / "figures") == 0
-    names = ["corruptions", "distorted", "outliers", "photographs", "seen", "strokes"]
+    np.savez(tmp_path / "fashion_mnist.npz", x=np.zeros((2, 28, 28), np.uint8), label=np.array(["9", "0"]))
+    folders = ("--sources", tmp_path, "--cache", tmp_path, "--out", tmp_path / "figures")
+    assert _run(monkeypatch, "sheets", "--data", small_file, *folders) == 0
+    names = ["corruptions", "distorted", "hands", "outliers", "photographs", "seen", "strokes"]
     sheets = sorted((tmp_path / "figures").iterdir())
     assert [path.name for path in sheets] == [f"{name}.png" for name in names]
     assert max(path.stat().st_size for path in sheets) < 150_000

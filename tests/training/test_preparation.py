@@ -4,12 +4,15 @@ from dataclasses import replace
 import cv2
 import keras
 import numpy as np
+import pytest
 
 from app.imaging.preprocess import find_ink
 from training.data.mnist import Mnist
-from training.drawing.augmentation import NOT_A_DIGIT, Labels, distort
+from training.data.samples import Samples
+from training.drawing.augmentation import Labels, augment
+from training.drawing.pens import NOT_A_DIGIT
 from training.preparation import Ink, epoch_inputs, epoch_order, prepare
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES
 
 AUGMENTED = replace(RECIPES["compact"], distinct_epochs=None)
 
@@ -39,16 +42,20 @@ def test_without_augmentation_inputs_are_the_shuffled_images_and_no_worker_start
     assert np.array_equal(labels, mnist.y_train[order])
 
 
-def _epochs(mnist: Mnist, recipe: Recipe, epochs: list[int], workers: int, images: int) -> list[tuple[bytes, bytes]]:
-    with epoch_inputs(mnist.x_train[:images], mnist.y_train[:images], recipe, workers) as inputs:
-        made = [inputs.of(epoch) for epoch in epochs]
-    return [(ink.tobytes(), labels.tobytes()) for ink, labels in made]
+@pytest.mark.parametrize("name", ["compact", "hands"])
+def test_inputs_depend_on_neither_the_number_of_workers_nor_the_first_epoch(
+    name: str, mnist: Mnist, sources: list[Samples]
+) -> None:
+    recipe = replace(RECIPES[name], epochs=4, distinct_epochs=2)
 
+    def epochs(wanted: list[int], workers: int) -> list[tuple[bytes, bytes]]:
+        grey, labels = mnist.x_train[:600], mnist.y_train[:600]  # two chunks
+        with epoch_inputs(grey, labels, recipe, workers, sources) as inputs:
+            made = [inputs.of(epoch) for epoch in wanted]
+        return [(ink.tobytes(), labels.tobytes()) for ink, labels in made]
 
-def test_inputs_depend_on_neither_the_number_of_workers_nor_the_first_epoch(mnist: Mnist) -> None:
-    recipe = replace(AUGMENTED, epochs=4, distinct_epochs=2)
-    whole = _epochs(mnist, recipe, [0, 1, 2, 3], workers=2, images=600)  # two chunks
-    assert _epochs(mnist, recipe, [1, 2, 3], workers=1, images=600) == whole[1:]
+    whole = epochs([0, 1, 2, 3], workers=2)
+    assert epochs([1, 2, 3], workers=1) == whole[1:]
     assert len(set(whole)) == 4
 
 
@@ -76,9 +83,9 @@ def test_after_the_distinct_epochs_the_images_repeat_in_other_orders(mnist: Mnis
 
 def test_augmentation_does_not_depend_on_opencv_threads(mnist: Mnist) -> None:
     threads = cv2.getNumThreads()
-    many, _ = distort(mnist.x_train[:50], mnist.y_train[:50], 1)
+    many, _ = augment("drawings", mnist.x_train[:50], mnist.y_train[:50], 1)
     cv2.setNumThreads(1)
     try:
-        assert np.array_equal(distort(mnist.x_train[:50], mnist.y_train[:50], 1)[0], many)
+        assert np.array_equal(augment("drawings", mnist.x_train[:50], mnist.y_train[:50], 1)[0], many)
     finally:
         cv2.setNumThreads(threads)

@@ -6,7 +6,7 @@ import pytest
 from training.architectures import ARCHITECTURES
 from training.data.sources import find_sources
 from training.errors import RecipeError
-from training.preparation import find_augmentation
+from training.preparation import check_augmentation
 from training.recipes import RECIPES, Recipe, find_recipe
 
 
@@ -14,7 +14,7 @@ from training.recipes import RECIPES, Recipe, find_recipe
 def test_recipes_name_existing_parts_and_survive_json(name: str, tmp_path: Path) -> None:
     recipe = find_recipe(name)
     assert recipe.architecture in ARCHITECTURES
-    find_augmentation(recipe.augmentation)
+    check_augmentation(recipe.augmentation)
     find_sources(recipe.sources)
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(recipe.as_json()))
@@ -25,7 +25,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(RecipeError, match="soorya, yalcin, rajwal, adadelta, compact"):
         find_recipe("resnet")
     with pytest.raises(RecipeError, match="drawings"):
-        find_augmentation("blur")
+        check_augmentation("blur")
 
 
 @pytest.mark.parametrize(

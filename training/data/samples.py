@@ -47,6 +47,10 @@ class Samples:
         """As the source has them: "7", "A", "snail"; (n,)."""
         return self.arrays["label"][self.kept].astype(np.str_)
 
+    def label(self, place: int) -> str:
+        """Of one sample."""
+        return str(self.arrays["label"][self.kept[place]])
+
     def strokes(self, place: int) -> list[NDArray[np.generic]]:
         """The pen strokes of a sample, (n, 2) each: x to the right and y down, the longest side 1000."""
         points, starts, samples = (self.arrays[name] for name in STROKES)

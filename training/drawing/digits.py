@@ -8,11 +8,8 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Points = NDArray[np.float64]  # (n, 2) of x, y
-Strokes = list[Points]
-Alpha = NDArray[np.float32]  # (height, width) in [0, 1], 1 = pen
+from training.drawing.pens import Alpha, Points, Strokes
 
 _SUBPIXEL_BITS = 4
 _STRAIGHT = 0.2  # segments longer than this are straight strokes, not steps of a curve

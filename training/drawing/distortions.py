@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from app.imaging.pixels import Grey
-from training.drawing.digits import Alpha
+from training.drawing.pens import Alpha
 
 
 def warp(alpha: Alpha, random: np.random.Generator, strength: float = 1.0) -> Alpha:
@@ -129,6 +129,11 @@ def photograph(alpha: Alpha, random: np.random.Generator) -> Grey:
         grey = decoded.astype(np.uint8)
     negative: Grey = 255 - grey
     return negative if random.random() < 0.3 else grey
+
+
+def as_grey(alpha: Alpha) -> Grey:
+    """The drawing as it is, light on dark."""
+    return (np.clip(alpha, 0, 1) * 255).astype(np.uint8)
 
 
 def _add_noise(grey: Grey, random: np.random.Generator, contrast: float) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from training.drawing.digits import Alpha, arc, curve, draw, draw_digit
+from training.drawing.digits import arc, curve, draw, draw_digit
+from training.drawing.pens import Alpha
 
 _FONTS = (
     "DejaVuSans.ttf", "DejaVuSerif-Italic.ttf", "STIXGeneral.ttf", "STIXGeneralItalic.ttf", "cmmi10.ttf",

@@ -1,5 +1,6 @@
 """Evaluation: a model or a running service reads MNIST or a folder of images -> answers, scores and all figures."""
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from app.imaging.decode import encode_png
 from app.imaging.preprocess import Mode
 from app.model.manifest import Manifest
-from training.data.arrays import Images, Labels
+from training.data.arrays import Images, Labels, read_arrays, read_npz
 from training.data.folders import LabelledFile
 from training.data.mnist import Mnist, split
 from training.drawing.corruptions import CORRUPTIONS
@@ -77,7 +78,7 @@ def measure(models: Path, data: EvaluationData) -> Figures:
     if data.files:
         digits, images = read_folder(classifier, data.files)
     if data.outliers:
-        outliers = score_rejection(classifier.read(contents(data.outliers), "auto"), digits)
+        outliers = score_rejection(classifier.read(contents(data.outliers), "auto"), digits.outlier_scores)
     if data.several:
         several = score_rejection(classifier.read(contents(data.several), "auto"), None)
     if corrupted:
@@ -103,6 +104,30 @@ def read_images(predictor: Predictor, images: Images, labels: Labels, mode: Mode
         mode = "plain"
     answers = predictor.read([encode_png(grey) for grey in images], mode)
     return answers, score(answers, labels, [f"test {index}" for index in range(len(images))])
+
+
+def read_sets(
+    predictor: Predictor, folder: Path, mode: Mode = "auto"
+) -> tuple[dict[str, Scores], dict[str, RejectionScores]]:
+    """Scores of the sets in ``folder``, by name: of digits, and of what shows none, compared with all the digits.
+
+    An .npz file has digits (x and y) or none (x and label); a .zip file has pictures without a digit. Raises DataError.
+    """
+    digits, others, outlier_scores = {}, {}, []
+    for path in sorted(folder.glob("*.npz")):
+        arrays = read_npz(path)
+        if "y" in arrays:
+            answers, digits[path.stem] = read_images(predictor, *read_arrays(path), mode)
+            outlier_scores.append(answers.outlier_scores)
+        else:
+            others[path.stem] = predictor.read([encode_png(grey.astype(np.uint8)) for grey in arrays["x"]], mode)
+    for path in sorted(folder.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith(("/", ".csv"))]
+            others[path.stem] = predictor.read([archive.read(name) for name in names], mode)
+    known = [scores for scores in outlier_scores if scores is not None]
+    beside = np.concatenate(known) if known else None
+    return digits, {name: score_rejection(answers, beside) for name, answers in others.items()}
 
 
 def read_validation(classifier: Classifier, mnist: Mnist) -> tuple[Answers, Scores]:

@@ -50,14 +50,14 @@ class Choice:
     outliers_accepted: float | None
 
 
-def score_rejection(answers: Answers, digits: Answers | None) -> RejectionScores:
-    """Scores of images that should be rejected, compared with ``digits``, which should not, if given."""
+def score_rejection(answers: Answers, digits: NDArray[np.float64] | None) -> RejectionScores:
+    """Scores of images that should be rejected. ``digits``: the outlier scores of images that should not, if known."""
     images = len(answers.probabilities)
     accepted = None if answers.rejections is None else answers.rejections.count(None)
     area = beside = None
-    if digits and digits.outlier_scores is not None and answers.outlier_scores is not None:
-        area = auroc(digits.outlier_scores, answers.outlier_scores)
-        beside = float((answers.outlier_scores <= threshold_accepting(digits.outlier_scores, REAL_ACCEPTED)).mean())
+    if digits is not None and answers.outlier_scores is not None:
+        area = auroc(digits, answers.outlier_scores)
+        beside = float((answers.outlier_scores <= threshold_accepting(digits, REAL_ACCEPTED)).mean())
     return RejectionScores(
         images=images,
         accepted=None if accepted is None else accepted / images,

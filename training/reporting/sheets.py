@@ -1,6 +1,7 @@
 """Contact sheets of mistakes, synthetic digits and outliers, distortions, corruptions, and model input."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,11 +13,14 @@ from app.imaging.formats import inspect
 from app.imaging.pixels import Grey
 from app.imaging.preprocess import SIDE_PX, Mode, find_ink
 from training.data.mnist import Mnist
-from training.drawing.augmentation import distort
+from training.data.samples import Samples
+from training.drawing.augmentation import augment
 from training.drawing.corruptions import CORRUPTIONS
-from training.drawing.digits import Alpha, draw_digit
+from training.drawing.digits import draw_digit
 from training.drawing.distortions import change_pen, outline, photograph, squared, strike, warp
+from training.drawing.hands import draw_kind, kinds_with
 from training.drawing.outliers import draw_outlier
+from training.drawing.pens import Alpha
 from training.evaluation.scoring import Predictor, Scores
 from training.reporting.plots import Pair, pairs
 
@@ -64,11 +68,12 @@ def hard_sheet(mnist: Mnist, predictor: Predictor, path: Path, seed: int = 9) ->
     pairs(shown, path, columns=4)
 
 
-def drawn_sheets(mnist: Mnist, folder: Path, seed: int = 0) -> list[Path]:
+def drawn_sheets(mnist: Mnist, sources: Sequence[Samples], folder: Path, seed: int = 0) -> list[Path]:
     """Write one PNG for each kind of training image and for the corruptions; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, Callable[[Mnist, np.random.Generator], list[Grey]]] = {
         "strokes": _strokes,
+        "hands": partial(_hands, sources),
         "distorted": _distorted,
         "photographs": _photographs,
         "outliers": _outliers,
@@ -83,6 +88,15 @@ def _strokes(_: Mnist, random: np.random.Generator) -> list[Grey]:
         _grey(draw_digit(digit, random, 80, 80 * random.uniform(0.02, 0.14), smooth=random.random() < 0.7))
         for digit in range(10)
         for _ in range(COLUMNS)
+    ]
+
+
+def _hands(sources: Sequence[Samples], mnist: Mnist, random: np.random.Generator) -> list[Grey]:
+    """Each row: one kind of picture."""
+    return [
+        draw_kind(kind, random, mnist.x_test, mnist.y_test, place, sources)[0]
+        for kind in kinds_with(sources)
+        for place in range(COLUMNS)
     ]
 
 
@@ -108,7 +122,8 @@ def _outliers(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
 
 def _model_input(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
     """Augmented model input after preprocessing: digits by label, then outliers."""
-    ink, labels = distort(mnist.x_test[: 10 * COLUMNS], mnist.y_test[: 10 * COLUMNS], int(random.integers(2**31)))
+    grey, given = mnist.x_test[: 10 * COLUMNS], mnist.y_test[: 10 * COLUMNS]
+    ink, labels = augment("drawings", grey, given, int(random.integers(2**31)))
     return [_grey(ink[place, ..., 0]) for place in np.argsort(labels, kind="stable")]
 
 

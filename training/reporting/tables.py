@@ -58,6 +58,21 @@ def show_rejection(what: str, scores: RejectionScores, console: Console) -> None
         )
 
 
+def show_sets(digits: Mapping[str, Scores], others: Mapping[str, RejectionScores], console: Console) -> None:
+    """Print one row for each set: of digits, then of what shows none."""
+    table = _table(
+        "sets", "set", "images", "right %", "accepted %", "accepted but wrong", "accepted at 98 % of all digits, %"
+    )
+    for name, scores in digits.items():
+        accepted = scores.acceptance.share if scores.acceptance else None
+        wrong = scores.acceptance.wrong if scores.acceptance else scores.wrong
+        table.add_row(name, str(scores.images), percent(scores.accuracy), percent(accepted), str(wrong), "")
+    for name, rejection in others.items():
+        beside = percent(rejection.accepted_beside)
+        table.add_row(name, str(rejection.images), "", percent(rejection.accepted), "", beside)
+    console.print(table)
+
+
 def show_corruptions(accuracies: Mapping[str, float], console: Console) -> None:
     """Print accuracy by corruption, and the mean."""
     table = _table("corruptions of MNIST-C", "corruption", "accuracy %")

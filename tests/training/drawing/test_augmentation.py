@@ -4,14 +4,15 @@ import pytest
 from app.imaging.preprocess import find_ink
 from tests.drawings import difference
 from training.data.mnist import Mnist
-from training.drawing import augmentation
-from training.drawing.augmentation import DRAWN, NOT_A_DIGIT, OUTLIERS, Labels, distort
-from training.drawing.digits import Alpha
+from training.drawing import drawings
+from training.drawing.augmentation import Labels, augment
+from training.drawing.drawings import DRAWN, OUTLIERS
+from training.drawing.pens import NOT_A_DIGIT, Alpha
 
 
 @pytest.fixture(scope="module")
 def distorted(mnist: Mnist) -> tuple[Alpha, Labels]:
-    return distort(mnist.x_train, mnist.y_train, 1)
+    return augment("drawings", mnist.x_train, mnist.y_train, 1)
 
 
 def test_the_result_is_model_input_with_ink_in_every_digit(distorted: tuple[Alpha, Labels], mnist: Mnist) -> None:
@@ -26,7 +27,7 @@ def test_the_result_is_model_input_with_ink_in_every_digit(distorted: tuple[Alph
 def test_the_result_depends_on_the_seed_only_and_the_arguments_are_unchanged(mnist: Mnist) -> None:
     grey, labels = np.repeat(mnist.x_train[:5], 12, axis=0), np.repeat(mnist.y_train[:5], 12)
     before = grey.copy(), labels.copy()
-    first, again, other = (distort(grey, labels, seed) for seed in (7, 7, 8))
+    first, again, other = (augment("drawings", grey, labels, seed) for seed in (7, 7, 8))
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
     assert not np.array_equal(first[0], other[0])
@@ -54,9 +55,9 @@ def test_most_digits_remain_recognisable(distorted: tuple[Alpha, Labels], mnist:
 
 
 def test_a_digit_that_distortions_erase_is_used_undistorted(mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(augmentation, "warp", lambda drawing, *_, **__: np.zeros_like(drawing))
-    monkeypatch.setattr(augmentation, "OUTLIERS", 0.0)
-    ink, labels = distort(mnist.x_train[:60], mnist.y_train[:60], 1)
+    monkeypatch.setattr(drawings, "warp", lambda drawing, *_, **__: np.zeros_like(drawing))
+    monkeypatch.setattr(drawings, "OUTLIERS", 0.0)
+    ink, labels = augment("drawings", mnist.x_train[:60], mnist.y_train[:60], 1)
     assert np.array_equal(labels, mnist.y_train[:60])
     originals = [find_ink(grey).ink for grey in mnist.x_train[:60]]
     assert sum(np.array_equal(one, other) for one, other in zip(ink, originals, strict=True)) > 10

@@ -3,7 +3,8 @@ import pytest
 
 from app.imaging.preprocess import find_ink
 from tests.drawings import difference
-from training.drawing.digits import Alpha, arc, curve, draw_digit
+from training.drawing.digits import arc, curve, draw_digit
+from training.drawing.pens import Alpha
 
 DIGITS = range(10)
 

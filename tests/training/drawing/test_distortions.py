@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from app.imaging.preprocess import find_ink
 from tests.drawings import digit_drawn, enlarged
-from training.drawing.digits import Alpha
 from training.drawing.distortions import change_pen, outline, photograph, squared, strike, warp
+from training.drawing.pens import Alpha
 
 
 def alpha(digit: int = 5, side_px: int = 28) -> Alpha:

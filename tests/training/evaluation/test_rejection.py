@@ -26,7 +26,7 @@ def _answers(
 def test_outliers_are_scored_by_acceptance_reason_and_outlier_score() -> None:
     digits = _answers([-9.0, -8.0, -7.0, 1.0], [None, None, None, "not_a_digit"])
     outliers = _answers([-8.5, 2.0, 3.0, np.inf], [None, "not_a_digit", "not_a_digit", "no_ink"])
-    scores = score_rejection(outliers, digits)
+    scores = score_rejection(outliers, digits.outlier_scores)
     assert (scores.images, scores.accepted) == (4, 0.25)
     assert scores.reasons == {"not_a_digit": 2, "no_ink": 1}
     assert scores.auroc == pytest.approx(13 / 16)
@@ -34,9 +34,9 @@ def test_outliers_are_scored_by_acceptance_reason_and_outlier_score() -> None:
 
 
 def test_what_is_unknown_is_none() -> None:
-    service = score_rejection(_answers(None, [None] * 4), _answers(None, [None] * 4))
+    service = score_rejection(_answers(None, [None] * 4), np.zeros(4))
     assert (service.auroc, service.accepted_beside, service.accepted) == (None, None, 1.0)
-    without_thresholds = score_rejection(_answers([1.0] * 4), _answers([0.0] * 4))
+    without_thresholds = score_rejection(_answers([1.0] * 4), np.zeros(4))
     assert (without_thresholds.accepted, without_thresholds.auroc) == (None, 1.0)
     assert score_rejection(_answers([1.0] * 4, ["several_digits"] * 4), None).auroc is None
 
