@@ -85,7 +85,7 @@ def _decode(image: Encoded) -> Grey:
         pixels = _pillow_pixels(image.header)
     else:
         if image.kind == "PNG":
-            check_inflated(image.data)
+            check_inflated(image.data, is_cut=image.is_cut)
         pixels = _imdecode(image.data, _OPAQUE_FLAGS if image.is_opaque else cv2.IMREAD_UNCHANGED)
     return _orient(to_grey(pixels), image.orientation)
 

@@ -31,8 +31,8 @@ class Encoded(NamedTuple):
 
     ``data``: a file of the parts that decide pixels. ``header``: Pillow's, of formats not read here. ``orientation``:
     as in EXIF, where decoders do not obey it. ``largest_part``: pixels of the largest picture in a HEIC or AVIF file,
-    perhaps a tile. Of a JPEG: ``is_cut``, it ends within its data or before its end mark; ``channels``; ``scans``;
-    ``is_buffered``, it has several, so that a decoder holds all coefficients.
+    perhaps a tile. ``is_cut``: a PNG or JPEG ends within its data, or before its end mark. Of a JPEG: ``channels``;
+    ``scans``; ``is_buffered``, it has several, so that a decoder holds all coefficients.
     """
 
     data: bytes

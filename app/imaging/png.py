@@ -30,6 +30,7 @@ def read_png(png: bytes) -> Encoded:
     width, height = struct.unpack_from(">II", png, 16)
     kept, is_opaque = [_SIGNATURE], png[25] not in _WITH_ALPHA
     metadata: list[bytes] = []
+    kind = b""
     for kind, chunk in _chunks(png):
         if kind in _PIXELS:
             kept.append(chunk)
@@ -37,13 +38,17 @@ def read_png(png: bytes) -> Encoded:
             metadata.append(chunk)
         is_opaque &= kind != b"tRNS"
     orientation = next((each for each in map(_orientation_in, metadata) if each != 1), 1)
-    return Encoded(b"".join([*kept, _END]), "PNG", width, height, None, orientation, is_opaque)
+    data = b"".join([*kept, _END])
+    return Encoded(data, "PNG", width, height, None, orientation, is_opaque, is_cut=kind == b"IDAT")
 
 
-def check_inflated(png: bytes) -> None:
-    """Raises ValueError if the data inflate to far more than the pixels need: libpng would inflate them all."""
+def check_inflated(png: bytes, *, is_cut: bool) -> None:
+    """Raises ValueError if the data inflate to far more than the pixels need, as libpng would inflate them all.
+
+    Also if the file is cut within data that are needed: libpng would write a line to stderr.
+    """
     pixels = _png_bytes(png)
-    if len(png) <= (_UNCHECKED_SMALL_BYTES if pixels <= _SMALL_BYTES else min(pixels, _UNCHECKED_BYTES)):
+    if not is_cut and len(png) <= (_UNCHECKED_SMALL_BYTES if pixels <= _SMALL_BYTES else min(pixels, _UNCHECKED_BYTES)):
         return
     left = 2 * pixels + 4096  # twice: interlaced rows are padded
     stream = zlib.decompressobj()
@@ -54,6 +59,8 @@ def check_inflated(png: bytes) -> None:
                 left -= len(stream.decompress(data[start : start + _INFLATE_STEP_BYTES]))
                 if left < 0:
                     raise ValueError("the data are longer than the image")
+    if is_cut and left > pixels + 4096:
+        raise ValueError("the data are shorter than the image")
 
 
 def _png_bytes(png: bytes) -> int:
