@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from app.errors import DigitsError
 from app.imaging.decode import encode_png
 from app.imaging.preprocess import Preprocessed, preprocess
-from app.model.decision import probabilities
 from app.model.engine import Engine
 from app.model.manifest import Histogram, Manifest, Reference, Source
+from app.model.reader import Reader
 from app.telemetry.drift import FEATURES, shape, shares
 from training.data.mnist import Mnist
 from training.errors import DataError
@@ -51,10 +51,13 @@ def make_reference(engine: Engine, manifest: Manifest, images: Sequence[bytes], 
             continue
     if not readable:
         raise DataError("none of the reference images can be read")
+    reader = Reader(manifest.temperature, manifest.thresholds)
     logits = engine.logits(np.stack([image.ink for image in readable]))
-    rows = probabilities(logits, manifest.temperature).round(8)
+    first = map(reader.judge, readable, logits)
+    readings = [reader.look_again(reading, engine.logits) for reading in first]  # as the service does
     features = [
-        (*shape(image.ink), image.inverted, row.max(), row.argmax()) for image, row in zip(readable, rows, strict=True)
+        (*shape(found.ink), found.inverted, max(probable), probable.index(max(probable)))
+        for found, probable, *_ in readings
     ]
     histograms = {name: histogram(name, values) for name, values in zip(FEATURES, np.array(features).T, strict=True)}
     return Reference(source=source, pictures=len(readable), **histograms)
