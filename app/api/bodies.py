@@ -29,6 +29,7 @@ _BODIES_AT_ONCE = 32  # of the largest size; parsing JSON and multipart copies e
 _SMALL_BYTES = 64 * 1024  # smaller bodies are not counted, and parsed on the event loop
 _MAX_JSON_VALUES = 10_000  # in the JSON of one image; parsed lists take 33 times their own bytes
 _MIN_BYTES_PER_S = 16 * 1024  # of a phone on a slow network
+_MAX_ESCAPES = 500_000  # percent-encoded characters in an image: one of 2 MiB has about 100,000
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 _parsing = Lock()
@@ -170,12 +171,12 @@ def _image_in_json(body: bytes) -> bytes:
     except ValueError as error:
         raise BadRequest('The body is not a JSON object with a string "image".') from error
     refuse_misplaced(sent)
-    if text[:7].lower() == "data%3a":
+    if text[:7].lower() == "data%3a" and text.count("%") <= _MAX_ESCAPES:
         text = unquote(text)
     if text[:5].lower() == "data:":
         declared, _, text = text.partition(",")
-        if "base64" not in (parameter.strip() for parameter in unquote(declared).lower().split(";")):
-            if "%" not in text:
+        if "base64" not in (parameter.strip() for parameter in unquote(declared[:1000]).lower().split(";")):
+            if not 0 < text.count("%") <= _MAX_ESCAPES:
                 raise BadRequest("The data: URL is not base64-encoded: it has no ;base64 before the comma.")
             return unquote_to_bytes(text)
     if text.startswith(("http:", "https:")):
@@ -197,6 +198,8 @@ def decode_base64(text: str) -> bytes:
     With or without padding, URL-safe, percent-encoded, in wrapped lines, or as Python prints bytes: b'...\\n'.
     """
     text = text.strip().removeprefix("b'").removesuffix("'").replace("\\n", "")
+    if text.count("%") > _MAX_ESCAPES:  # `unquote` takes 80 bytes of memory for each
+        raise ValueError("too many escapes")
     data = unquote(text).encode("ascii")
     data = data.translate(_URL_SAFE, string.whitespace.encode()).rstrip(b"=")
     return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)

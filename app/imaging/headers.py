@@ -20,6 +20,7 @@ _JPEG_PROGRESSIVE = {0xC2, 0xCA}
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC3, 0xC9, 0xCB} | _JPEG_PROGRESSIVE
 _JPEG_KEPT = _JPEG_FRAMES | {_SOS, 0xC4, 0xCC, 0xDB, 0xDD, 0xE1}  # with tables, the restart interval and EXIF
 _ADOBE, _ADOBE_BYTES = 0xEE, 16  # which colours a file has. Pillow cannot read a shorter segment
+_JPEG_APPS, _MAX_APPS = {0xE1, _ADOBE}, 16  # segments of EXIF and XMP: Pillow takes quadratic time for many
 _JPEG_COEFFICIENTS = 64  # of a block
 _METADATA = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # Pillow's keys for EXIF and XMP
 _ORIENTATION = 0x0112
@@ -69,14 +70,16 @@ def orientation_of(header: Image.Image) -> int:
 
 def read_jpeg(jpeg: bytes) -> Encoded:
     view, frame, kept = memoryview(jpeg), memoryview(b""), [memoryview(b"\xff\xd8")]
-    scans, finished, is_buffered, is_cut = 0, 0, False, True
+    scans, finished, is_buffered, is_cut, apps = 0, 0, False, True, 0
     for marker, start, end in _segments(jpeg):
         segment = view[start:end]
         if marker == _EOI:
             is_cut = False
             break
         if marker in _JPEG_KEPT or (marker == _ADOBE and len(segment) >= _ADOBE_BYTES):
-            kept.append(segment)
+            apps += marker in _JPEG_APPS
+            if marker not in _JPEG_APPS or apps <= _MAX_APPS:
+                kept.append(segment)
         if marker in _JPEG_FRAMES:
             if frame:
                 raise ValueError("two frames")

@@ -15,6 +15,7 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 _MAX_BRANDS = 64
 _MAX_BOXES = 10_000  # side by side
 _MAX_TABLE_BYTES = 128 * 1024  # of a box that lists items: libheif takes at most 1,000 of them
+_MAX_ITEMS = 1000  # as libheif
 _MAX_PARTS = 8  # all parts together, in sizes of the largest picture: telephones write 1 to 3
 _MAX_SHARE = 4  # of the file, for the data of all items together
 _MAX_UNITS = 64  # of AV1 data: encoders write 1 to 4
@@ -48,10 +49,13 @@ def largest_part(data: bytes) -> int:
     largest = max(areas.values())
     if sum(areas.get(part, 0) for part in _parts(_child(meta, b"iref"))) > _MAX_PARTS * largest:
         raise ValueError("the image is put together from too much")
+    left = _MAX_UNITS  # of all items together
     for units in _data_of_items(meta, Box(data)) if format_of(data) == "AVIF" else ():
         with suppress(EOFError):  # EXIF, for example, which is no AV1 data
-            if any(area > largest for area in _claimed_areas(units)):
-                raise ValueError("the AV1 data are larger")
+            for area in _claimed_areas(units):
+                left -= 1
+                if area > largest or left < 0:
+                    raise ValueError("the AV1 data are larger, or have too many headers")
     return largest
 
 
@@ -103,22 +107,26 @@ def _areas(properties: Box) -> dict[int, int]:
         if kind == b"ispe"
     }
     areas: dict[int, int] = {}
-    for kind, content in _boxes(properties):
-        if kind == b"ipma":
-            table = _Bits(content)
-            version, flags = table.take(8), table.take(24)
-            for _ in range(table.take(32)):
-                item = table.take(32 if version else 16)
-                for _ in range(table.take(8)):
-                    table.take(1)  # whether a reader must know the property
-                    index = table.take(15 if flags & 1 else 7)
-                    if index in known:
-                        areas.setdefault(item, known[index])
+    tables = [content for kind, content in _boxes(properties) if kind == b"ipma"]
+    if sum(map(len, tables)) > _MAX_TABLE_BYTES:
+        raise ValueError("too many items")
+    for content in tables:
+        table = _Bits(content)
+        version, flags = table.take(8), table.take(24)
+        for _ in range(table.take(32)):
+            item = table.take(32 if version else 16)
+            for _ in range(table.take(8)):
+                table.take(1)  # whether a reader must know the property
+                index = table.take(15 if flags & 1 else 7)
+                if index in known:
+                    areas.setdefault(item, known[index])
     return areas
 
 
 def _parts(references: Box) -> Iterator[int]:
     """Items that others are put together from, each as often as it is used (box iref)."""
+    if len(references) > _MAX_TABLE_BYTES:
+        raise ValueError("too many items")
     for kind, content in _boxes(references[4:]):
         if kind == b"dimg":
             table, bits = _Bits(content), 32 if references[0] else 16
@@ -131,10 +139,13 @@ def _data_of_items(meta: Box, file: Box) -> Iterator[Box]:
     table = _Bits(_child(meta, b"iloc"))
     version, _ = table.take(8), table.take(24)
     offset_bits, length_bits, base_bits, index_bits = (8 * table.take(4) for _ in range(4))
-    left = _MAX_SHARE * len(file)
-    for _ in range(table.take(32 if version == 2 else 16)):
+    left, idat = _MAX_SHARE * len(file), _child(meta, b"idat")
+    items = table.take(32 if version == 2 else 16)
+    if items > _MAX_ITEMS:
+        raise ValueError("too many items")
+    for _ in range(items):
         table.take(32 if version == 2 else 16)  # the item
-        inside = _child(meta, b"idat") if version and table.take(16) & 15 == 1 else file
+        inside = idat if version and table.take(16) & 15 == 1 else file
         table.take(16)
         base = table.take(base_bits)
         data = []
