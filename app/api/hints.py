@@ -1,10 +1,8 @@
 """What a body that is no image seems to be, and how to send it instead."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from app.errors import UndecodableImage, UnsupportedMediaType
+from app.errors import DigitsError, UndecodableImage, UnsupportedMediaType
 
 _START_BYTES = 300  # that are looked at
 _BEFORE = rb"\s*(?:\xef\xbb\xbf)?(?:[\w.\[\]-]+=)?['\"]?"  # the BOM of JSON, the name of a form's field, a quote
@@ -18,13 +16,11 @@ _HINTS = {
 }
 
 
-@contextmanager
-def hinting(content_type: str, data: bytes) -> Iterator[None]:
-    """Adds to the error of ``data`` that cannot be read what to send instead, where that can be guessed."""
-    try:
-        yield
-    except (UnsupportedMediaType, UndecodableImage) as error:
-        raise type(error)(_hint(content_type.lower(), data) or str(error)) from error
+def hinted(error: DigitsError, content_type: str, data: bytes) -> DigitsError:
+    """The error of ``data`` that cannot be read with what to send instead, where that can be guessed."""
+    if not isinstance(error, UnsupportedMediaType | UndecodableImage):
+        return error
+    return type(error)(_hint(content_type.lower(), data) or str(error))
 
 
 def _hint(content_type: str, data: bytes) -> str | None:

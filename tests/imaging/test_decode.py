@@ -520,7 +520,7 @@ def test_a_large_picture_takes_no_more_memory_than_estimated_and_returns_it(kind
     peak, kept, estimated = map(int, ran.stdout.split())
 
     assert peak <= estimated < 5 * peak
-    assert kept < 16_000  # a codec's own code and tables
+    assert kept < 24_000  # a codec's own code and tables
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 from app.api import openapi
 from app.api.authentication import charge
 from app.api.bodies import WholeBody, files_in, image_in, parse_off_loop
-from app.api.hints import hinting
+from app.api.hints import hinted
 from app.api.multipart import Part
 from app.api.predictions import as_json
 from app.api.problems import problem
@@ -52,8 +52,10 @@ async def predict(request: Request) -> Response:
     content_type = request.headers.get("content-type", "")
     async with WholeBody(request) as body:
         data = await parse_off_loop(body, partial(image_in, content_type))
-        with hinting(content_type, data):
+        try:
             result = await service.predict(data, query.preprocess, explain=query.explain)
+        except DigitsError as error:
+            raise hinted(error, content_type, data) from None
     prediction = as_json(result, query.top_k)
     request.state.log |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 6)}
     headers = {"Server-Timing": _server_timing(result.stages)}
@@ -79,10 +81,10 @@ async def predict_batch(request: Request) -> Response:
         try:
             if not file.data:
                 raise BadRequest("The file is empty.")
-            with hinting("", file.data):
-                result = await batch.predict(file.data, query.preprocess, explain=query.explain)
+            result = await batch.predict(file.data, query.preprocess, explain=query.explain)
         except DigitsError as error:
-            return {"filename": name, "prediction": None, "error": problem(error, request.scope)}
+            told = problem(hinted(error, "", file.data), request.scope)
+            return {"filename": name, "prediction": None, "error": told}
         return {"filename": name, "prediction": as_json(result, query.top_k), "error": None}
 
     async with WholeBody(request) as body:
