@@ -320,7 +320,8 @@ def test_serve_is_the_service() -> None:
     try:
         address = process.url()
         process.line_with('"ready"')
-        answer = httpx2.get(f"{address}/readyz")
+        with httpx2.Client(transport=httpx2.HTTPTransport(retries=5)) as caller:  # it listens a moment later
+            answer = caller.get(f"{address}/readyz")
     finally:
         process.end()
 
