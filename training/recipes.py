@@ -4,7 +4,7 @@ Add a recipe as an entry of `RECIPES` or as a JSON file with the same fields. `a
 `training.architectures.ARCHITECTURES`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -69,6 +69,21 @@ class Recipe:
         return {**asdict(self), "sources": list(self.sources)}
 
 
+_COMPACT = Recipe(
+    name="compact",
+    architecture="compact",
+    preprocessing="auto",
+    augmentation="drawings",
+    learning_rate=0.004,
+    schedule="cosine",
+    warmup_epochs=1.0,
+    weight_decay=0.02,
+    average_momentum=0.998,
+    batch_size=128,
+    epochs=48,
+    distinct_epochs=16,
+)
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -85,24 +100,10 @@ RECIPES: dict[str, Recipe] = {
             loss="categorical_crossentropy",
             batch_size=128,
         ),
-        Recipe(
-            name="compact",
-            architecture="compact",
-            preprocessing="auto",
-            augmentation="drawings",
-            learning_rate=0.004,
-            schedule="cosine",
-            warmup_epochs=1.0,
-            weight_decay=0.02,
-            average_momentum=0.998,
-            batch_size=128,
-            epochs=48,
-            distinct_epochs=16,
-        ),
-        Recipe(
+        _COMPACT,
+        replace(
+            _COMPACT,
             name="hands",
-            architecture="compact",
-            preprocessing="auto",
             augmentation="hands",
             sources=(
                 "pendigits_strokes",
@@ -118,14 +119,6 @@ RECIPES: dict[str, Recipe] = {
                 "fashion_mnist",
                 "pictures_no_digit",
             ),
-            learning_rate=0.004,
-            schedule="cosine",
-            warmup_epochs=1.0,
-            weight_decay=0.02,
-            average_momentum=0.998,
-            batch_size=128,
-            epochs=48,
-            distinct_epochs=16,
         ),
     )
 }

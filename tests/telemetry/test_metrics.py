@@ -124,7 +124,7 @@ async def test_the_queue_depth_is_the_number_of_waiting_images(engine_of: Callab
     async with service(engine_of(model), max_batch=1) as client:
         asked = [asyncio.create_task(client.post("/predict", content=PICTURE)) for _ in range(4)]
         async with asyncio.timeout(WAIT_S):
-            # on a busy machine sometimes 4: the first then waits for the engine as well
+            # 4 if the engine took the first after all had come: the gauge is set when an image joins or leaves
             while (await scrape(client)).value("digits_queue_depth") not in {3, 4}:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         model.let_go.set()
