@@ -104,6 +104,7 @@ RECIPES: dict[str, Recipe] = {
         replace(
             _COMPACT,
             name="hands",
+            distinct_epochs=24,
             augmentation="hands",
             sources=(
                 "pendigits_strokes",

@@ -41,7 +41,11 @@ def test_the_mix_has_the_stated_shares_of_the_sources_at_hand(
     assert np.array_equal(augment("hands", grey, labels, 5, here)[0], ink)
     assert not np.array_equal(augment("hands", grey, labels, 6, here)[0], ink)
     counts = Counter(given.tolist())
-    weights = {kind: weight for kind, weight in MIX.items() if kind in {"mnist", "several", "rules", *used}}
+    weights = {
+        kind: weight
+        for kind, weight in MIX.items()
+        if kind in {"mnist", "several", "rules", *used, *("jumble" for _ in used)}
+    }
     other_digits = sum(weight for kind, weight in weights.items() if kind in used and SOURCES[kind].kind == "digits")
     for label, weight in ((3, weights["mnist"]), (7, other_digits)):
         share = weight / sum(weights.values())
