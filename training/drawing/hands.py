@@ -74,29 +74,43 @@ def draw_kind(
 ) -> tuple[Grey, int]:
     """A picture of this kind and its label. See `draw_picture`."""
     named = {samples.source.name: samples for samples in sources}
-    large = random.random() < LARGE
-    size_px = int(np.exp(random.uniform(*np.log((SIZES_PX[large], LARGE_PX) if large else SIZES_PX))))
-    label = NOT_A_DIGIT
+    if kind in named:
+        return draw_sample(named[kind], int(random.integers(len(named[kind]))), random)
+    size_px, large = _size(random)
     if kind == "mnist":
-        drawing, label = _mnist_digit(random, grey[place]), int(labels[place])
-    elif kind == "several":
-        drawing = _several(random, grey, [samples for name, samples in named.items() if name in WORDS], size_px)
-    elif kind == "rules":
-        drawing = draw_strokes(_rules(random), random, size_px)
+        return _finished(_mnist_digit(random, grey[place]), int(labels[place]), random, large=large)
+    if kind == "several":
+        words = [samples for name, samples in named.items() if name in WORDS]
+        drawing = _several(random, grey, words, size_px)
     elif kind == "jumble":
         drawing = draw_strokes(_jumble(random, _without_digits(sources)), random, size_px, random.random() < FILLED)
     else:
-        samples = named[kind]
-        at = int(random.integers(len(samples)))
-        if samples.source.kind == "digits":
-            label = int(samples.label(at))
-        if samples.has_strokes:
-            filled = label == NOT_A_DIGIT and random.random() < FILLED
-            drawing = draw_strokes(samples.strokes(at), random, size_px, filled)
-        elif kind == "pictures_no_digit" and random.random() < AS_SENT:
-            return samples.picture(at), label
-        else:
-            drawing = _redrawn(samples.picture(at), random, size_px)
+        drawing = draw_strokes(_rules(random), random, size_px)
+    return _finished(drawing, NOT_A_DIGIT, random, large=large)
+
+
+def draw_sample(samples: Samples, place: int, random: np.random.Generator) -> tuple[Grey, int]:
+    """A picture of one sample of a source, and its label, 0 to 10."""
+    size_px, large = _size(random)
+    label = int(samples.label(place)) if samples.source.kind == "digits" else NOT_A_DIGIT
+    if samples.has_strokes:
+        filled = label == NOT_A_DIGIT and random.random() < FILLED
+        drawing = draw_strokes(samples.strokes(place), random, size_px, filled)
+    elif samples.source.name == "pictures_no_digit" and random.random() < AS_SENT:
+        return samples.picture(place), label
+    else:
+        drawing = _redrawn(samples.picture(place), random, size_px)
+    return _finished(drawing, label, random, large=large)
+
+
+def _size(random: np.random.Generator) -> tuple[int, bool]:
+    """The longest side of a drawing in pixels, and whether it is a large one."""
+    large = random.random() < LARGE
+    return int(np.exp(random.uniform(*np.log((SIZES_PX[large], LARGE_PX) if large else SIZES_PX)))), large
+
+
+def _finished(drawing: Alpha, label: int, random: np.random.Generator, *, large: bool) -> tuple[Grey, int]:
+    """The drawing as a picture: squared, struck out and photographed by chance."""
     if random.random() < SQUARED:
         drawing = squared(drawing, random)
     if label != NOT_A_DIGIT and random.random() < STRUCK:

@@ -37,9 +37,9 @@ def test_the_mix_has_the_stated_shares_of_the_sources_at_hand(
 ) -> None:
     here = [samples for samples in sources if samples.source.name in used]
     grey, labels = mnist.x_train, np.full(len(mnist.x_train), 3)
-    ink, given = augment("hands", grey, labels, 5, here)
-    assert np.array_equal(augment("hands", grey, labels, 5, here)[0], ink)
-    assert not np.array_equal(augment("hands", grey, labels, 6, here)[0], ink)
+    ink, given = augment(grey, labels, 5, here)
+    assert np.array_equal(augment(grey, labels, 5, here)[0], ink)
+    assert not np.array_equal(augment(grey, labels, 6, here)[0], ink)
     counts = Counter(given.tolist())
     weights = {
         kind: weight
