@@ -7,13 +7,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q --no-
 PYTHON_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 RECIPE ?= compact
+SOURCES ?= $(wildcard ../shared/data/learn)
 DATA ?= $(wildcard ../shared/data/mnist.npz)
 # Optional data for a report; the report lists what is missing.
 IMAGES ?= $(wildcard ../shared/data/wild-dev)
 TAGS ?= $(if $(IMAGES),photo$(comma)paint$(comma)canvas$(comma)crop)
 OUTLIERS ?= $(wildcard ../shared/data/notdigit-dev)
 SEVERAL ?= $(wildcard ../shared/data/multi-dev)
-SEMEION ?= $(wildcard ../shared/data/semeion.npz)
+SETS ?= $(wildcard ../shared/data/choose ../shared/data/semeion.npz)
 HOSTILE ?= $(wildcard ../shared/data/hostile-dev)
 comma := ,
 FUZZ ?= decoder
@@ -51,14 +52,14 @@ format: .venv/.dev ## apply the linter's fixes and format the code
 
 install: .venv/.dev ## install everything into .venv, for python -m training and benchmarks
 
-train: .venv/.dev ## train RECIPE=compact on MNIST, downloaded or read from DATA=mnist.npz
-	$(BIN)/python -m training fit --recipe $(RECIPE) $(if $(DATA),--data $(DATA))
-	@echo "To serve this model, if its recipe uses preprocessing auto: $(BIN)/python -m training export RUN --version X.Y.Z$(if $(DATA), --data $(DATA)), where RUN is the run directory above."
+train: .venv/.dev ## train RECIPE=compact on MNIST (downloaded, or DATA=mnist.npz) and other data (SOURCES=folder)
+	$(BIN)/python -m training fit --recipe $(RECIPE) $(if $(DATA),--data $(DATA)) $(if $(SOURCES),--sources $(SOURCES))
+	@echo "To serve this model, if its recipe uses preprocessing auto: $(BIN)/python -m training export RUN --version X.Y.Z$(if $(DATA), --data $(DATA))$(if $(SOURCES), --sources $(SOURCES)), where RUN is the run directory above."
 
-report: .venv/.dev ## evaluate models/ on DATA and, if given, IMAGES, OUTLIERS, SEVERAL, SEMEION; write its card
+report: .venv/.dev ## evaluate models/ on DATA and, if given, IMAGES, OUTLIERS, SEVERAL, SETS; write its card
 	$(BIN)/python -m training report $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) \
 	  $(if $(TAGS),--only-tags $(TAGS)) $(if $(OUTLIERS),--outliers $(OUTLIERS)) \
-	  $(if $(SEVERAL),--several $(SEVERAL)) $(if $(SEMEION),--semeion $(SEMEION))
+	  $(if $(SEVERAL),--several $(SEVERAL)) $(SETS:%=--sets %)
 
 bench: .venv/.dev ## measure throughput, latency, start and memory (eight minutes; BENCH_FLAGS=--help lists options)
 	$(BIN)/python -m benchmarks $(if $(IMAGES),--mix $(IMAGES) $(if $(TAGS),--only-tags $(TAGS))) $(BENCH_FLAGS)

@@ -17,7 +17,6 @@ from app.errors import DigitsError, ModelError
 from app.imaging.codecs import configure_codecs
 from app.imaging.formats import MAX_PIXELS
 from app.imaging.preprocess import Mode
-from training.data.arrays import read_arrays
 from training.data.folders import read_labels, read_unlabelled
 from training.data.mnist import Mnist, load_mnist
 from training.data.samples import default_cache, find, load, load_all
@@ -67,6 +66,14 @@ Outliers = Annotated[
 ]
 Several = Annotated[
     Path | None, typer.Option(metavar="DIR", help="A folder of images of several digits, with labels.csv (file).")
+]
+Sets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH",
+        help="A set, or a folder of sets; may be repeated. An .npz file of digits (x, y) or of none (x, label), or a "
+        ".zip file of pictures without a digit.",
+    ),
 ]
 
 
@@ -143,14 +150,7 @@ def evaluate(
         bool, typer.Option("--corruptions", help="Evaluate only on the test images with the corruptions of MNIST-C.")
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Use the first test images only.")] = None,
-    sets: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Evaluate only on the sets in a folder: .npz files of digits (x, y) or of none (x, label), and .zip "
-            "files of pictures without a digit.",
-        ),
-    ] = None,
+    sets: Sets = None,
     through_service: Annotated[
         str | None, typer.Option(metavar="URL", help="Evaluate a running service instead of MODEL.")
     ] = None,
@@ -162,7 +162,7 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="Draw the mistakes on --images to this PNG.")
     ] = None,
 ) -> None:
-    """Evaluate a model on the MNIST test set or a folder of images, and on images that it should reject."""
+    """Evaluate a model on the MNIST test set, a folder of images or sets, and on images that it should reject."""
     from training.evaluation import evaluate as evaluation
     from training.evaluation.classifier import load_classifier
     from training.evaluation.rejection import score_rejection
@@ -177,7 +177,7 @@ def evaluate(
         show_corruptions(accuracies, console)
         _write_json(json_file, dict(accuracies))
         return
-    if sets is not None:
+    if sets:
         digit_sets, other_sets = evaluation.read_sets(predictor, sets, preprocess)
         show_sets(digit_sets, other_sets, console)
         _write_json(json_file, {name: asdict(each) for name, each in (digit_sets | other_sets).items()})
@@ -280,9 +280,7 @@ def report(
     only_tags: OnlyTags = None,
     outliers: Outliers = None,
     several: Several = None,
-    semeion: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Semeion as .npz: x uint8 (n, 16, 16), y.")
-    ] = None,
+    sets: Sets = None,
     limit: Annotated[int | None, typer.Option(help="Corrupt the first test images only.")] = None,
 ) -> None:
     """Evaluate the exported model on the given data and write its card, plots and manifest metrics."""
@@ -295,7 +293,7 @@ def report(
         files=[] if images is None else read_labels(images, _tags(only_tags)),
         outliers=[] if outliers is None else read_unlabelled(outliers),
         several=[] if several is None else read_unlabelled(several),
-        semeion=None if semeion is None else read_arrays(semeion),
+        sets=sets or (),
         corrupted=len(mnist.x_test) if limit is None else limit,
     )
     console.print(

@@ -6,6 +6,7 @@ Runs on any Keras 3 backend. The only file format it knows is the run directory.
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -19,19 +20,22 @@ from training.data.mnist import Mnist, split
 from training.data.samples import Samples
 from training.errors import RecipeError
 from training.evaluation.measures import accuracy, nll
-from training.preparation import check_augmentation, epoch_inputs, prepare
+from training.preparation import EpochInputs, Kept, epoch_inputs, prepare
 from training.recipes import Recipe
 from training.reporting import plots
 from training.reporting.progress import ProgressBar
+from training.rounds import resampled
 from training.run_directory import (
     CURVES,
     MODEL,
     SUMMARY,
     EpochFigures,
     open_run,
+    read_round,
     restore_checkpoint,
     save_checkpoint,
     save_model,
+    save_round,
     write_text,
 )
 
@@ -58,9 +62,9 @@ def fit(
     console = console or Console()
     if recipe.architecture not in ARCHITECTURES:
         raise RecipeError(f"unknown architecture {recipe.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
-    check_augmentation(recipe.augmentation)
     open_run(run_directory, recipe, mnist.hashes, [samples.record for samples in sources], resume=resume)
     _make_deterministic(recipe.seed)
+    sources = [samples.split()[0] for samples in sources]
 
     train, held_out = split(len(mnist.x_train), recipe.validation_share)
     train = train[: recipe.limit]
@@ -72,7 +76,9 @@ def fit(
     write_text(run_directory / SUMMARY, _summary(model))
     history = restore_checkpoint(run_directory, model)
     bar = ProgressBar(console, epochs=recipe.epochs, steps_per_epoch=steps_per_epoch, epochs_done=len(history))
-    with bar.progress, epoch_inputs(mnist.x_train[train], mnist.y_train[train], recipe, workers, sources) as inputs:
+    kept = partial(read_round, run_directory)
+    grey, digits = mnist.x_train[train], mnist.y_train[train]
+    with bar.progress, epoch_inputs(grey, digits, recipe, workers, sources, kept) as inputs:
         for epoch in range(len(history), recipe.epochs):
             started = time.monotonic()
             _seed_dropout(model, recipe.seed, epoch)
@@ -92,7 +98,6 @@ def fit(
             # buffers with the optimizer, and predict() donates its buffers, so copy them first.
             model.set_weights(model.get_weights())
             logits = model.predict(validation_ink, batch_size=VALIDATION_BATCH, verbose=0)
-            model.set_weights(last_step.weights)
             validation_probabilities = probabilities(logits, temperature=1.0)
             figures = EpochFigures(
                 epoch=epoch + 1,
@@ -104,6 +109,9 @@ def fit(
                 val_accuracy=accuracy(validation_probabilities, validation_labels),
             )
             history.append(figures)
+            if epoch + 1 in recipe.rounds:
+                save_round(run_directory, epoch + 1, _round(inputs, sources, model, recipe.seed + epoch))
+            model.set_weights(last_step.weights)
             save_checkpoint(run_directory, model, history)
             console.print(_line(figures), soft_wrap=True, highlight=False)
 
@@ -111,6 +119,17 @@ def fit(
         model.optimizer.finalize_variable_values(model.trainable_variables)
     save_model(run_directory / MODEL, model)
     plots.learning_curves(history, run_directory / CURVES)
+
+
+def _round(inputs: EpochInputs, sources: Sequence[Samples], model: keras.Model, seed: int) -> Kept:
+    """The outliers of each source, drawn once, read by ``model`` and drawn again by how hard they are."""
+    kept = {}
+    for place, samples in enumerate(sources):
+        if samples.source.kind == "outliers":
+            ink = inputs.draw_each(place, len(samples))
+            logits = model.predict(ink, batch_size=VALIDATION_BATCH, verbose=0)
+            kept[samples.source.name] = resampled(samples.kept, logits, seed)
+    return kept
 
 
 def compiled_model(recipe: Recipe, steps_per_epoch: int) -> keras.Model:

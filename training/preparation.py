@@ -8,9 +8,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 from app.errors import NoInk
 from app.imaging.preprocess import find_ink
 from training.data.samples import Samples
-from training.drawing.augmentation import AUGMENTATIONS, Labels, augment
-from training.errors import RecipeError
+from training.drawing.augmentation import Labels, augment, draw_each
 from training.recipes import Preprocessing, Recipe
 
 Grey = NDArray[np.uint8]
 Ink = NDArray[np.float32]
+Kept = dict[str, NDArray[np.int64]]  # by source: the samples to draw from, see `Samples`
+KeptBefore = Callable[[int], Kept]  # by what the rounds before this epoch found
 
 CHUNK = 500  # images per task: small enough to balance the load, large enough that the overhead is negligible
 MAX_WORKERS = 16
@@ -61,11 +63,14 @@ def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 class EpochInputs:
     """Model input and labels per epoch, shuffled. Prepares the next epoch while the current one trains."""
 
-    def __init__(self, grey: Grey, labels: Labels, recipe: Recipe, pool: ProcessPoolExecutor | None) -> None:
+    def __init__(
+        self, grey: Grey, labels: Labels, recipe: Recipe, pool: ProcessPoolExecutor | None, kept: KeptBefore
+    ) -> None:
         self._grey = grey
         self._labels = labels
         self._recipe = recipe
         self._pool = pool
+        self._kept_before = kept
         self._unaugmented = prepare(grey, recipe.preprocessing) if pool is None else None
         self._pending: dict[int, list[Future[tuple[Ink, Labels]]]] = {}
         self._cache: dict[int, tuple[Grey, Labels]] = {}
@@ -93,20 +98,26 @@ class EpochInputs:
         order = self._order(epoch)
         return cached[order].astype(np.float32) / np.float32(255), labels[order]
 
+    def draw_each(self, source: int, count: int) -> Ink:
+        """All ``count`` samples of a source, drawn once: (count, 28, 28, 1)."""
+        assert self._pool is not None
+        starts = range(0, count, CHUNK)
+        chunks = [self._pool.submit(_draw_each, source, start, self._recipe.seed + start) for start in starts]
+        return np.concatenate([chunk.result() for chunk in chunks])
+
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return epoch_order(len(self._grey), self._recipe.seed, epoch)
 
     def _submit(self, epoch: int) -> list[Future[tuple[Ink, Labels]]]:
         assert self._pool is not None
-        assert self._recipe.augmentation is not None
-        order = self._order(epoch)
+        order, kept = self._order(epoch), self._kept_before(epoch)
         return [
             self._pool.submit(
                 _augment,
-                self._recipe.augmentation,
                 self._grey[order[start : start + CHUNK]],
                 self._labels[order[start : start + CHUNK]],
                 int(np.random.SeedSequence([self._recipe.seed, epoch, start]).generate_state(1)[0]),
+                kept,
             )
             for start in range(0, len(order), CHUNK)
         ]
@@ -114,11 +125,19 @@ class EpochInputs:
 
 @contextmanager
 def epoch_inputs(
-    grey: Grey, labels: Labels, recipe: Recipe, workers: int | None = None, sources: Sequence[Samples] = ()
+    grey: Grey,
+    labels: Labels,
+    recipe: Recipe,
+    workers: int | None = None,
+    sources: Sequence[Samples] = (),
+    kept: KeptBefore = lambda _: {},
 ) -> Iterator[EpochInputs]:
-    """The inputs of a training run. Worker processes run within the context, if the recipe has an augmentation."""
+    """The inputs of a training run. Worker processes run within the context, if the recipe has an augmentation.
+
+    ``kept``: the samples of the sources to draw an epoch from, where they are not all.
+    """
     if recipe.augmentation is None:
-        yield EpochInputs(grey, labels, recipe, None)
+        yield EpochInputs(grey, labels, recipe, None, kept)
         return
     pool = ProcessPoolExecutor(
         workers or min(os.cpu_count() or 1, MAX_WORKERS),
@@ -128,19 +147,19 @@ def epoch_inputs(
         initargs=(sources,),
     )
     try:
-        yield EpochInputs(grey, labels, recipe, pool)
+        yield EpochInputs(grey, labels, recipe, pool, kept)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def check_augmentation(name: str | None) -> None:
-    """Raises RecipeError if there is no such augmentation."""
-    if name not in {None, *AUGMENTATIONS}:
-        raise RecipeError(f"unknown augmentation {name!r}; choose one of {', '.join(AUGMENTATIONS)}")
+def _augment(grey: Grey, labels: Labels, seed: int, kept: Kept) -> tuple[Ink, Labels]:
+    sources = [replace(each, kept=kept.get(each.source.name, each.kept)) for each in _sources]
+    return augment(grey, labels, seed, sources)
 
 
-def _augment(name: str, grey: Grey, labels: Labels, seed: int) -> tuple[Ink, Labels]:
-    return augment(name, grey, labels, seed, _sources)
+def _draw_each(source: int, start: int, seed: int) -> Ink:
+    samples = _sources[source]
+    return draw_each(samples, range(start, min(start + CHUNK, len(samples))), seed)[0]
 
 
 def _start_worker(sources: Sequence[Samples]) -> None:

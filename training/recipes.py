@@ -4,7 +4,7 @@ Add a recipe as an entry of `RECIPES` or as a JSON file with the same fields. `a
 `training.architectures.ARCHITECTURES`.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -25,9 +25,11 @@ class Recipe:
     architecture: str
     # unit: grey / 255; l2: each pixel column scaled to unit length; auto: the preprocessing of the service
     preprocessing: Preprocessing
-    augmentation: str | None = None
+    augmentation: Literal["hands"] | None = None  # pictures by other hands, see training/drawing/hands.py
     # generate new distortions for this many epochs, then reuse them: distorting takes as long as learning
     distinct_epochs: int | None = None
+    # after these epochs, outliers that the network takes for digits are drawn more often, see training/rounds.py
+    rounds: tuple[int, ...] = ()
     optimizer: Literal["adam", "adadelta"] = "adam"
     learning_rate: float = 0.001
     schedule: Literal["constant", "cosine"] = "constant"
@@ -66,23 +68,8 @@ class Recipe:
 
     def as_json(self) -> dict[str, JsonValue]:
         """The fields as written to recipe.json and to the manifest."""
-        return {**asdict(self), "sources": list(self.sources)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
-
-_COMPACT = Recipe(
-    name="compact",
-    architecture="compact",
-    preprocessing="auto",
-    augmentation="drawings",
-    learning_rate=0.004,
-    schedule="cosine",
-    warmup_epochs=1.0,
-    weight_decay=0.02,
-    average_momentum=0.998,
-    batch_size=128,
-    epochs=48,
-    distinct_epochs=16,
-)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -100,11 +87,20 @@ RECIPES: dict[str, Recipe] = {
             loss="categorical_crossentropy",
             batch_size=128,
         ),
-        _COMPACT,
-        replace(
-            _COMPACT,
-            name="hands",
+        Recipe(
+            name="compact",
+            architecture="compact",
+            preprocessing="auto",
             augmentation="hands",
+            learning_rate=0.004,
+            schedule="cosine",
+            warmup_epochs=1.0,
+            weight_decay=0.02,
+            average_momentum=0.998,
+            batch_size=128,
+            epochs=44,
+            distinct_epochs=22,
+            rounds=(8, 16),
             sources=(
                 "pendigits_strokes",
                 "unipen_digits",

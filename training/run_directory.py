@@ -8,7 +8,7 @@ import csv
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter
 
 from app.imaging.preprocess import VERSION
 from app.model.manifest import TrainingSource
+from training.data.arrays import read_npz
 from training.errors import RunError
 from training.recipes import Recipe, read_recipe
 
@@ -36,6 +39,7 @@ HISTORY = "history.csv"
 SUMMARY = "summary.txt"
 CURVES = "curves.png"
 STATE = "state.json"
+ROUND = "round-{:03}.npz"  # by the epoch after which it was made
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,20 @@ def restore_checkpoint(run: Path, model: "keras.Model") -> list[EpochFigures]:
     model.optimizer.build(model.trainable_variables)
     model.load_weights(run / state["checkpoint"])
     return [EpochFigures(**row) for row in state["history"]]
+
+
+def save_round(run: Path, epoch: int, kept: Mapping[str, NDArray[np.int64]]) -> None:
+    """Write which samples of each source are drawn from after this epoch."""
+    _replace(run / ROUND.format(epoch), lambda part: np.savez(part, allow_pickle=False, **kept))
+
+
+def read_round(run: Path, before: int) -> dict[str, NDArray[np.int64]]:
+    """The last round of fewer epochs than ``before``; empty if there is none.
+
+    The epoch after a round is drawn while the round is made, so it takes the round before.
+    """
+    rounds = [path for epoch in range(before) if (path := run / ROUND.format(epoch)).exists()]
+    return {name: kept.astype(np.int64) for name, kept in read_npz(rounds[-1]).items()} if rounds else {}
 
 
 def save_model(path: Path, model: "keras.Model") -> None:

@@ -124,7 +124,7 @@ def test_the_contact_sheets_are_drawn(small_file: Path, tmp_path: Path, monkeypa
     np.savez(tmp_path / "fashion_mnist.npz", x=np.zeros((2, 28, 28), np.uint8), label=np.array(["9", "0"]))
     folders = ("--sources", tmp_path, "--cache", tmp_path, "--out", tmp_path / "figures")
     assert _run(monkeypatch, "sheets", "--data", small_file, *folders) == 0
-    names = ["corruptions", "distorted", "hands", "outliers", "photographs", "seen", "strokes"]
+    names = ["corruptions", "distorted", "hands", "photographs", "seen"]
     sheets = sorted((tmp_path / "figures").iterdir())
     assert [path.name for path in sheets] == [f"{name}.png" for name in names]
     assert max(path.stat().st_size for path in sheets) < 150_000

@@ -4,14 +4,15 @@ from dataclasses import replace
 import cv2
 import keras
 import numpy as np
-import pytest
 
 from app.imaging.preprocess import find_ink
 from training.data.mnist import Mnist
 from training.data.samples import Samples
+from training.data.sources import SOURCES
+from training.data.strokes import Drawn, pack
 from training.drawing.augmentation import Labels, augment
 from training.drawing.pens import NOT_A_DIGIT
-from training.preparation import Ink, epoch_inputs, epoch_order, prepare
+from training.preparation import Ink, Kept, epoch_inputs, epoch_order, prepare
 from training.recipes import RECIPES
 
 AUGMENTED = replace(RECIPES["compact"], distinct_epochs=None)
@@ -42,11 +43,10 @@ def test_without_augmentation_inputs_are_the_shuffled_images_and_no_worker_start
     assert np.array_equal(labels, mnist.y_train[order])
 
 
-@pytest.mark.parametrize("name", ["compact", "hands"])
 def test_inputs_depend_on_neither_the_number_of_workers_nor_the_first_epoch(
-    name: str, mnist: Mnist, sources: list[Samples]
+    mnist: Mnist, sources: list[Samples]
 ) -> None:
-    recipe = replace(RECIPES[name], epochs=4, distinct_epochs=2)
+    recipe = replace(RECIPES["compact"], epochs=4, distinct_epochs=2)
 
     def epochs(wanted: list[int], workers: int) -> list[tuple[bytes, bytes]]:
         grey, labels = mnist.x_train[:600], mnist.y_train[:600]  # two chunks
@@ -83,9 +83,22 @@ def test_after_the_distinct_epochs_the_images_repeat_in_other_orders(mnist: Mnis
 
 def test_augmentation_does_not_depend_on_opencv_threads(mnist: Mnist) -> None:
     threads = cv2.getNumThreads()
-    many, _ = augment("drawings", mnist.x_train[:50], mnist.y_train[:50], 1)
+    many, _ = augment(mnist.x_train[:50], mnist.y_train[:50], 1)
     cv2.setNumThreads(1)
     try:
-        assert np.array_equal(augment("drawings", mnist.x_train[:50], mnist.y_train[:50], 1)[0], many)
+        assert np.array_equal(augment(mnist.x_train[:50], mnist.y_train[:50], 1)[0], many)
     finally:
         cv2.setNumThreads(threads)
+
+
+def test_an_epoch_is_drawn_from_the_samples_kept_for_it(mnist: Mnist) -> None:
+    strokes = [[np.array([(0.0, 0.0), (9.0, 0.0)])], [np.array([(0.0, 0.0), (9.0, 9.0)]), np.array([(9, 0), (0, 9)])]]
+    samples = Samples(SOURCES["quickdraw_strokes"], pack([Drawn("x", each) for each in strokes]), np.arange(2))
+    kept: Kept = {"quickdraw_strokes": np.array([1])}
+    inks = []
+    for drawn_from in (Kept(), kept):
+        grey, labels = mnist.x_train[:100], mnist.y_train[:100]
+        with epoch_inputs(grey, labels, AUGMENTED, 1, [samples], {0: drawn_from, 1: drawn_from}.__getitem__) as inputs:
+            inks.append(inputs.of(0)[0])
+            assert inputs.draw_each(0, 2).shape == (2, 28, 28, 1)
+    assert not np.array_equal(inks[0], inks[1])

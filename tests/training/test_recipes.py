@@ -6,7 +6,6 @@ import pytest
 from training.architectures import ARCHITECTURES
 from training.data.sources import find_sources
 from training.errors import RecipeError
-from training.preparation import check_augmentation
 from training.recipes import RECIPES, Recipe, find_recipe
 
 
@@ -14,7 +13,6 @@ from training.recipes import RECIPES, Recipe, find_recipe
 def test_recipes_name_existing_parts_and_survive_json(name: str, tmp_path: Path) -> None:
     recipe = find_recipe(name)
     assert recipe.architecture in ARCHITECTURES
-    check_augmentation(recipe.augmentation)
     find_sources(recipe.sources)
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(recipe.as_json()))
@@ -24,8 +22,6 @@ def test_recipes_name_existing_parts_and_survive_json(name: str, tmp_path: Path)
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(RecipeError, match="soorya, yalcin, rajwal, adadelta, compact"):
         find_recipe("resnet")
-    with pytest.raises(RecipeError, match="drawings"):
-        check_augmentation("blur")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from app.model.manifest import TrainingSource
 from training.data.arrays import Arrays, Images, read_npz
 from training.data.sources import Source
 from training.errors import DataError
+
+_BLOCK = 64
 
 STROKES = ("points", "stroke_start", "sample_start")
 
@@ -61,6 +63,11 @@ class Samples:
         """A sample as grey levels, (side, side). Ink is dark or light."""
         picture: Images = self.arrays["x"][self.kept[place]]
         return picture
+
+    def split(self) -> tuple["Samples", "Samples"]:
+        """For training, and a twelfth held out: in blocks, so that most writers, words and fonts are in one part."""
+        held_out = self.kept // _BLOCK % 12 == 11
+        return replace(self, kept=self.kept[~held_out]), replace(self, kept=self.kept[held_out])
 
     @cached_property
     def record(self) -> TrainingSource:

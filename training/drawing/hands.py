@@ -16,20 +16,21 @@ from training.drawing.pens import NOT_A_DIGIT, Alpha, Strokes, draw_strokes
 
 # Weight of each kind of picture. A source that the recipe does not name is left out.
 MIX = {
-    "mnist": 33,
+    "mnist": 32,
     "pendigits_strokes": 7,
     "unipen_digits": 10,
     "kensanata_scans": 2,
     "font_digits": 8,
     # no digits
-    "unipen_letters": 10,
+    "unipen_letters": 12,
     "unipen_symbols": 5,
-    "omniglot_strokes": 6,
-    "quickdraw_strokes": 5,
+    "omniglot_strokes": 8,
+    "quickdraw_strokes": 7,
     "hds_shapes": 3,
     "font_letters": 2,
-    "fashion_mnist": 1,
-    "pictures_no_digit": 5,
+    "fashion_mnist": 2,
+    "pictures_no_digit": 7,
+    "jumble": 5,
     "several": 2,
     "rules": 1,
 }
@@ -38,8 +39,9 @@ WORDS = {"unipen_digits", "unipen_letters", "pendigits_strokes", "font_digits", 
 WARPED = 0.9  # share of the MNIST digits and of pictures; strokes are bent before they are drawn
 REPENNED = 0.25  # share of the MNIST digits: other stroke width
 OUTLINED = 0.04  # share of the remaining MNIST digits: hollow strokes
-SQUARED = 0.06  # share of all pictures
-STRUCK = 0.05  # share of all digits
+SQUARED = 0.1  # share of all pictures
+STRUCK = 0.08  # share of all digits
+FILLED = 0.08  # share of drawings without a digit: the area within one stroke is filled
 PHOTOGRAPHED = 0.3  # share of all pictures
 AS_SENT = 0.5  # share of full pictures without a digit: without another sheet of paper
 SIZES_PX = (20, 100)  # longest side of a drawing, before the camera
@@ -58,7 +60,8 @@ def draw_picture(
 
 def kinds_with(sources: Sequence[Samples]) -> list[str]:
     """The kinds of pictures that can be drawn with these sources."""
-    return [kind for kind in MIX if kind in {"mnist", "several", "rules", *(each.source.name for each in sources)}]
+    here = {"mnist", "several", "rules", *(each.source.name for each in sources)}
+    return [kind for kind in MIX if kind in here or (kind == "jumble" and _without_digits(sources))]
 
 
 def draw_kind(
@@ -71,26 +74,43 @@ def draw_kind(
 ) -> tuple[Grey, int]:
     """A picture of this kind and its label. See `draw_picture`."""
     named = {samples.source.name: samples for samples in sources}
-    large = random.random() < LARGE
-    size_px = int(np.exp(random.uniform(*np.log((SIZES_PX[large], LARGE_PX) if large else SIZES_PX))))
-    label = NOT_A_DIGIT
+    if kind in named:
+        return draw_sample(named[kind], int(random.integers(len(named[kind]))), random)
+    size_px, large = _size(random)
     if kind == "mnist":
-        drawing, label = _mnist_digit(random, grey[place]), int(labels[place])
-    elif kind == "several":
-        drawing = _several(random, grey, [samples for name, samples in named.items() if name in WORDS], size_px)
-    elif kind == "rules":
-        drawing = draw_strokes(_rules(random), random, size_px)
+        return _finished(_mnist_digit(random, grey[place]), int(labels[place]), random, large=large)
+    if kind == "several":
+        words = [samples for name, samples in named.items() if name in WORDS]
+        drawing = _several(random, grey, words, size_px)
+    elif kind == "jumble":
+        drawing = draw_strokes(_jumble(random, _without_digits(sources)), random, size_px, random.random() < FILLED)
     else:
-        samples = named[kind]
-        at = int(random.integers(len(samples)))
-        if samples.source.kind == "digits":
-            label = int(samples.label(at))
-        if samples.has_strokes:
-            drawing = draw_strokes(samples.strokes(at), random, size_px)
-        elif kind == "pictures_no_digit" and random.random() < AS_SENT:
-            return samples.picture(at), label
-        else:
-            drawing = _redrawn(samples.picture(at), random, size_px)
+        drawing = draw_strokes(_rules(random), random, size_px)
+    return _finished(drawing, NOT_A_DIGIT, random, large=large)
+
+
+def draw_sample(samples: Samples, place: int, random: np.random.Generator) -> tuple[Grey, int]:
+    """A picture of one sample of a source, and its label, 0 to 10."""
+    size_px, large = _size(random)
+    label = int(samples.label(place)) if samples.source.kind == "digits" else NOT_A_DIGIT
+    if samples.has_strokes:
+        filled = label == NOT_A_DIGIT and random.random() < FILLED
+        drawing = draw_strokes(samples.strokes(place), random, size_px, filled)
+    elif samples.source.name == "pictures_no_digit" and random.random() < AS_SENT:
+        return samples.picture(place), label
+    else:
+        drawing = _redrawn(samples.picture(place), random, size_px)
+    return _finished(drawing, label, random, large=large)
+
+
+def _size(random: np.random.Generator) -> tuple[int, bool]:
+    """The longest side of a drawing in pixels, and whether it is a large one."""
+    large = random.random() < LARGE
+    return int(np.exp(random.uniform(*np.log((SIZES_PX[large], LARGE_PX) if large else SIZES_PX)))), large
+
+
+def _finished(drawing: Alpha, label: int, random: np.random.Generator, *, large: bool) -> tuple[Grey, int]:
+    """The drawing as a picture: squared, struck out and photographed by chance."""
     if random.random() < SQUARED:
         drawing = squared(drawing, random)
     if label != NOT_A_DIGIT and random.random() < STRUCK:
@@ -157,6 +177,22 @@ def _several(random: np.random.Generator, digits: Grey, sources: Sequence[Sample
         np.maximum(area, part, out=area)
         left += max(3, part.shape[1] + round(24 * gap))
     return warp(_ink(frame), random, strength=0.5)
+
+
+def _without_digits(sources: Sequence[Samples]) -> list[Samples]:
+    return [each for each in sources if each.has_strokes and each.source.kind == "outliers"]
+
+
+def _jumble(random: np.random.Generator, sources: Sequence[Samples]) -> Strokes:
+    """Two to five strokes of different drawings, each of another size and in another place."""
+    strokes: Strokes = []
+    for _ in range(int(random.integers(2, 6))):
+        samples = sources[int(random.integers(len(sources)))]
+        drawn = samples.strokes(int(random.integers(len(samples))))
+        stroke = drawn[int(random.integers(len(drawn)))].astype(float)
+        stroke = (stroke - stroke.min(axis=0)) / max(float(np.ptp(stroke, axis=0).max()), 1e-9)
+        strokes.append(stroke * random.uniform(0.3, 1) + random.uniform(0, 0.6, 2))
+    return strokes
 
 
 def _rules(random: np.random.Generator) -> Strokes:

@@ -23,8 +23,13 @@ _DOTTED, _UNEVEN, _NIB = 0.05, 0.25, 0.08
 _STEP = 0.02  # between two points of a resampled stroke, in units of the drawing
 
 
-def draw_strokes(strokes: Sequence[NDArray[np.generic]], random: np.random.Generator, size_px: int) -> Alpha:
-    """The strokes, (n, 2) each in any unit, with a margin; the longest side about ``size_px`` without the pen."""
+def draw_strokes(
+    strokes: Sequence[NDArray[np.generic]], random: np.random.Generator, size_px: int, filled: bool = False
+) -> Alpha:
+    """The strokes, (n, 2) each in any unit, with a margin; the longest side about ``size_px`` without the pen.
+
+    ``filled``: with the area within one of the strokes.
+    """
     hand = _hand(strokes, random)
     pen_px = max(1.0, size_px * _pen_width(random))
     margin = int(pen_px) + 2
@@ -33,6 +38,8 @@ def draw_strokes(strokes: Sequence[NDArray[np.generic]], random: np.random.Gener
     width, height = np.concatenate(placed).max(axis=0).astype(int) + margin + 1
     frame = np.zeros((height, width), np.uint8)
     how = cv2.LINE_8 if random.random() < _HARD_EDGED else cv2.LINE_AA
+    if filled:
+        cv2.fillPoly(frame, [np.round(placed[int(random.integers(len(placed)))]).astype(np.int32)], 255)
     chance = random.random()
     if chance < _DOTTED:
         _dot(frame, placed, pen_px, how, random.uniform(0.8, 1.6))

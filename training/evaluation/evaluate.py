@@ -31,7 +31,7 @@ class EvaluationData:
     files: Sequence[LabelledFile] = ()
     outliers: Sequence[Path] = ()
     several: Sequence[Path] = ()
-    semeion: tuple[Images, Labels] | None = None
+    sets: Sequence[Path] = ()  # see `read_sets`
     corrupted: int = 0
 
 
@@ -46,22 +46,24 @@ class Figures:
     test: Scores
     validation: Scores
     images: Scores | None
-    semeion: Scores | None
     outliers: RejectionScores | None
     several: RejectionScores | None
     corrupted: int
     corruptions: dict[str, float] | None
+    digit_sets: dict[str, Scores]
+    other_sets: dict[str, RejectionScores]
 
     @property
     def sets(self) -> dict[str, Scores]:
         """Scores of the digit sets that were measured, by name."""
-        sets = {"test": self.test, "validation": self.validation, "images": self.images, "semeion": self.semeion}
-        return {name: scores for name, scores in sets.items() if scores}
+        sets = {"test": self.test, "validation": self.validation, "images": self.images}
+        return {name: scores for name, scores in sets.items() if scores} | self.digit_sets
 
     @property
     def to_reject(self) -> dict[str, RejectionScores]:
         """Scores of the sets to reject that were measured, by name."""
-        return {name: scores for name, scores in (("outliers", self.outliers), ("several", self.several)) if scores}
+        sets = {"outliers": self.outliers, "several": self.several}
+        return {name: scores for name, scores in sets.items() if scores} | self.other_sets
 
     @property
     def corrupted_accuracy(self) -> float | None:
@@ -83,15 +85,17 @@ def measure(models: Path, data: EvaluationData) -> Figures:
         several = score_rejection(classifier.read(contents(data.several), "auto"), None)
     if corrupted:
         corruptions = corrupted_accuracy(classifier, mnist.x_test[:corrupted], mnist.y_test[:corrupted])
+    digit_sets, other_sets = read_sets(classifier, data.sets)
     return Figures(
         test=test,
         validation=read_validation(classifier, mnist)[1],
         images=images,
-        semeion=read_images(classifier, *data.semeion)[1] if data.semeion else None,
         outliers=outliers,
         several=several,
         corrupted=corrupted,
         corruptions=corruptions,
+        digit_sets=digit_sets,
+        other_sets=other_sets,
     )
 
 
@@ -107,24 +111,28 @@ def read_images(predictor: Predictor, images: Images, labels: Labels, mode: Mode
 
 
 def read_sets(
-    predictor: Predictor, folder: Path, mode: Mode = "auto"
+    predictor: Predictor, paths: Sequence[Path], mode: Mode = "auto"
 ) -> tuple[dict[str, Scores], dict[str, RejectionScores]]:
-    """Scores of the sets in ``folder``, by name: of digits, and of what shows none, compared with all the digits.
+    """Scores of sets by name: of digits, and of what shows none, compared with all the digits. ``paths``: or folders.
 
     An .npz file has digits (x and y) or none (x and label); a .zip file has pictures without a digit. Raises DataError.
     """
-    digits, others, outlier_scores = {}, {}, []
-    for path in sorted(folder.glob("*.npz")):
-        arrays = read_npz(path)
-        if "y" in arrays:
-            answers, digits[path.stem] = read_images(predictor, *read_arrays(path), mode)
-            outlier_scores.append(answers.outlier_scores)
-        else:
-            others[path.stem] = predictor.read([encode_png(grey.astype(np.uint8)) for grey in arrays["x"]], mode)
-    for path in sorted(folder.glob("*.zip")):
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if not name.endswith(("/", ".csv"))]
-            others[path.stem] = predictor.read([archive.read(name) for name in names], mode)
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    digits: dict[str, Scores] = {}
+    others: dict[str, Answers] = {}
+    outlier_scores = []
+    for path in files:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if not name.endswith(("/", ".csv"))]
+                others[path.stem] = predictor.read([archive.read(name) for name in names], mode)
+        elif path.suffix == ".npz":
+            arrays = read_npz(path)
+            if "y" in arrays:
+                answers, digits[path.stem] = read_images(predictor, *read_arrays(path), mode)
+                outlier_scores.append(answers.outlier_scores)
+            else:
+                others[path.stem] = predictor.read([encode_png(grey.astype(np.uint8)) for grey in arrays["x"]], mode)
     known = [scores for scores in outlier_scores if scores is not None]
     beside = np.concatenate(known) if known else None
     return digits, {name: score_rejection(answers, beside) for name, answers in others.items()}

@@ -22,7 +22,6 @@ _SETS = {
     "test": "MNIST test",
     "validation": "MNIST validation",
     "images": "drawings and photos by other people",
-    "semeion": "Semeion (Italian writers)",
 }
 _TO_REJECT = {"outliers": "images without a digit", "several": "images of several digits"}
 
@@ -77,7 +76,7 @@ def _sources(sources: Sequence[TrainingSource]) -> str:
 
 
 def _measured(figures: Figures) -> str:
-    rows = [_row(_SETS[name], scores) for name, scores in figures.sets.items()]
+    rows = [_row(_title(name), scores) for name, scores in figures.sets.items()]
     header = ("data", "images", "accuracy %", "loss (nats)", "ECE %", "accepted %", "accuracy of the accepted %")
     text = _table(header, rows)
     if figures.images:
@@ -94,6 +93,11 @@ def _measured(figures: Figures) -> str:
     if missing := _not_measured(figures):
         text += f"\nNot measured, because no data was given: {', '.join(missing)}.\n"
     return text
+
+
+def _title(name: str) -> str:
+    """Of a set in a file: its name."""
+    return _SETS.get(name) or name.replace("_", " ")
 
 
 def _not_measured(figures: Figures) -> list[str]:
@@ -127,12 +131,12 @@ def _rejection(figures: Figures) -> str:
     if not figures.to_reject:
         return ""
     beside = _SETS["images" if figures.images else "test"]
-    rows = [_rejection_row(_TO_REJECT[name], scores) for name, scores in figures.to_reject.items()]
+    rows = [_rejection_row(_TO_REJECT.get(name) or _title(name), scores) for name, scores in figures.to_reject.items()]
     return (
         "### Rejection\n\n"
         + _table(("", "images", "accepted %", "AUROC", "accepted % at the alternative threshold", "reasons"), rows)
-        + f"\nAUROC: of the outlier score, against the {beside}. The alternative threshold accepts 98 % of those by "
-        "the outlier score alone.\n\n"
+        + f"\nAUROC: of the outlier score, against the {beside}; of the sets in files, against those of digits. The "
+        "alternative threshold accepts 98 % of these digits by the outlier score alone.\n\n"
     )
 
 
@@ -167,7 +171,7 @@ def _failures(figures: Figures) -> str:
         if name == "validation" or not scores.wrong:
             continue
         line = (
-            f"- {_SETS[name]}: {_weakest_digit(scores)}; most frequent: {', '.join(_confusions(scores)) or 'not read'}"
+            f"- {_title(name)}: {_weakest_digit(scores)}; most frequent: {', '.join(_confusions(scores)) or 'not read'}"
         )
         if len(scores.tags) > 1:
             tag, of_tag = min(scores.tags.items(), key=lambda each: each[1].accuracy)

@@ -1,4 +1,4 @@
-"""Contact sheets of mistakes, synthetic digits and outliers, distortions, corruptions, and model input."""
+"""Contact sheets of mistakes, training pictures, distortions, corruptions, and model input."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,10 +16,8 @@ from training.data.mnist import Mnist
 from training.data.samples import Samples
 from training.drawing.augmentation import augment
 from training.drawing.corruptions import CORRUPTIONS
-from training.drawing.digits import draw_digit
 from training.drawing.distortions import change_pen, outline, photograph, squared, strike, warp
 from training.drawing.hands import draw_kind, kinds_with
-from training.drawing.outliers import draw_outlier
 from training.drawing.pens import Alpha
 from training.evaluation.scoring import Predictor, Scores
 from training.reporting.plots import Pair, pairs
@@ -55,14 +53,15 @@ def mistakes_sheet(scores: Scores, pictures: dict[str, bytes | str], mode: Mode,
 
 
 def hard_sheet(mnist: Mnist, predictor: Predictor, path: Path, seed: int = 9) -> None:
-    """A dozen hard pictures, made from test digits and synthetic digits, each with the answer of ``predictor``."""
+    """A dozen hard pictures, made from test digits, each with the answer of ``predictor``."""
     random = np.random.default_rng(seed)
-    drawings = [(_enlarged(drawing), digit) for digit, drawing in enumerate(_digits(mnist))]
-    drawings += [(draw_digit(digit, random, 90, 90 * 0.05), digit) for digit in (0, 1)]
-    pictures = [encode_png(photograph(drawing, random)) for drawing, _ in drawings]
+    places = [*(np.flatnonzero(mnist.y_test == digit)[0] for digit in range(10)), 20, 30]
+    pictures = [
+        encode_png(photograph(_enlarged(mnist.x_test[place].astype(np.float32) / 255), random)) for place in places
+    ]
     answers = predictor.read(pictures, "auto")
     shown = []
-    for picture, row, (_, label) in zip(pictures, answers.probabilities, drawings, strict=True):
+    for picture, row, label in zip(pictures, answers.probabilities, mnist.y_test[places], strict=True):
         read = "not read" if np.isnan(row).any() else f"read as {row.argmax()}, {100 * row.max():.1f} %"
         shown.append(_pair(picture, "auto", f"a {label}, {read}"))
     pairs(shown, path, columns=4)
@@ -72,23 +71,13 @@ def drawn_sheets(mnist: Mnist, sources: Sequence[Samples], folder: Path, seed: i
     """Write one PNG for each kind of training image and for the corruptions; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, Callable[[Mnist, np.random.Generator], list[Grey]]] = {
-        "strokes": _strokes,
         "hands": partial(_hands, sources),
         "distorted": _distorted,
         "photographs": _photographs,
-        "outliers": _outliers,
-        "seen": _model_input,
+        "seen": partial(_model_input, sources),
         "corruptions": _corruptions,
     }
     return [_write(folder / f"{name}.png", tiles(mnist, np.random.default_rng(seed))) for name, tiles in drawn.items()]
-
-
-def _strokes(_: Mnist, random: np.random.Generator) -> list[Grey]:
-    return [
-        _grey(draw_digit(digit, random, 80, 80 * random.uniform(0.02, 0.14), smooth=random.random() < 0.7))
-        for digit in range(10)
-        for _ in range(COLUMNS)
-    ]
 
 
 def _hands(sources: Sequence[Samples], mnist: Mnist, random: np.random.Generator) -> list[Grey]:
@@ -116,14 +105,10 @@ def _photographs(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
     return [photograph(_enlarged(drawing), random) for drawing in _digits(mnist) for _ in range(COLUMNS)]
 
 
-def _outliers(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
-    return [_grey(draw_outlier(random, mnist.x_test)) for _ in range(10 * COLUMNS)]
-
-
-def _model_input(mnist: Mnist, random: np.random.Generator) -> list[Grey]:
+def _model_input(sources: Sequence[Samples], mnist: Mnist, random: np.random.Generator) -> list[Grey]:
     """Augmented model input after preprocessing: digits by label, then outliers."""
     grey, given = mnist.x_test[: 10 * COLUMNS], mnist.y_test[: 10 * COLUMNS]
-    ink, labels = augment("drawings", grey, given, int(random.integers(2**31)))
+    ink, labels = augment(grey, given, int(random.integers(2**31)), sources)
     return [_grey(ink[place, ..., 0]) for place in np.argsort(labels, kind="stable")]
 
 

@@ -30,12 +30,14 @@ def sources(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Evaluatio
         files.append(LabelledFile(path, int(mnist.y_test[index]), tag, group))
     cv2.imwrite(str(folder / "texture.png"), np.random.default_rng(0).integers(0, 256, (60, 60)).astype(np.uint8))
     cv2.imwrite(str(folder / "two.png"), 255 - np.hstack(list(mnist.x_test[:2])))
+    np.savez(folder / "semeion.npz", x=255 - mnist.x_test[:30, 6:22, 6:22], y=mnist.y_test[:30])
+    np.savez(folder / "lines.npz", x=np.full((3, 20, 20), 255, np.uint8), label=["line"] * 3)
     return EvaluationData(
         mnist,
         files=files,
         outliers=[folder / "texture.png"],
         several=[folder / "two.png"],
-        semeion=(mnist.x_test[:30, 6:22, 6:22], mnist.y_test[:30]),
+        sets=[folder / "semeion.npz", folder / "lines.npz"],
         corrupted=5,
     )
 
@@ -52,7 +54,7 @@ def reported(
 def test_the_card_says_what_was_not_measured(exported: tuple[Path, Scores]) -> None:
     card = (exported[0] / "card.md").read_text()
     not_measured = card.partition("Not measured, because no data was given: ")[2].partition(".\n")[0]
-    for missing in ("by other people", "Semeion", "images without a digit", "several digits", "MNIST-C"):
+    for missing in ("by other people", "images without a digit", "several digits", "MNIST-C"):
         assert missing in not_measured
     assert "### Rejection" not in card
     assert "### Corruptions" not in card
@@ -67,7 +69,8 @@ def test_the_card_has_the_scores_of_all_data_with_the_number_of_images(reported:
         f"| drawings and photos by other people | 20 | {100 * figures.images.accuracy:.2f} (",
         "| photo | 5 |",
         "Mean over 2 writers and cameras",
-        "| Semeion (Italian writers) | 30 |",
+        "| semeion | 30 |",
+        "| lines | 3 |",
         "| images without a digit | 1 |",
         "| images of several digits | 1 |",
         "The first 5 test images",
@@ -84,7 +87,7 @@ def test_a_report_changes_only_card_plots_and_metrics(
     names = [sorted(path.name for path in folder.rglob("*")) for folder in (exported[0], reported[0])]
     assert names[0] == names[1]
     assert {name.partition("_")[0] for name in before.metrics} == {"test", "validation"}
-    sets = {"test", "validation", "images", "semeion", "outliers", "several", "corruptions"}
+    sets = {"test", "validation", "images", "semeion", "lines", "outliers", "several", "corruptions"}
     assert {name.partition("_")[0] for name in after.metrics} == sets
     assert reported[1].images is not None
     assert after.metrics["images_accuracy"] == round(reported[1].images.accuracy, 6)
