@@ -109,7 +109,8 @@ def _segment(found: Contrast, picture: Grey) -> Segmentation:
         strokes, digits, whole, sure = _find_digit(contrast)
         x, y, width, height = cv2.boundingRect(strokes)
         first, last = rows_between_lines(strokes[y : y + height, x : x + width])
-        if last - first < height:
+        rows = np.s_[y + first : y + last]
+        if last - first < height and cv2.minMaxLoc(contrast[rows], strokes[rows])[1] > sure:  # not only pale ink
             strokes[: y + first] = 0
             strokes[y + last :] = 0
             x, y, width, height = cv2.boundingRect(strokes)

@@ -347,6 +347,15 @@ def test_a_lone_dash_is_ink() -> None:
     assert np.abs(np.subtract(find_ink(on_paper(dash)).ink_box, box_of(dash))).max() <= NEAR_PX
 
 
+def test_two_blurred_bars_are_ink() -> None:
+    """Between the bars is only pale ink."""
+    picture = np.zeros((174, 260), np.uint8)
+    cv2.line(picture, (40, 62), (180, 60), 255, 10)
+    cv2.line(picture, (40, 112), (180, 115), 255, 10)
+    found = find_strokes(cv2.normalize(cv2.GaussianBlur(picture, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX))
+    assert found.contrast[found.strokes > 0].max() > found.sure
+
+
 @pytest.mark.parametrize("polarity", BOTH)
 @pytest.mark.parametrize(
     "digit", range(2, 10)
