@@ -31,7 +31,7 @@ def fit_risk(
     scores = np.clip([error_score(*pair) for pair in pairs], _LOWEST_SCORE, 1)
     summands = np.stack([weights, weights * (rows.argmax(axis=1) != labels), weights * np.log(scores)], axis=1)
     pools: list[NDArray[np.float64]] = []  # the weight of all, of the wrong; the weighted sum of log scores
-    for pool in summands[np.argsort(scores, kind="stable")]:
+    for pool in summands[np.lexsort((-summands[:, 1], scores))]:  # of equal scores, the wrong first: one pool
         while pools and pools[-1][1] * pool[0] >= pools[-1][0] * pool[1]:  # no more of them are wrong
             pool = pool + pools.pop()
         pools.append(pool)
