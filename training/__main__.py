@@ -214,7 +214,7 @@ def thresholds(
     only_tags: OnlyTags = None,
     outliers: Outliers = None,
 ) -> None:
-    """Show the effect of each pair of thresholds. The pair in use is set by constants in training/export.py."""
+    """Show the effect of each pair of thresholds. training/evaluation/rejection.py sets the pair in use."""
     from training.evaluation.classifier import load_classifier
     from training.evaluation.evaluate import contents, read_validation
     from training.evaluation.rejection import choices

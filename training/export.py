@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from app.imaging.preprocess import VERSION
+from app.imaging.preprocess import VERSION, Ink
 from app.model.decision import DIGITS, outlier_scores, probabilities
 from app.model.engine import Int8Engine, KerasEngine, LiteRTEngine
 from app.model.manifest import (
@@ -31,32 +31,33 @@ from app.model.manifest import (
     write_manifest,
 )
 from training.architectures import multiply_adds
+from training.data.arrays import Labels
 from training.data.mnist import Mnist, split
 from training.drift_reference import make_reference, validation_images
 from training.errors import RunError
 from training.evaluation.evaluate import EvaluationData
 from training.evaluation.measures import nll
-from training.evaluation.rejection import not_a_digit_threshold
+from training.evaluation.rejection import ACCEPTED, LOW_CONFIDENCE, not_a_digit_threshold
+from training.evaluation.risk import fit_risk
 from training.evaluation.scoring import Scores
 from training.preparation import prepare
 from training.recipes import Recipe, read_recipe
 from training.reporting.report import FIGURES, report
 from training.run_directory import DATA, HISTORY, MODEL, RECIPE, read_environment, read_sources, save_model
 
+Others = tuple[Ink, Labels] | None  # more validation pictures, for the risk curve; label 10: no digit
+
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 
 MAX_LITERT_ERROR = 1e-4  # largest difference in a probability between Keras and LiteRT
 MAX_INT8_CHANGED = 0.001  # largest share of validation images that the 8-bit weights may classify differently
-
-ACCEPTED = 0.995  # share of validation digits not rejected as "not a digit"; of real drawings it is 98.9 %
-LOW_CONFIDENCE = 0.8  # accepted real drawings are at least 99.5 % correct
 
 # Temperatures between exp(-3) and exp(3) are searched, until the interval of their logarithm is this narrow.
 LOG_TEMPERATURE_RANGE = (-3.0, 3.0)
 LOG_TEMPERATURE_PRECISION = 1e-4
 
 
-def export(run_directory: Path, models: Path, version: str, mnist: Mnist) -> Scores:
+def export(run_directory: Path, models: Path, version: str, mnist: Mnist, others: Others = None) -> Scores:
     """Write the run's model to ``models`` and return its scores on the test set, measured with the served engine.
 
     Raises RunError if the run is unfinished, was trained on other data or with a preprocessing other than ``auto``, or
@@ -70,7 +71,7 @@ def export(run_directory: Path, models: Path, version: str, mnist: Mnist) -> Sco
     models.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix="part-", dir=models))
     try:
-        scores = _write(run_directory, staging, recipe, version, mnist)
+        scores = _write(run_directory, staging, recipe, version, mnist, others)
         _move(staging, models)
     finally:
         shutil.rmtree(staging)
@@ -93,7 +94,7 @@ def _finished_recipe(run_directory: Path, mnist: Mnist) -> Recipe:
     return recipe
 
 
-def _write(run_directory: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist) -> Scores:
+def _write(run_directory: Path, target: Path, recipe: Recipe, version: str, mnist: Mnist, others: Others) -> Scores:
     network = keras.saving.load_model(run_directory / MODEL, compile=False, safe_mode=True)
     save_model(target / WEIGHTS, network)
     network.export(target / LITE_WEIGHTS, format="litert", verbose=False)
@@ -125,7 +126,10 @@ def _write(run_directory: Path, target: Path, recipe: Recipe, version: str, mnis
     _check_lite_weights(target, ink, logits, temperature)
     not_a_digit = not_a_digit_threshold(outlier_scores(logits), ACCEPTED)
     thresholds = Thresholds(not_a_digit=not_a_digit, low_confidence=LOW_CONFIDENCE)
-    manifest = manifest.model_copy(update={"temperature": temperature, "thresholds": thresholds})
+    logits = np.concatenate([logits, engine.logits(others[0])]) if others else logits
+    labels = np.concatenate([mnist.y_train[held_out], others[1]]) if others else mnist.y_train[held_out]
+    risk = fit_risk(logits, labels, temperature)
+    manifest = manifest.model_copy(update={"temperature": temperature, "thresholds": thresholds, "risk": risk})
     reference = make_reference(engine, manifest, validation_images(manifest, mnist), "mnist")
     write_manifest(manifest.model_copy(update={"reference": reference}), target)
 

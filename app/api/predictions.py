@@ -10,16 +10,19 @@ from app.imaging.decode import encode_png
 from app.inference.pipeline import Result
 
 
-def as_json(result: Result, top_k: int) -> dict[str, Any]:
-    """A result as `app.api.schemas.Prediction`; our own numbers need no validation."""
+def as_json(result: Result, top_k: int, accept_risk: float | None) -> dict[str, Any]:
+    """A result as `app.api.schemas.Prediction`; our own numbers need no validation. Raises InvalidParameter."""
+    rejection = result.reading.rejection
+    if accept_risk is not None:
+        rejection = result.reading.rejection_at(accept_risk, result.manifest.require_risk())
     order = sorted(range(10), key=result.probabilities.__getitem__, reverse=True)
     prediction: dict[str, Any] = {
         "digit": order[0],
         "confidence": result.probabilities[order[0]],
         "probabilities": result.probabilities,
         "top": [{"digit": digit, "probability": result.probabilities[digit]} for digit in order[:top_k]],
-        "accepted": result.rejection is None,
-        "rejection": result.rejection and result.rejection._asdict(),
+        "accepted": rejection is None,
+        "rejection": rejection and rejection._asdict(),
         "model": {"name": result.manifest.name, "version": result.manifest.version},
     }
     if result.explanation is not None:

@@ -1,6 +1,6 @@
 """What crosses HTTP, as pydantic models with examples; the OpenAPI document is made of these."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.config import JsonDict
@@ -44,6 +44,18 @@ class FixedAnswer(BaseModel):
     model_config = ConfigDict(json_schema_extra=_show_defaults)
 
 
+def _without_null(schema: dict[str, Any]) -> None:
+    schema |= schema.pop("anyOf")[0]  # a query has no null
+    del schema["default"]
+
+
+AcceptRisk = Annotated[
+    float | None,
+    Field(ge=0.0001, le=0.1, examples=[0.01], json_schema_extra=_without_null),
+    Field(description="Accept answers whose risk of being wrong is at most this. Default: the thresholds decide."),
+]
+
+
 class PredictQuery(BaseModel):
     """The query parameters of `POST /predict` and `/predict/batch`."""
 
@@ -54,6 +66,7 @@ class PredictQuery(BaseModel):
         description="`auto` finds the digit, dark or light, anywhere on the image; `plain` only resizes to 28x28 and "
         "divides by 255, and expects light ink on dark.",
     )
+    accept_risk: AcceptRisk = None
 
 
 class Candidate(BaseModel):

@@ -60,9 +60,9 @@ async def local(query: PredictQuery) -> AsyncIterator[Ask]:
     async def ask(data: bytes) -> Json:
         try:
             result = await service.predict(data, query.preprocess, explain=query.explain)
+            return as_json(result, query.top_k, query.accept_risk)
         except DigitsError as error:
             raise PredictionError({"code": error.code, "detail": str(error)}) from error
-        return as_json(result, query.top_k)
 
     try:
         yield ask
@@ -81,7 +81,7 @@ async def remote(url: str, query: PredictQuery) -> AsyncIterator[Ask]:
     async with _client(url, CONCURRENCY) as client:
 
         async def ask(data: bytes) -> Json:
-            request = client.build_request("POST", "/predict", params=query.model_dump(), content=data)
+            request = client.build_request("POST", "/predict", params=query.model_dump(exclude_none=True), content=data)
             return await _answer(client, request, "digit")
 
         yield ask

@@ -95,13 +95,18 @@ def predict(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what the model saw and which pixels decided.")
     ] = False,
+    accept_risk: Annotated[
+        float | None, typer.Option(min=0.0001, max=0.1, help="Accept where the risk of being wrong is at most this.")
+    ] = None,
 ) -> None:
     """Read the digit on each picture.
 
     --json prints each line as an entry of POST /predict/batch: filename, and either prediction or error.
     Exit status: 0 all were read, accepted or not; 1 some could not be read; 2 wrong usage.
     """
-    query = PredictQuery(top_k=top_k or (3 if as_json else 1), preprocess=preprocess, explain=explain)
+    query = PredictQuery(
+        top_k=top_k or (3 if as_json else 1), preprocess=preprocess, explain=explain, accept_risk=accept_risk
+    )
     unread = asyncio.run(_predict(_names(files), url, query, as_json=as_json))
     raise SystemExit(1 if unread else 0)
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from app.imaging.preprocess import SIDE_PX, Ink, Mode, Preprocessed, alternative_inks
 from app.inference.batching import Answer
 from app.inference.scheduling import Model, Scheduler
-from app.model.decision import Rejection
 from app.model.explain import occlusions, saliency
 from app.model.manifest import Manifest
 from app.model.reader import Reading
@@ -41,10 +40,10 @@ class Explanation:
 
 
 class Result(NamedTuple):
-    """Calibrated probabilities of the ten digits, which sum to 1, and whether the answer is accepted."""
+    """Calibrated probabilities of the ten digits, which sum to 1, and the reading, which may be rejected."""
 
     probabilities: tuple[float, ...]
-    rejection: Rejection | None
+    reading: Reading
     explanation: Explanation | None
     stages: Stages
     manifest: Manifest
@@ -69,7 +68,7 @@ async def read(
     reason = reading.rejection.reason if reading.rejection else None
     model.metrics.count_answer(reading.found.ink, probable, reason, stages, inverted=reading.found.inverted)
     explanation = await _explain(scheduler, model, reading) if explain else None
-    return Result(probable, reading.rejection, explanation, stages, model.engine.manifest)
+    return Result(probable, reading, explanation, stages, model.engine.manifest)
 
 
 async def read_ink(scheduler: Scheduler, model: Model, ink: Ink) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.model.manifest import Thresholds
+from app.model.manifest import RiskCurve, Thresholds
 
 DIGITS = 10
 
@@ -73,3 +73,18 @@ def rejection(thresholds: Thresholds, outlier_score: float, confidence: float, d
     if confidence < thresholds.low_confidence:
         return Rejection("low_confidence", round(confidence, 8), thresholds.low_confidence)
     return None
+
+
+def error_score(confidence: float, outlier_score: float) -> float:
+    """The model's own estimate, not calibrated, that an answer is wrong: another digit, or no digit at all."""
+    return 1 - confidence / (1 + math.exp(min(outlier_score, 99)))  # more would overflow
+
+
+def risk_rejection(curve: RiskCurve, accept_risk: float, outlier_score: float, confidence: float) -> Rejection | None:
+    """Why not to accept an answer to a picture of one digit, None if its risk is at most ``accept_risk``."""
+    score = max(error_score(confidence, outlier_score), curve.scores[0])
+    risk = math.exp(np.interp(math.log(score), np.log(curve.scores), np.log(curve.risks)))
+    if risk <= accept_risk:
+        return None
+    reason: Reason = "not_a_digit" if error_score(1, outlier_score) > 1 - confidence else "low_confidence"
+    return Rejection(reason, round(risk, 8), accept_risk)

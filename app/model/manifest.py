@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, PositiveFloat, ValidationError, model_validator
 
-from app.errors import ModelError
+from app.errors import InvalidParameter, ModelError
 
 MANIFEST = "digits.json"
 WEIGHTS = "digits.keras"
@@ -21,6 +21,24 @@ class Thresholds(BaseModel):
 
     not_a_digit: float  # maximum log-odds of being no digit
     low_confidence: float  # minimum probability of the best digit
+
+
+class RiskCurve(BaseModel):
+    """How often an answer is wrong, by `app.model.decision.error_score`; straight on log scales between the knots."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pictures: int  # that it was measured on
+    without_digit: float  # their share, as weighted, that shows no digit
+    scores: tuple[PositiveFloat, ...]
+    risks: tuple[PositiveFloat, ...]
+
+    @model_validator(mode="after")
+    def _rises_to_one(self) -> Self:
+        last = list(zip(self.scores, self.risks, strict=True))[-1:]
+        if last != [(1, 1)] or list(self.scores) != sorted(self.scores) or list(self.risks) != sorted(self.risks):
+            raise ValueError("scores and risks must rise to 1")
+        return self
 
 
 Source = Literal["mnist", "pictures"]
@@ -84,9 +102,16 @@ class Manifest(BaseModel):
     sources: tuple[TrainingSource, ...] = ()
     temperature: float
     thresholds: Thresholds
+    risk: RiskCurve | None = None  # without one, `accept_risk` is refused
     metrics: dict[str, float]
     trained: dict[str, str]  # library -> version; also the machine and the date
     reference: Reference | None = None  # without one, drift is not measured
+
+    def require_risk(self) -> RiskCurve:
+        """Raises InvalidParameter if there is no risk curve."""
+        if self.risk is None:
+            raise InvalidParameter("This model has no risk curve: leave out accept_risk, or export the model again.")
+        return self.risk
 
 
 def read_manifest(model_dir: Path) -> Manifest:

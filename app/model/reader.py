@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from app.imaging.preprocess import Ink, Preprocessed, alternative_inks
-from app.model.decision import Rejection, best_candidate, decide, rejection
+from app.model.decision import Rejection, best_candidate, decide, rejection, risk_rejection
 from app.model.engine import Logits
-from app.model.manifest import Thresholds
+from app.model.manifest import RiskCurve, Thresholds
 
 Run = Callable[[Ink], Logits]  # (n, 28, 28, 1) -> (n, 10 or 11)
 
@@ -31,6 +31,13 @@ class Reading(NamedTuple):
     outlier_score: float
     rejection: Rejection | None
     alternative: int = 0
+
+    def rejection_at(self, accept_risk: float, curve: RiskCurve) -> Rejection | None:
+        """Why not to accept it if ``accept_risk`` decides instead of the thresholds."""
+        if self.rejection is not None and self.rejection.reason == "several_digits":
+            return self.rejection
+        outlier_score = math.inf if self.alternative else self.outlier_score  # what `settle` rejects stays rejected
+        return risk_rejection(curve, accept_risk, outlier_score, max(self.probabilities))
 
 
 @dataclass(frozen=True)

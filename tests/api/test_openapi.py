@@ -53,6 +53,8 @@ def test_every_request_answer_and_error_has_an_example(document: dict[str, Any])
         if not any(example is not None for example in examples(document, content))
     ]
     assert without == []
+    parameters = document["paths"]["/predict"]["post"]["parameters"]
+    assert [each["name"] for each in parameters if not {"default", "examples"} & each["schema"].keys()] == []
 
 
 @pytest.mark.anyio

@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import httpx2
+import numpy as np
 import pytest
 
 from app.cli import __main__ as cli
@@ -158,6 +159,16 @@ def test_a_rejected_answer_has_its_reason(tmp_path: Path) -> None:
     assert ran.out.rstrip().endswith("not accepted: several_digits (crop to one of them)")
 
 
+def test_accept_risk_decides_in_place_of_the_thresholds(tmp_path: Path, where: list[str]) -> None:
+    cross = np.full((100, 100), 255, np.uint8)
+    cross[45:55, 20:80] = cross[20:80, 45:55] = 0
+    (tmp_path / "plus.png").write_bytes(encoded(cross))
+
+    ran = digits("predict", "--json", "--accept-risk", "0.0001", tmp_path / "plus.png", *where)
+
+    assert json.loads(ran.out)["prediction"]["rejection"]["threshold"] == 0.0001
+
+
 def test_an_explanation_is_drawn(folder: Path) -> None:
     [_, head, *rows, place] = digits("predict", "--explain", folder / "1.png").out.splitlines()
 
@@ -180,7 +191,15 @@ def test_control_characters_in_a_file_name_are_not_printed(folder: Path) -> None
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["predict"], ["predict", "."], ["predict", "x", "--top-k", "11"], ["read"], ["serve", "--port", "1"]],
+    [
+        [],
+        ["predict"],
+        ["predict", "."],
+        ["predict", "x", "--top-k", "11"],
+        ["predict", "x", "--accept-risk", "0.2"],
+        ["read"],
+        ["serve", "--port", "1"],
+    ],
     ids=" ".join,
 )
 def test_wrong_usage_has_a_status_of_its_own(arguments: list[str], tmp_path: Path) -> None:

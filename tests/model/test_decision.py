@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from app.model.decision import Rejection, best_candidate, outlier_scores, probabilities, rejection
-from app.model.manifest import Thresholds
+from app.model.decision import Rejection, best_candidate, outlier_scores, probabilities, rejection, risk_rejection
+from app.model.manifest import RiskCurve, Thresholds
 
 
 def test_temperature_divides_the_logits() -> None:
@@ -108,3 +108,35 @@ def test_the_first_reason_not_to_act_is_given(
     score: float, confidence: float, digits: int, expected: Rejection | None
 ) -> None:
     assert rejection(STRICT, score, confidence, digits) == expected
+
+
+CURVE = RiskCurve(pictures=1000, without_digit=0.1, scores=(0.001, 0.1, 1), risks=(0.0001, 0.01, 1))
+NEVER = -math.inf  # the log-odds of no digit
+
+
+@pytest.mark.parametrize(
+    ("score", "confidence", "risk", "reason"),
+    [
+        (NEVER, 0.99, 0.001, "low_confidence"),
+        (-math.log(99), 1.0, 0.001, "not_a_digit"),  # one in a hundred
+        (-math.log(99), 0.98, 0.00298, "low_confidence"),
+        (-math.log(99), 0.995, 0.00149, "not_a_digit"),
+        (NEVER, 1.0, 0.0001, "low_confidence"),
+        (999.0, 1.0, 1, "not_a_digit"),
+        (math.inf, 0.5, 1, "not_a_digit"),
+    ],
+    ids=[
+        "between two knots",
+        "perhaps no digit",
+        "more likely another digit",
+        "more likely no digit",
+        "surer than any of the curve",
+        "surely no digit",
+        "certainly no digit",
+    ],
+)
+def test_an_answer_is_accepted_up_to_its_risk_and_rejected_for_the_larger_part_of_it(
+    score: float, confidence: float, risk: float, reason: str
+) -> None:
+    assert risk_rejection(CURVE, risk * 1.01, score, confidence) is None
+    assert risk_rejection(CURVE, risk * 0.99, score, confidence) == (reason, pytest.approx(risk, 0.005), risk * 0.99)

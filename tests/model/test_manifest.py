@@ -40,6 +40,11 @@ def test_a_manifest_that_cannot_be_parsed_is_a_damaged_model(tmp_path: Path, tex
         {"reference": {"edges": [1, 2], "shares": [0.5, 0.5]}},
         {"reference": {"edges": [2, 1], "shares": [0.2, 0.3, 0.5]}},
         {"reference": {"edges": [1]}},
+        {"risk": {"pictures": 9, "without_digit": 0, "scores": [], "risks": []}},
+        {"risk": {"pictures": 9, "without_digit": 0, "scores": [0.1, 1], "risks": [1]}},
+        {"risk": {"pictures": 9, "without_digit": 0, "scores": [0.1, 1], "risks": [0.1, 0.9]}},
+        {"risk": {"pictures": 9, "without_digit": 0, "scores": [0.2, 0.1, 1], "risks": [0.1, 0.2, 1]}},
+        {"risk": {"pictures": 9, "without_digit": 0, "scores": [0, 1], "risks": [0.1, 1]}},
     ],
     ids=str,
 )

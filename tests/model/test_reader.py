@@ -8,7 +8,7 @@ import pytest
 
 from app.imaging.preprocess import Ink, Preprocessed, find_ink
 from app.model.engine import Logits
-from app.model.manifest import Thresholds
+from app.model.manifest import RiskCurve, Thresholds
 from app.model.reader import Reader
 from tests.drawings import digit_drawn
 from tests.pictures import on_paper, side_by_side
@@ -78,6 +78,19 @@ def test_there_is_no_second_look(found: Preprocessed) -> None:
 
     assert sizes == [1]
     assert reading.rejection is not None
+
+
+def test_only_an_answer_of_the_first_look_at_one_digit_is_judged_by_its_risk() -> None:
+    curve = RiskCurve(pictures=9, without_digit=0, scores=(0.5, 1), risks=(0.01, 1))
+    several = find_ink(on_paper(side_by_side([digit_drawn(1), digit_drawn(2)])))
+    first, turned, both = (
+        READER.read(found, answering(*answers)[0])
+        for found, *answers in ((SEVEN, (7, 1.6)), (SEVEN, (1, 3.0), (2, -9.0)), (several, (7, -9.0)))
+    )
+
+    assert first.rejection_at(0.9, curve) is None
+    assert turned.rejection_at(0.9, curve) == ("not_a_digit", 1, 0.9)
+    assert both.rejection_at(0.9, curve) == both.rejection == ("several_digits", 2, 1)
 
 
 @pytest.mark.parametrize("place", [0, 10])

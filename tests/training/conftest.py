@@ -13,6 +13,7 @@ from training.data.mnist import Mnist, load_mnist
 from training.data.samples import Samples
 from training.data.sources import SOURCES
 from training.data.strokes import Drawn, pack
+from training.evaluation.risk import NO_DIGIT
 from training.evaluation.scoring import Scores
 from training.export import export
 from training.fit import fit
@@ -63,7 +64,8 @@ def finished_run(mnist: Mnist, recipe: Recipe, tmp_path_factory: pytest.TempPath
 def exported(finished_run: Path, mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scores]:
     """The models directory of version 1.2.3 and its scores on the test images."""
     models = tmp_path_factory.mktemp("models")
-    return models, export(finished_run, models, "1.2.3", mnist)
+    others = np.ones((20, 28, 28, 1), np.float32), np.full(20, NO_DIGIT)
+    return models, export(finished_run, models, "1.2.3", mnist, others)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from app.model.manifest import Manifest, TrainingSource
 from training.data.sources import SOURCES
 from training.evaluation.evaluate import Figures
-from training.evaluation.rejection import RejectionScores
+from training.evaluation.rejection import ACCEPTED, RejectionScores
 from training.evaluation.scoring import Interval, Scores
 from training.reporting.tables import percent
 
@@ -56,8 +56,11 @@ def _facts(manifest: Manifest) -> str:
         "multiply-adds per image": f"{manifest.multiply_adds:,}",
         "preprocessing": f"`auto`, version {manifest.preprocessing}",
         "temperature": f"{manifest.temperature:g}",
-        "thresholds": f"not a digit above {manifest.thresholds.not_a_digit:g} (log-odds), "
-        f"low confidence below {manifest.thresholds.low_confidence:g} (probability)",
+        "thresholds": f"not a digit above {manifest.thresholds.not_a_digit:g} (log-odds): {1 - ACCEPTED:.1%} of "
+        f"the validation digits; low confidence below {manifest.thresholds.low_confidence:g} (probability)",
+        "risk curve": f"from {risk.pictures:,} validation pictures, {risk.without_digit:.0%} (weighted) without a digit"
+        if (risk := manifest.risk)
+        else "none",
         "trained": f"{trained['date']}, {', '.join(libraries)}, {trained['cpu']}",
         "sha256": "<br>".join(f"`{digest}` {file}" for file, digest in manifest.sha256.items()),
     }

@@ -56,7 +56,7 @@ async def predict(request: Request) -> Response:
             result = await service.predict(data, query.preprocess, explain=query.explain)
         except DigitsError as error:
             raise hinted(error, content_type, data) from None
-    prediction = as_json(result, query.top_k)
+    prediction = as_json(result, query.top_k, query.accept_risk)
     request.state.log |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 6)}
     headers = {"Server-Timing": _server_timing(result.stages)}
     return Response(to_json(prediction), headers=headers, media_type="application/json")
@@ -72,7 +72,9 @@ async def predict(request: Request) -> Response:
 async def predict_batch(request: Request) -> Response:
     query = parse_query(request, PredictQuery)
     service = service_of(request)
-    service.require_loaded()
+    manifest = service.require_loaded()
+    if query.accept_risk is not None:
+        manifest.require_risk()
     service.check_batch_capacity()
     max_images = settings_of(request).max_images
 
@@ -82,10 +84,11 @@ async def predict_batch(request: Request) -> Response:
             if not file.data:
                 raise BadRequest("The file is empty.")
             result = await batch.predict(file.data, query.preprocess, explain=query.explain)
+            prediction = as_json(result, query.top_k, query.accept_risk)
         except DigitsError as error:
             told = problem(hinted(error, "", file.data), request.scope)
             return {"filename": name, "prediction": None, "error": told}
-        return {"filename": name, "prediction": as_json(result, query.top_k), "error": None}
+        return {"filename": name, "prediction": prediction, "error": None}
 
     async with WholeBody(request) as body:
         files = files_in(request.headers.get("content-type", ""), body, b"files")

@@ -16,6 +16,7 @@ from app.imaging.headers import Encoded
 from app.inference.memory import cores
 from app.inference.service import Service
 from app.model.engine import KerasEngine
+from app.model.manifest import Manifest, RiskCurve
 from app.settings import Settings
 from tests.asking import WAIT_S, assert_is_problem, service
 from tests.drawings import digit_drawn, encoded, enlarged
@@ -68,6 +69,11 @@ async def test_a_rejected_answer_has_its_reason_and_its_probabilities(seven: Ker
         ("explain=2", "explain: "),
         ("topK=3", "Did you mean top_k?"),
         ("top_k=3&explian=true", "Did you mean explain?"),
+        ("accept_risk=0.00009", "accept_risk: "),
+        ("accept_risk=0.11", "accept_risk: "),
+        ("accept_risk=nan", "accept_risk: "),
+        ("accept_risk=", "accept_risk: "),
+        ("accept_risk=0.01", "This model has no risk curve"),
         ("mode=plain", "takes top_k, explain, preprocess"),
     ],
 )
@@ -79,6 +85,26 @@ async def test_a_parameter_that_is_unknown_or_out_of_its_range_is_invalid(
 
     assert_is_problem(answer, 422, "invalid_parameter")
     assert named in answer.json()["detail"]
+
+
+async def test_accept_risk_decides_in_place_of_the_thresholds(manifest: Manifest, seven: KerasEngine) -> None:
+    """With a curve that is the model's own estimate; the stand-in takes 2.1 % for the other digits."""
+    curve = RiskCurve(pictures=9, without_digit=0, scores=(0.001, 1), risks=(0.001, 1))
+    engine = KerasEngine(manifest.model_copy(update={"risk": curve}), seven.logits)
+    async with service(engine) as client:
+        accepted, rejected = [
+            (await client.post(f"/predict?accept_risk={risk}", content=SEVEN)).json() for risk in (0.03, 0.02)
+        ]
+        batch = (await client.post("/predict/batch?accept_risk=0.02", files={"files": SEVEN})).json()
+
+    assert (accepted["accepted"], accepted["rejection"]) == (True, None)
+    assert rejected["rejection"] == {
+        "reason": "low_confidence",
+        "score": pytest.approx(1 - rejected["confidence"], abs=1e-6),
+        "threshold": 0.02,
+    }
+    assert rejected == accepted | {"accepted": False, "rejection": rejected["rejection"]}
+    assert batch["predictions"][0]["prediction"] == rejected
 
 
 MISTAKEN: dict[str, tuple[dict[str, Any], str]] = {
