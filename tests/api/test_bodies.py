@@ -25,6 +25,7 @@ TIMEOUT_MS = 10_000
 
 
 BASE64 = base64.b64encode(IMAGE).decode()  # with + and /
+ESCAPES = "%41" * 500_004
 
 
 def part(field: str, data: bytes, *, file_name: str | None = None, more: str = "") -> bytes:
@@ -89,6 +90,10 @@ MALFORMED = {
         form(part("file", b"iVBOR", more="\r\nContent-Transfer-Encoding: base64")),
     ),
     "data: URL that does not say base64": ("application/json", b'{"image": "data:image/png,abcd"}'),
+    "base64 of 500,004 escapes": sent_as_json(ESCAPES),
+    "data: URL of 500,004 escapes": sent_as_json(f"data:image/png,{ESCAPES}"),
+    "encoded data: URL of 500,004 escapes": sent_as_json(f"data%3A;base64,{ESCAPES}"),
+    "data: URL with 500,004 escapes before its data": sent_as_json(f"data:{ESCAPES};base64,{BASE64}"),
 }
 
 

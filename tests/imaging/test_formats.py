@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from app.errors import DigitsError, TooLarge, UndecodableImage
 from app.imaging.decode import decode
 from app.imaging.formats import inspect, memory_needed
+from app.imaging.heif import largest_part
 from tests.drawings import Grey, coloured, encoded, transparent, turned
 from tests.hostile import adam7, claiming, png_chunk, seven
 
@@ -162,6 +163,51 @@ def test_a_thumbnail_a_profile_and_a_video_cost_a_jpeg_nothing() -> None:
     burdened = plain[:2] + thumbnail + SEGMENTS["profile"] + plain[2:] + b"ftypmp42" + b"\xff\xda" * 1000
 
     assert memory_needed(inspect(burdened)) == memory_needed(inspect(plain)) > 0
+
+
+@pytest.mark.parametrize(
+    "repeated", [segment(0xE1, b"Exif\0\0"), segment(0xEE, b"Adobe" + bytes(9))], ids=["EXIF", "Adobe"]
+)
+def test_few_segments_of_one_kind_reach_the_decoder(repeated: bytes) -> None:
+    whole = encoded(seven(), "JPEG")
+    image = inspect(whole[:2] + repeated * 60_000 + whole[2:])
+
+    assert 0 < image.data.count(repeated) <= 16
+    assert np.array_equal(decode(image).grey, decoded(whole))
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+LEAST_SIZE = b"\x0a\3\x18\0\0"  # a sequence header of AV1, for one pixel
+
+
+def avif(*, items: int = 1, data: bytes = b"", tables: bytes = b"", parts: bytes = b"") -> bytes:
+    """Of one pixel, each item with the same ``data``."""
+    entry = struct.pack(">HHHHII", 1, 1, 0, 1, 0, len(data))  # in box idat, one extent
+    size = box(b"ipco", box(b"ispe", struct.pack(">III", 0, 1, 1)))
+    of_item = box(b"ipma", struct.pack(">IIHBB", 0, 1, 1, 1, 1))
+    found = box(b"iloc", struct.pack(">IHH", 1 << 24, 0x4400, items) + entry * items) + box(b"idat", data)
+    meta = bytes(4) + box(b"iprp", size + of_item + tables) + box(b"iref", bytes(4) + parts) + found
+    return box(b"ftyp", b"avif\0\0\0\0") + box(b"meta", meta)
+
+
+AVIFS: dict[str, Callable[[int], bytes]] = {  # how often something is repeated -> a file
+    "items": lambda count: avif(items=count),
+    "tables of properties": lambda count: avif(tables=box(b"ipma", bytes(200)) * count),
+    "references": lambda count: avif(parts=box(b"cdsc", bytes(200)) * count),
+    "sequence headers": lambda count: avif(items=count // 20, data=LEAST_SIZE * 20),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "few"), [("items", 1000), ("tables of properties", 600), ("references", 600), ("sequence headers", 60)]
+)
+def test_an_avif_may_list_no_more_than_encoders_write(what: str, few: int) -> None:
+    assert largest_part(AVIFS[what](few)) == 1
+    with pytest.raises(ValueError, match="too many"):
+        largest_part(AVIFS[what](few + few // 3 + 1))
 
 
 @pytest.mark.parametrize(("width", "height"), [(8160, 6144), (8192, 6144), (8000, 8000)])
