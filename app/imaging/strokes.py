@@ -184,7 +184,7 @@ def _choose_parts(
     chosen = _choose(stats[parts], away[parts], strength[parts], contrast.shape)
     keep[parts[chosen]] = 1
     digits = _count_digits(stats[parts], strength[parts], chosen, contrast.shape)
-    around = np.setdiff1d(np.flatnonzero(seeded), parts)
+    around = np.setdiff1d(np.flatnonzero(seeded), parts, assume_unique=True)
     whole = _is_whole(np.delete(stats, around, 0), np.delete(keep, around), contrast.shape)
     if digits > 1 and not whole:  # a digit of a row is whole, a dot or dash is not
         largest = parts[chosen][stats[parts[chosen], 4].argmax()]
