@@ -1,9 +1,11 @@
 """Encoded bytes -> grey: every format, depth and orientation; broken, foreign and oversized files."""
 
 import math
+import re
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -70,6 +72,8 @@ EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "Zstandard TIFF": lambda grey: encoded(grey, "TIFF", compression="zstd"),
     "16-bit Zstandard TIFF": lambda grey: encoded(grey.astype(np.uint16) * 257, "TIFF", compression="zstd"),
     "CMYK TIFF": lambda grey: encoded(Image.fromarray(grey).convert("RGB").convert("CMYK"), "TIFF"),
+    "16-bit CMYK TIFF": lambda grey: tiff_of_inks(grey),
+    "deflated TIFF of planes": lambda grey: tiff_of_planes(grey),
     "interlaced GIF": lambda grey: encoded(grey, "GIF", interlace=1),
     "HEIC": lambda grey: encoded(grey, "HEIC", **EXACT["HEIC"]),
     "RGB HEIC": lambda grey: encoded(Image.fromarray(grey).convert("RGB"), "HEIC", **EXACT["HEIC"]),
@@ -109,6 +113,22 @@ TRANSPARENT: dict[str, Callable[[], bytes]] = {
     "grey and alpha PNG": lambda: encoded(half_transparent().convert("LA"), "PNG"),
     "grey and alpha TIFF": lambda: encoded(half_transparent().convert("LA"), "TIFF"),
 }
+
+
+def tiff_of_inks(grey: Grey) -> bytes:
+    """CMYK of 16 bits, black alone."""
+    inks = np.dstack([np.zeros_like(grey)] * 3 + [255 - grey]).astype("<u2") * 257
+    height, width = grey.shape
+    size, after = ((256, width), (257, height), (258, 122, 4)), struct.pack("<4I", *[16] * 4) + inks.tobytes()
+    return tiff(*size, (259, 1), (262, 5), (273, 138), (277, 4), (278, height), (279, inks.nbytes), after=after)
+
+
+def tiff_of_planes(grey: Grey) -> bytes:
+    plane, (height, width) = zlib.compress(grey.tobytes()), grey.shape
+    size = (256, width), (257, height), (258, 8), (259, 8), (262, 2)
+    lists = [158 + len(plane) * number for number in range(3)] + [len(plane)] * 3
+    after = struct.pack("<6I", *lists) + plane * 3
+    return tiff(*size, (273, 134, 3), (277, 3), (278, height), (279, 146, 3), (284, 2), after=after)
 
 
 def deep_heic(mode: str, pixels: Grey) -> bytes:
@@ -422,13 +442,50 @@ def test_content_of_no_known_format_is_unsupported(what: str) -> None:
         inspect(UNKNOWN[what])
 
 
-@pytest.mark.parametrize(("compression", "name"), [(34887, "LERC"), (50001, "WebP"), (65000, "method 65000")])
-def test_a_tiff_whose_compression_is_unknown_names_it(compression: int, name: str) -> None:
-    data = bytearray(encoded(drawing(), "TIFF"))
-    struct.pack_into("<H", data, data.index(struct.pack("<HHI", 259, 3, 1)) + 8, compression)
+UNREADABLE: dict[str, dict[int, int]] = {  # what the message says -> the tags that say so, without values of others
+    "is compressed with LERC": {259: 34887},
+    "is compressed with WebP": {259: 50001},
+    "is compressed with method 65000": {259: 65000},
+    "has 1 channel of 64-bit floats": {258: 64, 339: 3},
+    "has 1 channel of 10-bit integers": {258: 10},
+    "has 1 channel of 12-bit integers": {258: 12, 259: 7},
+    "has 2 channels of 8-bit integers": {277: 2},
+    "has colours of kind 32803": {262: 32803},
+}
 
-    with pytest.raises(UndecodableImage, match=f"is compressed with {name}, which cannot be read"):
-        decoded(bytes(data))
+
+@pytest.mark.parametrize("why", UNREADABLE)
+def test_a_tiff_of_a_kind_that_cannot_be_read_says_which_and_what_to_do(why: str) -> None:
+    tags = {256: 28, 257: 28, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 28, 279: 784}
+    data = tiff(*sorted((tags | UNREADABLE[why]).items()), after=bytes(9000))
+
+    with pytest.raises(UndecodableImage, match=f"^The TIFF {why}, which cannot be read: save it"):
+        decoded(data)
+    with pytest.raises(UndecodableImage, match="is broken"):
+        decoded(tiff(*tags.items(), after=bytes(9)))
+
+
+PLANAR = (256, 28), (257, 28), (258, 8), (259, 1), (262, 2), (273, 8), (277, 3), (278, 28), (279, 784), (284, 2)
+INCOMPLETE: dict[str, Callable[[], bytes]] = {
+    "height": lambda: changed_tag(encoded(drawing(), "TIFF"), 257, 300),
+    "rows per strip": lambda: changed_tag(encoded(drawing(), "TIFF"), 278, 40),
+    "height of tiles": lambda: changed_tag(tiled(drawing(), 1), 257, 300),
+    "planes": lambda: tiff(*PLANAR, after=bytes(28 * 28 * 3)),
+    "place of a tile": lambda: tiled(drawing(), 1).replace(struct.pack("<I", 134 + 8 * 9), bytes(4)),
+}
+
+
+def changed_tag(data: bytes, tag: int, value: int) -> bytes:
+    """A little-endian TIFF with another value."""
+    place = re.search(struct.pack("<H", tag) + b"[\3\4]\0\1\0\0\0", data)
+    assert place
+    return data[: place.end()] + struct.pack("<I", value) + data[place.end() + 4 :]
+
+
+@pytest.mark.parametrize("what", INCOMPLETE)
+def test_a_tiff_whose_strips_or_tiles_do_not_cover_it_is_undecodable(what: str) -> None:
+    with pytest.raises(UndecodableImage, match="is broken"):
+        decoded(INCOMPLETE[what]())
 
 
 # Size and memory
