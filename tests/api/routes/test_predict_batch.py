@@ -157,6 +157,7 @@ async def test_a_batch_is_rejected_unread_if_not_even_one_image_has_room(
     read: list[bytes] = []
 
     async def body() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0)  # has not arrived yet
         read.append(SEVEN)
         yield SEVEN
 
