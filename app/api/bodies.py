@@ -149,15 +149,15 @@ def image_in(content_type: str, body: bytes) -> bytes:
     return data
 
 
-def files_in(content_type: str, body: bytes, field: bytes) -> list[Part]:
-    """The parts of a form with this field. Raises BadRequest, InvalidParameter."""
+def files_in(content_type: str, body: bytes, field: bytes, path: str) -> list[Part]:
+    """The parts of a form with this field, sent to ``path``. Raises BadRequest, InvalidParameter."""
     parts = parse_multipart(content_type, body)
-    refuse_misplaced(part.field.decode("latin-1") for part in parts)
+    refuse_misplaced((part.field.decode("latin-1") for part in parts), path)
     return [part for part in parts if part.field == field]
 
 
 def _image_in_form(content_type: str, body: bytes) -> bytes:
-    for part in files_in(content_type, body, b"file"):
+    for part in files_in(content_type, body, b"file", "/predict"):
         return part.data
     raise BadRequest("The form has no field `file`: curl -F file=@seven.png sends one.")
 
@@ -170,7 +170,7 @@ def _image_in_json(body: bytes) -> bytes:
         text = ImageBody.model_validate(sent).image.strip()
     except ValueError as error:
         raise BadRequest('The body is not a JSON object with a string "image".') from error
-    refuse_misplaced(sent)
+    refuse_misplaced(sent, "/predict")
     if text[:7].lower() == "data%3a" and text.count("%") <= _MAX_ESCAPES:
         text = unquote(text)
     if text[:5].lower() == "data:":
