@@ -145,7 +145,7 @@ def image_in(content_type: str, body: bytes) -> bytes:
     else:
         data = body
     if not data:
-        raise BadRequest("The image is empty: send a file that holds one, such as curl -F file=@seven.png does.")
+        raise BadRequest("The image is empty: send a file, such as curl -F file=@seven.png.")
     return data
 
 
@@ -164,7 +164,7 @@ def _image_in_form(content_type: str, body: bytes) -> bytes:
 
 def _image_in_json(body: bytes) -> bytes:
     if has_more_json_values(body, _MAX_JSON_VALUES):
-        raise BadRequest('The JSON has more lists or values than "image" needs: send that alone.')
+        raise BadRequest('The JSON has too many values: send only "image".')
     try:
         sent = from_json(body.removeprefix(BOM_UTF8))
         text = ImageBody.model_validate(sent).image.strip()
@@ -180,7 +180,7 @@ def _image_in_json(body: bytes) -> bytes:
                 raise BadRequest("The data: URL is not base64-encoded: it has no ;base64 before the comma.")
             return unquote_to_bytes(text)
     if text.startswith(("http:", "https:")):
-        raise BadRequest('"image" is a URL, and the service fetches none: send the image itself, as base64.')
+        raise BadRequest('"image" is a URL, and the service does not fetch URLs: send the image as base64.')
     try:
         return decode_base64(text)
     except ValueError as error:

@@ -90,7 +90,7 @@ def _format_of(data: bytes) -> str:
         return "WEBP"
     if container := heif.format_of(data):
         return container
-    raise UnsupportedMediaType(f"The content is no image of a known format: send {FORMATS}.")
+    raise UnsupportedMediaType(f"This is not a supported image format: send {FORMATS}.")
 
 
 def _read_by_pillow(data: bytes, kind: str) -> Encoded:
