@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -117,18 +118,30 @@ TRANSPARENT: dict[str, Callable[[], bytes]] = {
 
 def tiff_of_inks(grey: Grey) -> bytes:
     """CMYK of 16 bits, black alone."""
-    inks = np.dstack([np.zeros_like(grey)] * 3 + [255 - grey]).astype("<u2") * 257
+    black = (255 - grey).astype("<u2") * 257
+    inks = np.dstack([np.zeros_like(black)] * 3 + [black]).tobytes()
+    data = tiff_of(size_of(grey) | {262: 5, 277: 4}, [inks + struct.pack("<4I", *[16] * 4)])
+    return data.replace(struct.pack("<HHII", 258, 4, 1, 8), struct.pack("<HHII", 258, 4, 4, len(data) - 16))
+
+
+def tiff_of(tags: dict[int, int], parts: list[bytes], places: int = 273, lengths: int = 279) -> bytes:
+    """``parts``: strips, or tiles, which the tags ``places`` and ``lengths`` list."""
+    count, lists = len(parts), 8 + 2 + 12 * (len(tags) + 2) + 4
+    after = lists + 8 * count
+    numbers = [*accumulate(map(len, parts[:-1]), initial=after), *map(len, parts)]
+    where = ((lists, count), (lists + 4 * count, count)) if count > 1 else ((after,), (len(parts[0]),))
+    entries = [*tags.items(), (places, *where[0]), (lengths, *where[1])]
+    return tiff(*sorted(entries), after=struct.pack(f"<{2 * count}I", *numbers) + b"".join(parts))
+
+
+def size_of(grey: Grey) -> dict[int, int]:
+    """The tags of a grey TIFF of one strip, but not where it is."""
     height, width = grey.shape
-    size, after = ((256, width), (257, height), (258, 122, 4)), struct.pack("<4I", *[16] * 4) + inks.tobytes()
-    return tiff(*size, (259, 1), (262, 5), (273, 138), (277, 4), (278, height), (279, inks.nbytes), after=after)
+    return {256: width, 257: height, 258: 8, 259: 1, 262: 1, 277: 1, 278: height}
 
 
 def tiff_of_planes(grey: Grey) -> bytes:
-    plane, (height, width) = zlib.compress(grey.tobytes()), grey.shape
-    size = (256, width), (257, height), (258, 8), (259, 8), (262, 2)
-    lists = [158 + len(plane) * number for number in range(3)] + [len(plane)] * 3
-    after = struct.pack("<6I", *lists) + plane * 3
-    return tiff(*size, (273, 134, 3), (277, 3), (278, height), (279, 146, 3), (284, 2), after=after)
+    return tiff_of(size_of(grey) | {259: 8, 262: 2, 277: 3, 284: 2}, [zlib.compress(grey.tobytes())] * 3)
 
 
 def deep_heic(mode: str, pixels: Grey) -> bytes:
@@ -335,10 +348,7 @@ def test_only_the_first_frame_counts(kind: str) -> None:
 def packed(levels: Grey, bits: int) -> bytes:
     """A grey TIFF of ``bits`` per pixel."""
     in_bits = np.unpackbits(levels[:, :, None], axis=2)[:, :, -bits:]
-    rows = np.packbits(in_bits.reshape(len(levels), -1), axis=1).tobytes()
-    height, width = levels.shape
-    size = (256, width), (257, height), (258, bits), (259, 1), (262, 1)
-    return tiff(*size, (273, 122), (278, height), (279, len(rows)), (277, 1), after=rows)
+    return tiff_of(size_of(levels) | {258: bits}, [np.packbits(in_bits.reshape(len(levels), -1), axis=1).tobytes()])
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -354,11 +364,7 @@ def tiled(grey: Grey, orientation: int, side: int = 64) -> bytes:
     padded = np.pad(grey, ((0, -height % side), (0, -width % side)))
     down, across = (length // side for length in padded.shape)
     tiles = padded.reshape(down, side, across, side).swapaxes(1, 2).reshape(-1, side * side)
-    count, lists = len(tiles), 8 + 2 + 12 * 10 + 4
-    places = [lists + 8 * count + side * side * number for number in range(count)]
-    size = (256, width), (257, height), (258, 8), (259, 1), (262, 1), (274, orientation), (322, side), (323, side)
-    after = struct.pack(f"<{2 * count}I", *places, *[side * side] * count) + tiles.tobytes()
-    return tiff(*size, (324, lists, count), (325, lists + 4 * count, count), after=after)
+    return tiff_of(size_of(grey) | {274: orientation, 322: side, 323: side}, [*map(bytes, tiles)], 324, 325)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -456,22 +462,20 @@ UNREADABLE: dict[str, dict[int, int]] = {  # what the message says -> the tags t
 
 @pytest.mark.parametrize("why", UNREADABLE)
 def test_a_tiff_of_a_kind_that_cannot_be_read_says_which_and_what_to_do(why: str) -> None:
-    tags = {256: 28, 257: 28, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 28, 279: 784}
-    data = tiff(*sorted((tags | UNREADABLE[why]).items()), after=bytes(9000))
+    data = tiff_of(size_of(drawing()) | UNREADABLE[why], [bytes(10**6)])
 
     with pytest.raises(UndecodableImage, match=f"^The TIFF {why}, which cannot be read: save it"):
         decoded(data)
     with pytest.raises(UndecodableImage, match="is broken"):
-        decoded(tiff(*tags.items(), after=bytes(9)))
+        decoded(tiff_of(size_of(drawing()), [bytes(9)]))
 
 
-PLANAR = (256, 28), (257, 28), (258, 8), (259, 1), (262, 2), (273, 8), (277, 3), (278, 28), (279, 784), (284, 2)
 INCOMPLETE: dict[str, Callable[[], bytes]] = {
     "height": lambda: changed_tag(encoded(drawing(), "TIFF"), 257, 300),
     "rows per strip": lambda: changed_tag(encoded(drawing(), "TIFF"), 278, 40),
     "height of tiles": lambda: changed_tag(tiled(drawing(), 1), 257, 300),
-    "planes": lambda: tiff(*PLANAR, after=bytes(28 * 28 * 3)),
-    "place of a tile": lambda: tiled(drawing(), 1).replace(struct.pack("<I", 134 + 8 * 9), bytes(4)),
+    "planes": lambda: tiff_of(size_of(drawing()) | {262: 2, 277: 3, 284: 2}, [bytes(drawing())] * 2),
+    "place of a tile": lambda: tiled(drawing(), 1).replace(struct.pack("<I", 158 + 8 * 9), bytes(4)),
 }
 
 

@@ -15,7 +15,7 @@ from app.imaging.decode import decode
 from app.imaging.formats import inspect, memory_needed
 from app.imaging.heif import largest_part
 from tests.drawings import Grey, coloured, encoded, transparent, turned
-from tests.hostile import adam7, claiming, png_chunk, seven
+from tests.hostile import adam7, avif, box, claiming, png_chunk, seven
 
 MIDDLE = 40  # bytes before its end, a file is cut within its pixels
 FRAME = Image.new("L", (130, 150), 90)
@@ -176,21 +176,7 @@ def test_few_segments_of_one_kind_reach_the_decoder(repeated: bytes) -> None:
     assert np.array_equal(decode(image).grey, decoded(whole))
 
 
-def box(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", 8 + len(content)) + kind + content
-
-
 LEAST_SIZE = b"\x0a\3\x18\0\0"  # a sequence header of AV1, for one pixel
-
-
-def avif(*, items: int = 1, data: bytes = b"", tables: bytes = b"", parts: bytes = b"") -> bytes:
-    """Of one pixel, each item with the same ``data``."""
-    entry = struct.pack(">HHHHII", 1, 1, 0, 1, 0, len(data))  # in box idat, one extent
-    size = box(b"ipco", box(b"ispe", struct.pack(">III", 0, 1, 1)))
-    of_item = box(b"ipma", struct.pack(">IIHBB", 0, 1, 1, 1, 1))
-    found = box(b"iloc", struct.pack(">IHH", 1 << 24, 0x4400, items) + entry * items) + box(b"idat", data)
-    meta = bytes(4) + box(b"iprp", size + of_item + tables) + box(b"iref", bytes(4) + parts) + found
-    return box(b"ftyp", b"avif\0\0\0\0") + box(b"meta", meta)
 
 
 AVIFS: dict[str, Callable[[int], bytes]] = {  # how often something is repeated -> a file
