@@ -159,7 +159,7 @@ def broken() -> dict[str, bytes]:
         "HEIC of two sizes": claiming("HEIC", 3000, 3000),
         "AVIF of two sizes": claiming("AVIF", 28, 28),
         "HEIC of 500,000 boxes": encoded(seven(), "HEIC")[:24] + b"\0\0\0\x08free" * 500_000,
-        "AVIF of 100,000 items": avif_listing(100_000),
+        "AVIF of 65,000 items": avif(items=65_000),
         "AVIF without boxes": b"\0\0\0\x10ftypavif\0\0\0\0" + bytes(100),
     }
 
@@ -176,17 +176,18 @@ def heic_of_25_tiles() -> bytes:
     )
 
 
-def avif_listing(count: int) -> bytes:
-    """Its table of items says each at the same place."""
-    data = encoded(seven(), "AVIF")
-    place = data.index(b"iloc") - 4
-    length = int.from_bytes(data[place : place + 4])
-    entry = data[place + 16 : place + length]
-    table = data[place + 4 : place + 14] + struct.pack(">H", count & 0xFFFF) + entry * count
-    grown = struct.pack(">I", len(table) + 4) + table
-    meta = data.index(b"meta") - 4
-    size = int.from_bytes(data[meta : meta + 4]) + len(grown) - length
-    return data[:meta] + struct.pack(">I", size) + data[meta + 4 : place] + grown + data[place + length :]
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+def avif(*, items: int = 1, data: bytes = b"", tables: bytes = b"", parts: bytes = b"") -> bytes:
+    """Of one pixel, each item with the same ``data``."""
+    entry = struct.pack(">HHHHII", 1, 1, 0, 1, 0, len(data))  # in box idat, one extent
+    size = box(b"ipco", box(b"ispe", struct.pack(">III", 0, 1, 1)))
+    of_item = box(b"ipma", struct.pack(">IIHBB", 0, 1, 1, 1, 1))
+    found = box(b"iloc", struct.pack(">IHH", 1 << 24, 0x4400, items) + entry * items) + box(b"idat", data)
+    meta = bytes(4) + box(b"iprp", size + of_item + tables) + box(b"iref", bytes(4) + parts) + found
+    return box(b"ftyp", b"avif\0\0\0\0") + box(b"meta", meta)
 
 
 # Valid but odd

@@ -51,7 +51,7 @@ def test_an_example_reads_pictures_and_tells_what_is_wrong(example: str, url: st
     ran = run(example, url, ROOT / "README.md")
 
     assert ran.returncode != 0
-    assert "The content is no image of a known format" in ran.stdout + ran.stderr
+    assert "This is not a supported image format" in ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
 
 

@@ -145,32 +145,32 @@ def image_in(content_type: str, body: bytes) -> bytes:
     else:
         data = body
     if not data:
-        raise BadRequest("The image is empty: send a file that holds one, such as curl -F file=@seven.png does.")
+        raise BadRequest("The image is empty: send a file, such as curl -F file=@seven.png.")
     return data
 
 
-def files_in(content_type: str, body: bytes, field: bytes) -> list[Part]:
-    """The parts of a form with this field. Raises BadRequest, InvalidParameter."""
+def files_in(content_type: str, body: bytes, field: bytes, path: str) -> list[Part]:
+    """The parts of a form with this field, sent to ``path``. Raises BadRequest, InvalidParameter."""
     parts = parse_multipart(content_type, body)
-    refuse_misplaced(part.field.decode("latin-1") for part in parts)
+    refuse_misplaced((part.field.decode("latin-1") for part in parts), path)
     return [part for part in parts if part.field == field]
 
 
 def _image_in_form(content_type: str, body: bytes) -> bytes:
-    for part in files_in(content_type, body, b"file"):
+    for part in files_in(content_type, body, b"file", "/predict"):
         return part.data
     raise BadRequest("The form has no field `file`: curl -F file=@seven.png sends one.")
 
 
 def _image_in_json(body: bytes) -> bytes:
     if has_more_json_values(body, _MAX_JSON_VALUES):
-        raise BadRequest('The JSON has more lists or values than "image" needs: send that alone.')
+        raise BadRequest('The JSON has too many values: send only "image".')
     try:
         sent = from_json(body.removeprefix(BOM_UTF8))
         text = ImageBody.model_validate(sent).image.strip()
     except ValueError as error:
         raise BadRequest('The body is not a JSON object with a string "image".') from error
-    refuse_misplaced(sent)
+    refuse_misplaced(sent, "/predict")
     if text[:7].lower() == "data%3a" and text.count("%") <= _MAX_ESCAPES:
         text = unquote(text)
     if text[:5].lower() == "data:":
@@ -180,7 +180,7 @@ def _image_in_json(body: bytes) -> bytes:
                 raise BadRequest("The data: URL is not base64-encoded: it has no ;base64 before the comma.")
             return unquote_to_bytes(text)
     if text.startswith(("http:", "https:")):
-        raise BadRequest('"image" is a URL, and the service fetches none: send the image itself, as base64.')
+        raise BadRequest('"image" is a URL, and the service does not fetch URLs: send the image as base64.')
     try:
         return decode_base64(text)
     except ValueError as error:

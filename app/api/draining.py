@@ -1,4 +1,4 @@
-"""Before a connection is closed: the rest of the request's body is read and dropped, within bounds.
+"""An answer that is given before the request's body has arrived: the rest is read and dropped, within bounds.
 
 Closing a connection with unread data resets it, and the reset can overtake the answer: a client that is still sending
 sees "connection reset" or "broken pipe" instead of the error.
@@ -10,13 +10,15 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _MAX_S, _MAX_SILENCE_S = 30, 5  # as nginx's lingering_time and lingering_timeout
+_MAX_EXPECTING_S = 0.5  # for a client that waits for 100 Continue before it sends the body: most never send it
 
 
 class DrainBody:
-    """ASGI middleware: sends the answer at once, but its end, at which the server closes, after that of the body.
+    """ASGI middleware: closes the connection after an answer that does not wait for the body.
 
-    Gives up after ``max_bytes``, 30 seconds, or 5 without data. It is the outermost, so that neither the log nor a
-    limit counts this time. On a connection that stays open the server itself reads what is left.
+    On a connection that stays open, the server would read the rest without bounds. The answer is sent at once, but its
+    end, at which the server closes, after that of the body, ``max_bytes``, 30 seconds, or 5 without data. It is the
+    outermost, so that neither the log nor a limit counts this time.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -26,36 +28,42 @@ class DrainBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        unread, closing = True, False
+        headers = dict(scope["headers"])
+        unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        expecting, closing = b"expect" in headers, False
 
         async def receive_noting() -> Message:
-            nonlocal unread
+            nonlocal unread, expecting
+            expecting = False  # the server sends 100 Continue
             message = await receive()
             unread = message.get("more_body", False)
             return message
 
         async def send_without_end(message: Message) -> None:
             nonlocal closing
-            if unread and message["type"] == "http.response.start":
-                headers = [*scope["headers"], *message["headers"]]
-                closing = scope["http_version"] == "1.0" or any(
-                    name == b"connection" and b"close" in value.lower() for name, value in headers
-                )
+            if message["type"] == "http.response.start":
+                with suppress(TimeoutError):
+                    while unread and not expecting:
+                        async with asyncio.timeout(0):  # a small body may have arrived
+                            await receive_noting()
+                closing = unread
+                if closing:
+                    others = [header for header in message["headers"] if header[0] != b"connection"]
+                    message["headers"] = [*others, (b"connection", b"close")]
             elif closing and not message.get("more_body", False):
                 message["more_body"] = True
             await send(message)
 
         await self._app(scope, receive_noting, send_without_end)
         if closing:
-            if unread:
-                await self._drain(receive)
+            await self._drain(receive, _MAX_EXPECTING_S if expecting else _MAX_SILENCE_S)
             await send({"type": "http.response.body"})
 
-    async def _drain(self, receive: Receive) -> None:
+    async def _drain(self, receive: Receive, silence_s: float) -> None:
         loop, left = asyncio.get_running_loop(), self._max_bytes
         until = loop.time() + _MAX_S
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_MAX_SILENCE_S) as silence:
+        with suppress(TimeoutError, asyncio.CancelledError):  # cancelled: the server stops, and the answer is sent
+            async with asyncio.timeout(silence_s) as silence:
                 while (message := await receive()).get("more_body", False) and left > 0:
                     left -= len(message["body"])
                     silence.reschedule(min(loop.time() + _MAX_SILENCE_S, until))

@@ -9,7 +9,7 @@ _BEFORE = rb"\s*(?:\xef\xbb\xbf)?(?:[\w.\[\]-]+=)?['\"]?"  # the BOM of JSON, th
 _HINTS = {
     rb"\{": "This looks like JSON: send it with Content-Type: application/json.",
     rb"data(?::|%3a)": 'This looks like a data: URL: send it as JSON, {"image": "data:..."}.',
-    rb"https?(?::|%3a)": "This looks like a URL, and the service fetches none: send the image itself.",
+    rb"https?(?::|%3a)": "This looks like a URL, and the service does not fetch URLs: send the image itself.",
     rb"[^\0-\x1f]+\.\w{2,5}['\"]?\s*\Z": "This looks like the name of a file, not its content: curl needs an @ before "
     "the name, as in -F file=@seven.png or --data-binary @seven.png.",
     rb"[\w+/%-]{40}": 'This looks like base64: send it as JSON, {"image": "..."}, or send the bytes themselves.',

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MAX_PARTS = 1000  # of one body
-_EXTENDED_NAME = re.compile(rb";\s*filename\*=[^';]*'[^';]*'([^;\s\"]*)", re.IGNORECASE)  # RFC 8187, in UTF-8
+_EXTENDED_NAME = re.compile(rb";\s*filename\*=([\w.:-]*)'[^';]*'([^;\s\"]*)", re.IGNORECASE)  # RFC 8187
 
 
 @dataclass
@@ -87,7 +87,8 @@ def parse_multipart(content_type: str, body: bytes) -> list[Part]:
 def _file_name(plain: bytes, disposition: bytes) -> bytes:
     """The name in UTF-8, whether it came as .NET (RFC 8187, RFC 2047) or browsers encode it, or as it is."""
     if extended := _EXTENDED_NAME.search(disposition):
-        return unquote_to_bytes(extended[1])
+        with suppress(LookupError, ValueError):  # an unknown charset, or bytes that are not in it
+            return unquote_to_bytes(extended[2]).decode(extended[1].decode() or "utf-8").encode()
     if plain.startswith(b"=?"):
         with suppress(LookupError, ValueError, MessageError):
             return str(make_header(decode_header(plain.decode("ascii")))).encode()

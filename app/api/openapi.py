@@ -24,7 +24,7 @@ _ERRORS = [
     errors.BadRequest("The body is incomplete: send all of it."),
     errors.Unauthorized("An API key is needed: send yours as X-API-Key or as Authorization: Bearer."),
     errors.TooLarge("The request has more than 10485760 bytes: send a smaller image."),
-    errors.UnsupportedMediaType(f"The content is no image of a known format: send {FORMATS}."),
+    errors.UnsupportedMediaType(f"This is not a supported image format: send {FORMATS}."),
     errors.UndecodableImage("The PNG data is broken: save the image again and resend it."),
     errors.NoInk("The image is blank: send one with a digit on it."),
     errors.InvalidParameter("top_k: Input should be less than or equal to 10"),

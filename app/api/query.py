@@ -32,10 +32,10 @@ def parse_query(request: Request, model: type[Q]) -> Q:
         raise RequestValidationError(error.errors()) from error
 
 
-def refuse_misplaced(names: Iterable[str]) -> None:
+def refuse_misplaced(names: Iterable[str], path: str) -> None:
     """Raises InvalidParameter for the name of a query parameter in the body, where it would have no effect."""
     for name in PredictQuery.model_fields.keys() & names:
-        raise InvalidParameter(f"{name} is a parameter of the query: /predict?{name}=...")
+        raise InvalidParameter(f"{name} is a parameter of the query: {path}?{name}=...")
 
 
 def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:

@@ -17,4 +17,5 @@ def configure_codecs(max_pixels: int) -> None:
     # Requests share the cores: threads within one image would compete for them.
     cv2.setNumThreads(1)
     AvifImagePlugin.DEFAULT_MAX_THREADS = pillow_heif.options.DECODE_THREADS = 1
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # no line on stderr for each broken image
+    # No line on stderr for each broken image. Those that libpng, libjpeg and libtiff print cannot be switched off.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -60,7 +60,7 @@ def decode(image: Encoded) -> Decoded:
     try:
         grey = _decode(image)
     except Exception as error:  # cv2.error, OSError, and whatever else a codec raises
-        raise undecodable(image.data, image.kind) from error
+        raise undecodable(image.data, image.kind, error) from error
     height, width = grey.shape
     if image.kind == "JPEG":
         is_turned = (height > width) != (image.height > image.width)
@@ -128,7 +128,9 @@ def _imdecode(data: bytes, flags: int) -> MatLike:
 def _needs_opencv(header: Image.Image) -> bool:
     """Pillow makes 8 bits of colours of 16, no grey of L*a*b*, and takes longer for WebP."""
     bits = getattr(header, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
-    return header.format == "WEBP" or header.mode == "LAB" or (len(bits) > 1 and max(bits) > 8)
+    return (
+        header.format == "WEBP" or header.mode == "LAB" or (len(bits) > 1 and max(bits) > 8 and header.mode != "CMYK")
+    )
 
 
 def _pillow_pixels(picture: Image.Image) -> MatLike:

@@ -9,7 +9,7 @@ from app.errors import TooLarge, UndecodableImage, UnsupportedMediaType
 from app.imaging import heif
 from app.imaging.headers import Encoded, essential_webp, orientation_of, read_bmp, read_jpeg
 from app.imaging.png import read_png
-from app.imaging.tiff import unreadable_compression
+from app.imaging.tiff import is_covered, unreadable_kind
 
 MAX_PIXELS = 64_000_000  # telephones of "50 megapixels" make 8192 × 6144
 FORMATS = "PNG, JPEG, WebP, HEIC, AVIF, BMP, TIFF or GIF"
@@ -46,7 +46,7 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # tests raise warnings
         raise _too_many_pixels(max_pixels) from error
     except Exception as error:  # a dozen types, by format and defect
-        raise undecodable(data, kind) from error
+        raise undecodable(data, kind, error) from error
     if image.pixels > max_pixels:
         raise _too_many_pixels(max_pixels)
     if image.scans > _MAX_SCANS:
@@ -54,12 +54,11 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Encoded:
     return image
 
 
-def undecodable(data: bytes, kind: str) -> UndecodableImage:
-    """The error of a file that is broken, or whose compression no decoder knows."""
-    compression = unreadable_compression(data) if kind == "TIFF" else None
-    if compression:
+def undecodable(data: bytes, kind: str, error: Exception) -> UndecodableImage:
+    """The error of a file that is broken, or of a kind that no decoder knows. ``error``: Pillow's or OpenCV's."""
+    if kind == "TIFF" and (why := unreadable_kind(data, error)):
         return UndecodableImage(
-            f"The TIFF is compressed with {compression}, which cannot be read: save it with LZW, deflate or none."
+            f"The TIFF {why}, which cannot be read: save it as grey or RGB of 8 or 16 bits, with LZW, deflate or none."
         )
     return UndecodableImage(f"The {kind} data is broken: save the image again and resend it.")
 
@@ -91,7 +90,7 @@ def _format_of(data: bytes) -> str:
         return "WEBP"
     if container := heif.format_of(data):
         return container
-    raise UnsupportedMediaType(f"The content is no image of a known format: send {FORMATS}.")
+    raise UnsupportedMediaType(f"This is not a supported image format: send {FORMATS}.")
 
 
 def _read_by_pillow(data: bytes, kind: str) -> Encoded:
@@ -102,6 +101,8 @@ def _read_by_pillow(data: bytes, kind: str) -> Encoded:
         data = essential_webp(data)
     file = _BoundedReader(data)
     header = HeifImageFile(file) if kind == "HEIC" else Image.open(file, formats=[kind])  # type: ignore[no-untyped-call]
+    if kind == "TIFF" and not is_covered(header):
+        raise ValueError("strips or tiles are missing")
     is_opaque = not header.has_transparency_data
     return Encoded(data, kind, *header.size, header, orientation_of(header), is_opaque, largest_part=largest_part)
 

@@ -87,7 +87,7 @@ def _plain(decoded: Decoded) -> Preprocessed:
     """The textbook way: light ink on dark is assumed."""
     small = cv2.resize(decoded.grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     if not small.any():
-        raise NoInk("At 28x28 the image is black all over: draw a digit on it, or let `auto` find a small one.")
+        raise NoInk("The image is all black at 28x28: send light ink on dark, or use preprocess=auto.")
     ink = small.astype(np.float32)[:, :, None] / np.float32(255)
     return Preprocessed(ink, inverted=False, ink_box=(0, 0, decoded.width, decoded.height))
 

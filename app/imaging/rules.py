@@ -18,6 +18,7 @@ _FLAT = 0.4  # of its width: the height of a line, which may slope or wave
 _LONG = 0.5  # of the digit's longer side: a line is longer, its dashes and dots are shorter
 _BENT = 0.1  # of its height: parentheses bend further than a one
 _ARC_WIDTH = 0.25  # of its height: the widest row of a parenthesis
+_MAX_ARCS = 32  # the tallest parts that may be one: dashes and dots may be thousands
 
 
 def without_ruling(mask: Grey) -> Grey:
@@ -41,24 +42,24 @@ def without_ruling(mask: Grey) -> Grey:
 
 def without_frames(parts: NDArray[np.intp], labels: MatLike, stats: MatLike) -> NDArray[np.intp]:
     """The parts without boxes drawn around another part: nearly all of a box lies at the edge of its own bounds."""
-    kept = list(parts)
+    kept = parts
     for part in parts[np.argsort(-stats[parts, 2] * stats[parts, 3])[:3]]:
         left, top, width, height, area = (int(value) for value in stats[part])
-        others = [other for other in kept if other != part and _holds(stats[part], stats[other])]
-        if not others or min(width, height) < 12:
+        if min(width, height) < 12 or np.count_nonzero(_held(stats[part], stats[kept])) < 2:  # itself
             continue
         inset_x, inset_y = max(1, round(width * 0.15)), max(1, round(height * 0.15))
         middle = labels[top + inset_y : top + height - inset_y, left + inset_x : left + width - inset_x]
         if np.count_nonzero(middle == part) < 0.05 * area:
-            kept.remove(part)
-    return np.array(kept)
+            kept = kept[kept != part]
+    return kept
 
 
 def without_parentheses(parts: NDArray[np.intp], labels: MatLike, stats: MatLike) -> NDArray[np.intp]:
     """The parts without parentheses, or a closing one alone. An opening one alone may be a stroke of a four."""
     upright = parts[(stats[parts, 3] >= 2 * stats[parts, 2]) & (stats[parts, 3] > 0.5 * stats[parts, 3].max())]
+    upright = upright[np.argsort(-stats[upright, 3])[:_MAX_ARCS]]
     arcs = {int(part): bend for part in upright if abs(bend := _bend(labels, stats[part], part)) > _BENT}
-    left, top, width, height, _ = stats[[part for part in parts if part not in arcs]].T
+    left, top, width, height, _ = stats[np.setdiff1d(parts, [*arcs], assume_unique=True)].T
     around = []
     for part, bend in arcs.items():
         start, upper, long, tall = (int(value) for value in stats[part, :4])
@@ -160,7 +161,8 @@ def _bend(labels: MatLike, bounds: MatLike, part: int) -> float:
     return 0.0 if thick else float(middle[height // 2] - (middle[0] + middle[-1]) / 2) / height
 
 
-def _holds(outer: MatLike, inner: MatLike) -> bool:
-    """Whether a part of some size lies within the bounds of another."""
-    within = (inner[:2] >= outer[:2]).all() and (inner[:2] + inner[2:4] <= outer[:2] + outer[2:4]).all()
-    return bool(within and inner[2:4].max() > 0.2 * outer[2:4].max())
+def _held(outer: MatLike, inner: MatLike) -> NDArray[np.bool_]:
+    """Which parts of some size lie within the bounds of another."""
+    within = (inner[:, :2] >= outer[:2]) & (inner[:, :2] + inner[:, 2:4] <= outer[:2] + outer[2:4])
+    held: NDArray[np.bool_] = within.all(axis=1) & (inner[:, 2:4].max(axis=1) > 0.2 * outer[2:4].max())
+    return held

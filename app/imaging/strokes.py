@@ -118,7 +118,7 @@ def _segment(found: Contrast, picture: Grey) -> Segmentation:
             break
         contrast[cv2.dilate(strokes, np.ones((3, 3), np.uint8)) > 0] = 0  # dirt, stronger than a pale digit
     else:
-        raise _OnlySpecks("Nothing but specks stands out from the ground: send a larger image of the digit.")
+        raise _OnlySpecks("There are only specks on the image: send a larger image of the digit.")
     part = np.s_[y : y + height, x : x + width]
     box = (x + left, y + top, width, height)
     return Segmentation(contrast[part], strokes[part], sure, inverted, box, digits, whole, picture)
@@ -131,7 +131,7 @@ def _find_digit(contrast: Grey) -> tuple[Grey, int, bool, float]:
     """
     above = contrast[contrast > NOISE]
     if above.size == 0:
-        raise NoInk("Nothing on the image stands out from its ground: send one with a digit on it.")
+        raise NoInk("The image is blank: send one with a digit on it.")
     otsu, _ = cv2.threshold(above.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)
     sure = max(0.9 * otsu, NOISE)
     standing_out = as_uint8(cv2.threshold(contrast, max(0.5 * sure, NOISE), 1, cv2.THRESH_BINARY)[1])
@@ -168,7 +168,7 @@ def _choose_parts(
     seeded[0] = False
     parts = np.flatnonzero(seeded)
     if not parts.size:
-        raise NoInk("Nothing but lines stands out from the ground: send an image with a digit on it.")
+        raise NoInk("There are only lines on the image: send one with a digit on it.")
     keep = np.zeros(count, np.uint8)
     if parts.size == 1:
         keep[parts] = 1
@@ -185,7 +185,7 @@ def _choose_parts(
     chosen = _choose(stats[parts], away[parts], strength[parts], contrast.shape)
     keep[parts[chosen]] = 1
     digits = _count_digits(stats[parts], strength[parts], chosen, contrast.shape)
-    around = np.setdiff1d(np.flatnonzero(seeded), parts)
+    around = np.setdiff1d(np.flatnonzero(seeded), parts, assume_unique=True)
     whole = _is_whole(np.delete(stats, around, 0), np.delete(keep, around), contrast.shape)
     if digits > 1 and not whole:  # a digit of a row is whole, a dot or dash is not
         largest = parts[chosen][stats[parts[chosen], 4].argmax()]

@@ -25,15 +25,25 @@ MORE_THAN_SOCKETS_HOLD = 12_000_000
         ("PUT", "/predict", {}, 405),
     ],
 )
-def test_an_early_error_reaches_a_client_that_wants_the_connection_closed(
-    url: str, method: str, path: str, headers: dict[str, str], status: int
+@pytest.mark.parametrize("wanted", ["close", "keep-alive"])
+def test_an_early_error_reaches_the_client_and_closes_the_connection(
+    url: str, method: str, path: str, headers: dict[str, str], status: int, wanted: str
 ) -> None:
-    for _ in range(5):
+    for _ in range(3):
         with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=WAIT_S)) as connection:
-            connection.request(method, path, bytes(MORE_THAN_SOCKETS_HOLD), {"Connection": "close"} | headers)
+            connection.request(method, path, bytes(MORE_THAN_SOCKETS_HOLD), {"Connection": wanted} | headers)
             answer = connection.getresponse()
 
-            assert (answer.status, answer.read()[-1:]) == (status, b"}")
+            assert (answer.status, answer.getheader("connection"), answer.read()[-1:]) == (status, "close", b"}")
+
+
+def test_the_connection_stays_open_after_an_error_that_came_with_a_small_body_already_there(url: str) -> None:
+    with closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=WAIT_S)) as connection:
+        for _ in range(3):
+            connection.request("POST", "/nowhere", b"small")
+            answer = connection.getresponse()
+
+            assert (answer.status, answer.getheader("connection"), answer.read()[-1:]) == (404, None, b"}")
 
 
 async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -41,15 +51,27 @@ async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"no"})
 
 
+CHUNKED, EXPECTING = (b"transfer-encoding", b"chunked"), (b"expect", b"100-continue")
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("chunk", "waits_s"), [(b"1234", 0), (b"", 0.001), (b"", WAIT_S)], ids=["endless", "slow", "silent"]
+    ("chunk", "waits_s", "header", "silence_s"),
+    [
+        (b"1234", 0, CHUNKED, 0.05),
+        (b"", 0.001, CHUNKED, 0.05),
+        (b"", WAIT_S, CHUNKED, 0.05),
+        (b"", WAIT_S, EXPECTING, WAIT_S),
+        (b"", WAIT_S, CHUNKED, WAIT_S),
+    ],
+    ids=["endless", "slow", "silent", "expecting to be asked", "until the server stops"],
 )
 async def test_the_rest_of_a_body_is_read_within_bounds(
-    monkeypatch: pytest.MonkeyPatch, chunk: bytes, waits_s: float
+    monkeypatch: pytest.MonkeyPatch, chunk: bytes, waits_s: float, header: tuple[bytes, bytes], silence_s: float
 ) -> None:
     monkeypatch.setattr(draining, "_MAX_S", 0.1)
-    monkeypatch.setattr(draining, "_MAX_SILENCE_S", 0.05)
+    monkeypatch.setattr(draining, "_MAX_SILENCE_S", silence_s)
+    monkeypatch.setattr(draining, "_MAX_EXPECTING_S", 0.05)
     happened: list[object] = []
 
     async def receive() -> Message:
@@ -60,9 +82,14 @@ async def test_the_rest_of_a_body_is_read_within_bounds(
     async def send(message: Message) -> None:
         happened.append(message)
 
-    request = {"type": "http", "http_version": "1.1", "headers": [(b"connection", b"close")]}
-    await asyncio.wait_for(DrainBody(refuse, max_bytes=10)(request, receive, send), WAIT_S / 2)
+    request = {"type": "http", "headers": [(b"content-length", b"9999"), header]}
+    task = asyncio.create_task(DrainBody(refuse, max_bytes=10)(request, receive, send))
+    if silence_s == WAIT_S and header == CHUNKED:
+        await asyncio.sleep(0.01)
+        task.cancel()
+    await asyncio.wait_for(task, WAIT_S / 2)
 
+    assert happened[0] == {"type": "http.response.start", "status": 413, "headers": [(b"connection", b"close")]}
     assert happened[1] == {"type": "http.response.body", "body": b"no", "more_body": True}  # at once
     assert happened[-1] == {"type": "http.response.body"}
     assert len(happened) < 3 + 0.1 / 0.001

@@ -138,12 +138,14 @@ async def test_the_limit_follows_the_rate_of_answers_within_its_bounds(answers: 
 
 
 @pytest.mark.anyio
-async def test_few_requests_do_not_lower_the_limit() -> None:
-    app = App(lowest=4, highest=50)
-    for _ in range(3):
-        app.now += 10
-        [call] = await enter(app, 1)
-        await call.answer()
+@pytest.mark.parametrize(("status", "first"), [(200, 1), (415, 32)], ids=["few requests", "quick errors"])
+async def test_what_says_nothing_about_the_capacity_leaves_the_limit(status: int, first: int) -> None:
+    app = App(lowest=4, highest=1000)
+    app.status = status
+    for calls in (first, 1, 1):
+        for call in await enter(app, calls):
+            await call.answer()
+        app.now += 0.1
 
     await fill(app, 32)
 
@@ -157,19 +159,6 @@ async def test_answers_that_take_too_long_lower_the_limit() -> None:
         await call.answer()
 
     await fill(app, 4)
-
-
-@pytest.mark.anyio
-async def test_quick_errors_do_not_raise_the_limit() -> None:
-    app = App(lowest=4, highest=1000)
-    app.status = 415
-    for call in await enter(app, 32):
-        await call.answer()
-    app.now += 0.1
-    [last] = await enter(app, 1)
-    await last.answer()
-
-    await fill(app, 32)
 
 
 @pytest.mark.anyio

@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_read_has_its_reason_and_the_others_are_read(folde
         4,
     ]
     table = digits("predict", folder / "below" / "notes.txt", *where)
-    assert "notes.txt  not read: The content is no image of a known format" in table.out
+    assert "notes.txt  not read: This is not a supported image format" in table.out
 
 
 def test_json_lines_are_the_entries_of_a_batch(folder: Path, url: str, where: list[str]) -> None:

@@ -1,11 +1,14 @@
 """Encoded bytes -> grey: every format, depth and orientation; broken, foreign and oversized files."""
 
 import math
+import re
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,8 @@ EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "Zstandard TIFF": lambda grey: encoded(grey, "TIFF", compression="zstd"),
     "16-bit Zstandard TIFF": lambda grey: encoded(grey.astype(np.uint16) * 257, "TIFF", compression="zstd"),
     "CMYK TIFF": lambda grey: encoded(Image.fromarray(grey).convert("RGB").convert("CMYK"), "TIFF"),
+    "16-bit CMYK TIFF": lambda grey: tiff_of_inks(grey),
+    "deflated TIFF of planes": lambda grey: tiff_of_planes(grey),
     "interlaced GIF": lambda grey: encoded(grey, "GIF", interlace=1),
     "HEIC": lambda grey: encoded(grey, "HEIC", **EXACT["HEIC"]),
     "RGB HEIC": lambda grey: encoded(Image.fromarray(grey).convert("RGB"), "HEIC", **EXACT["HEIC"]),
@@ -109,6 +114,34 @@ TRANSPARENT: dict[str, Callable[[], bytes]] = {
     "grey and alpha PNG": lambda: encoded(half_transparent().convert("LA"), "PNG"),
     "grey and alpha TIFF": lambda: encoded(half_transparent().convert("LA"), "TIFF"),
 }
+
+
+def tiff_of_inks(grey: Grey) -> bytes:
+    """CMYK of 16 bits, black alone."""
+    black = (255 - grey).astype("<u2") * 257
+    inks = np.dstack([np.zeros_like(black)] * 3 + [black]).tobytes()
+    data = tiff_of(size_of(grey) | {262: 5, 277: 4}, [inks + struct.pack("<4I", *[16] * 4)])
+    return data.replace(struct.pack("<HHII", 258, 4, 1, 8), struct.pack("<HHII", 258, 4, 4, len(data) - 16))
+
+
+def tiff_of(tags: dict[int, int], parts: list[bytes], places: int = 273, lengths: int = 279) -> bytes:
+    """``parts``: strips, or tiles, which the tags ``places`` and ``lengths`` list."""
+    count, lists = len(parts), 8 + 2 + 12 * (len(tags) + 2) + 4
+    after = lists + 8 * count
+    numbers = [*accumulate(map(len, parts[:-1]), initial=after), *map(len, parts)]
+    where = ((lists, count), (lists + 4 * count, count)) if count > 1 else ((after,), (len(parts[0]),))
+    entries = [*tags.items(), (places, *where[0]), (lengths, *where[1])]
+    return tiff(*sorted(entries), after=struct.pack(f"<{2 * count}I", *numbers) + b"".join(parts))
+
+
+def size_of(grey: Grey) -> dict[int, int]:
+    """The tags of a grey TIFF of one strip, but not where it is."""
+    height, width = grey.shape
+    return {256: width, 257: height, 258: 8, 259: 1, 262: 1, 277: 1, 278: height}
+
+
+def tiff_of_planes(grey: Grey) -> bytes:
+    return tiff_of(size_of(grey) | {259: 8, 262: 2, 277: 3, 284: 2}, [zlib.compress(grey.tobytes())] * 3)
 
 
 def deep_heic(mode: str, pixels: Grey) -> bytes:
@@ -315,10 +348,7 @@ def test_only_the_first_frame_counts(kind: str) -> None:
 def packed(levels: Grey, bits: int) -> bytes:
     """A grey TIFF of ``bits`` per pixel."""
     in_bits = np.unpackbits(levels[:, :, None], axis=2)[:, :, -bits:]
-    rows = np.packbits(in_bits.reshape(len(levels), -1), axis=1).tobytes()
-    height, width = levels.shape
-    size = (256, width), (257, height), (258, bits), (259, 1), (262, 1)
-    return tiff(*size, (273, 122), (278, height), (279, len(rows)), (277, 1), after=rows)
+    return tiff_of(size_of(levels) | {258: bits}, [np.packbits(in_bits.reshape(len(levels), -1), axis=1).tobytes()])
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -334,11 +364,7 @@ def tiled(grey: Grey, orientation: int, side: int = 64) -> bytes:
     padded = np.pad(grey, ((0, -height % side), (0, -width % side)))
     down, across = (length // side for length in padded.shape)
     tiles = padded.reshape(down, side, across, side).swapaxes(1, 2).reshape(-1, side * side)
-    count, lists = len(tiles), 8 + 2 + 12 * 10 + 4
-    places = [lists + 8 * count + side * side * number for number in range(count)]
-    size = (256, width), (257, height), (258, 8), (259, 1), (262, 1), (274, orientation), (322, side), (323, side)
-    after = struct.pack(f"<{2 * count}I", *places, *[side * side] * count) + tiles.tobytes()
-    return tiff(*size, (324, lists, count), (325, lists + 4 * count, count), after=after)
+    return tiff_of(size_of(grey) | {274: orientation, 322: side, 323: side}, [*map(bytes, tiles)], 324, 325)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -422,13 +448,48 @@ def test_content_of_no_known_format_is_unsupported(what: str) -> None:
         inspect(UNKNOWN[what])
 
 
-@pytest.mark.parametrize(("compression", "name"), [(34887, "LERC"), (50001, "WebP"), (65000, "method 65000")])
-def test_a_tiff_whose_compression_is_unknown_names_it(compression: int, name: str) -> None:
-    data = bytearray(encoded(drawing(), "TIFF"))
-    struct.pack_into("<H", data, data.index(struct.pack("<HHI", 259, 3, 1)) + 8, compression)
+UNREADABLE: dict[str, dict[int, int]] = {  # what the message says -> the tags that say so, without values of others
+    "is compressed with LERC": {259: 34887},
+    "is compressed with WebP": {259: 50001},
+    "is compressed with method 65000": {259: 65000},
+    "has 1 channel of 64-bit floats": {258: 64, 339: 3},
+    "has 1 channel of 10-bit integers": {258: 10},
+    "has 1 channel of 12-bit integers": {258: 12, 259: 7},
+    "has 2 channels of 8-bit integers": {277: 2},
+    "has colours of kind 32803": {262: 32803},
+}
 
-    with pytest.raises(UndecodableImage, match=f"is compressed with {name}, which cannot be read"):
-        decoded(bytes(data))
+
+@pytest.mark.parametrize("why", UNREADABLE)
+def test_a_tiff_of_a_kind_that_cannot_be_read_says_which_and_what_to_do(why: str) -> None:
+    data = tiff_of(size_of(drawing()) | UNREADABLE[why], [bytes(10**6)])
+
+    with pytest.raises(UndecodableImage, match=f"^The TIFF {why}, which cannot be read: save it"):
+        decoded(data)
+    with pytest.raises(UndecodableImage, match="is broken"):
+        decoded(tiff_of(size_of(drawing()), [bytes(9)]))
+
+
+INCOMPLETE: dict[str, Callable[[], bytes]] = {
+    "height": lambda: changed_tag(encoded(drawing(), "TIFF"), 257, 300),
+    "rows per strip": lambda: changed_tag(encoded(drawing(), "TIFF"), 278, 40),
+    "height of tiles": lambda: changed_tag(tiled(drawing(), 1), 257, 300),
+    "planes": lambda: tiff_of(size_of(drawing()) | {262: 2, 277: 3, 284: 2}, [bytes(drawing())] * 2),
+    "place of a tile": lambda: tiled(drawing(), 1).replace(struct.pack("<I", 158 + 8 * 9), bytes(4)),
+}
+
+
+def changed_tag(data: bytes, tag: int, value: int) -> bytes:
+    """A little-endian TIFF with another value."""
+    place = re.search(struct.pack("<H", tag) + b"[\3\4]\0\1\0\0\0", data)
+    assert place
+    return data[: place.end()] + struct.pack("<I", value) + data[place.end() + 4 :]
+
+
+@pytest.mark.parametrize("what", INCOMPLETE)
+def test_a_tiff_whose_strips_or_tiles_do_not_cover_it_is_undecodable(what: str) -> None:
+    with pytest.raises(UndecodableImage, match="is broken"):
+        decoded(INCOMPLETE[what]())
 
 
 # Size and memory

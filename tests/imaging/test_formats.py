@@ -13,8 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 from app.errors import DigitsError, TooLarge, UndecodableImage
 from app.imaging.decode import decode
 from app.imaging.formats import inspect, memory_needed
+from app.imaging.heif import largest_part
 from tests.drawings import Grey, coloured, encoded, transparent, turned
-from tests.hostile import adam7, claiming, png_chunk, seven
+from tests.hostile import adam7, avif, box, claiming, png_chunk, seven
 
 MIDDLE = 40  # bytes before its end, a file is cut within its pixels
 FRAME = Image.new("L", (130, 150), 90)
@@ -162,6 +163,37 @@ def test_a_thumbnail_a_profile_and_a_video_cost_a_jpeg_nothing() -> None:
     burdened = plain[:2] + thumbnail + SEGMENTS["profile"] + plain[2:] + b"ftypmp42" + b"\xff\xda" * 1000
 
     assert memory_needed(inspect(burdened)) == memory_needed(inspect(plain)) > 0
+
+
+@pytest.mark.parametrize(
+    "repeated", [segment(0xE1, b"Exif\0\0"), segment(0xEE, b"Adobe" + bytes(9))], ids=["EXIF", "Adobe"]
+)
+def test_few_segments_of_one_kind_reach_the_decoder(repeated: bytes) -> None:
+    whole = encoded(seven(), "JPEG")
+    image = inspect(whole[:2] + repeated * 60_000 + whole[2:])
+
+    assert 0 < image.data.count(repeated) <= 16
+    assert np.array_equal(decode(image).grey, decoded(whole))
+
+
+LEAST_SIZE = b"\x0a\3\x18\0\0"  # a sequence header of AV1, for one pixel
+
+
+AVIFS: dict[str, Callable[[int], bytes]] = {  # how often something is repeated -> a file
+    "items": lambda count: avif(items=count),
+    "tables of properties": lambda count: avif(tables=box(b"ipma", bytes(200)) * count),
+    "references": lambda count: avif(parts=box(b"cdsc", bytes(200)) * count),
+    "sequence headers": lambda count: avif(items=count // 20, data=LEAST_SIZE * 20),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "few"), [("items", 1000), ("tables of properties", 600), ("references", 600), ("sequence headers", 60)]
+)
+def test_an_avif_may_list_no_more_than_encoders_write(what: str, few: int) -> None:
+    assert largest_part(AVIFS[what](few)) == 1
+    with pytest.raises(ValueError, match="too many"):
+        largest_part(AVIFS[what](few + few // 3 + 1))
 
 
 @pytest.mark.parametrize(("width", "height"), [(8160, 6144), (8192, 6144), (8000, 8000)])

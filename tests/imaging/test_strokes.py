@@ -1,5 +1,7 @@
 """Finding the digit on framed, ruled, shaded, dirty, pale and crowded sheets."""
 
+import itertools
+import sys
 from collections.abc import Callable
 
 import cv2
@@ -231,6 +233,24 @@ def test_pieces_too_far_apart_to_be_one_digit_are_several() -> None:
         column[top : top + 20, 140:160] = 255
 
     assert find_ink(255 - column).digits > 1
+
+
+@pytest.mark.parametrize(
+    "mark", [np.ones((2, 1)), np.ones((1, 1)), np.eye(4)[[0, 1, 1, 0], :2]], ids=["dash", "dot", "arc"]
+)
+def test_thousands_of_parts_are_not_looked_at_one_by_one(mark: Reals) -> None:
+    """Each takes a few calls, so the calls of Python and C functions are counted."""
+    cell = np.pad(mark, [(0, 1), (0, 1)])
+    marks = np.tile(cell, (390 // cell.shape[0], 390 // cell.shape[1]))
+    picture = np.where(np.pad(marks, 5) > 0, 0, 255).astype(np.uint8)
+    calls = itertools.count()
+    sys.setprofile(lambda *_: next(calls) and None)
+    try:
+        find_strokes(picture)
+    finally:
+        sys.setprofile(None)
+
+    assert next(calls) < 50_000
 
 
 # Sheets that do not reach the edges: 150 of 400 pixels wide.

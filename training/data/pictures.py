@@ -37,24 +37,15 @@ _UPRIGHT = {"Regular", "Book", "Roman", "Normal", "Medium"}
 
 def kensanata(paths: Sequence[Path]) -> Arrays:
     """The scanned digits of `KENSANATA_HANDS`; ``paths``: the repository as a zip file, HAND/DIGIT/NAME.png."""
-    found = []
-    with zipfile.ZipFile(paths[0]) as archive:
-        for name in sorted(archive.namelist()):
-            place = re.search(rf"({'|'.join(KENSANATA_HANDS)})/(\d)/[^/]+\.png$", name)
-            if place:
-                found.append((_squared(_decoded(archive.read(name)), KENSANATA_SIDE), place[2], place[1]))
-    return _stacked(found, "writer")
+    pattern = rf"({'|'.join(KENSANATA_HANDS)})/(\d)/[^/]+\.png$"
+    found = _zipped(paths[0], pattern)
+    return _stacked([(_squared(picture, KENSANATA_SIDE), place[2], place[1]) for picture, place in found], "writer")
 
 
 def hand_drawn_shapes(paths: Sequence[Path]) -> Arrays:
     """The drawings; ``paths``: the repository as a zip file, data/user.NAME/images/SHAPE/NAME.png, all 70×70."""
-    found = []
-    with zipfile.ZipFile(paths[0]) as archive:
-        for name in sorted(archive.namelist()):
-            place = re.search(r"data/user\.([^/]+)/images/([^/]+)/[^/]+\.png$", name)
-            if place:
-                found.append((_decoded(archive.read(name)), place[2], place[1]))
-    return _stacked(found, "writer")
+    found = _zipped(paths[0], r"data/user\.([^/]+)/images/([^/]+)/[^/]+\.png$")
+    return _stacked([(picture, place[2], place[1]) for picture, place in found], "writer")
 
 
 def fashion_mnist(paths: Sequence[Path]) -> Arrays:
@@ -92,6 +83,14 @@ def indexed_pictures(paths: Sequence[Path]) -> Arrays:
         return _stacked(
             [(_squared(_decoded(archive.read(row["file"])), PICTURE_SIDE), row["kind"], "") for row in rows]
         )
+
+
+def _zipped(path: Path, pattern: str) -> Iterator[tuple[Grey, re.Match[str]]]:
+    """The pictures of a zip file whose names match, with the match."""
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            if place := re.search(pattern, name):
+                yield _decoded(archive.read(name)), place
 
 
 def _font_files(folder: Path) -> Iterator[tuple[str, str, int]]:

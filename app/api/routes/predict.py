@@ -91,7 +91,7 @@ async def predict_batch(request: Request) -> Response:
         return {"filename": name, "prediction": prediction, "error": None}
 
     async with WholeBody(request) as body:
-        files = files_in(request.headers.get("content-type", ""), body, b"files")
+        files = files_in(request.headers.get("content-type", ""), body, b"files", "/predict/batch")
         if not files:
             raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
         if len(files) > max_images:

@@ -125,7 +125,7 @@ MISTAKEN: dict[str, tuple[dict[str, Any], str]] = {
         },
         "--data-binary",
     ),
-    "text": ({"content": b"seven"}, "no image of a known format"),
+    "text": ({"content": b"seven"}, "not a supported image format"),
 }
 
 

@@ -112,6 +112,14 @@ async def test_a_request_without_a_form_or_its_field_is_a_bad_request(seven: Ker
     assert "files" in answer.json()["detail"]
 
 
+async def test_a_misplaced_parameter_is_pointed_to_the_query_of_the_batch(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        answer = await client.post("/predict/batch", files=files(SEVEN), data={"top_k": "3"})
+
+    assert_is_problem(answer, 422, "invalid_parameter")
+    assert "/predict/batch?top_k=" in answer.json()["detail"]
+
+
 async def test_the_number_of_images_and_the_bytes_of_the_whole_request_are_bounded(seven: KerasEngine) -> None:
     assert (await sent(seven, files(*[SEVEN] * 3), max_images=3)).status_code == httpx2.codes.OK
     many = await sent(seven, files(*[SEVEN] * 4), max_images=3)
@@ -157,6 +165,7 @@ async def test_a_batch_is_rejected_unread_if_not_even_one_image_has_room(
     read: list[bytes] = []
 
     async def body() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0)  # has not arrived yet
         read.append(SEVEN)
         yield SEVEN
 
