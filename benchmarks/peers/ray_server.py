@@ -5,6 +5,7 @@ The method is asynchronous: with `RAY_SERVE_THROUGHPUT_OPTIMIZED=1` it runs on t
 
 # mypy: disable-error-code="import-not-found, misc, untyped-decorator, attr-defined"
 
+import logging
 import sys
 import threading
 from typing import Any
@@ -33,7 +34,7 @@ class Digit:
 
 
 if __name__ == "__main__":
-    ray.init(include_dashboard=False, logging_level="ERROR")
+    ray.init(include_dashboard=False, logging_level=logging.ERROR)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
     serve.run(Digit.bind(), route_prefix="/predict")
     threading.Event().wait()

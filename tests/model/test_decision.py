@@ -139,4 +139,7 @@ def test_an_answer_is_accepted_up_to_its_risk_and_rejected_for_the_larger_part_o
     score: float, confidence: float, risk: float, reason: str
 ) -> None:
     assert risk_rejection(CURVE, risk * 1.01, score, confidence) is None
-    assert risk_rejection(CURVE, risk * 0.99, score, confidence) == (reason, pytest.approx(risk, 0.005), risk * 0.99)
+    rejected = risk_rejection(CURVE, risk * 0.99, score, confidence)
+    assert rejected is not None
+    assert (rejected.reason, rejected.threshold) == (reason, risk * 0.99)
+    assert rejected.score == pytest.approx(risk, 0.005)
