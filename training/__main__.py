@@ -19,9 +19,9 @@ from app.imaging.formats import MAX_PIXELS
 from app.imaging.preprocess import Mode
 from training.data.folders import read_labels, read_unlabelled
 from training.data.mnist import Mnist, load_mnist
-from training.data.samples import default_cache, find, load, load_all
+from training.data.samples import Samples, default_cache, find, load, load_all
 from training.data.sources import SOURCES, find_sources
-from training.errors import DataError, TrainingError
+from training.errors import DataError, RecipeError, TrainingError
 from training.recipes import find_recipe
 from training.reporting.tables import (
     show_choices,
@@ -60,8 +60,8 @@ Outliers = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="A folder of images without a digit, with labels.csv (file). If it has a column pure_negative, only rows "
-        "that say yes are used.",
+        help="A folder of images without a digit; if it has labels.csv (file), only those in it. If that has a column "
+        "pure_negative, only rows that say yes are used.",
     ),
 ]
 Several = Annotated[
@@ -85,7 +85,12 @@ def training() -> None:
 
 @app.command()
 def fit(
-    recipe: Annotated[str, typer.Option(help="The name of a recipe, or FILE.json with its fields.")],
+    recipe: Annotated[str | None, typer.Option(help="The name of a recipe, or FILE.json with its fields.")] = None,
+    models: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Fine-tune the model in this directory on --images.")
+    ] = None,
+    images: Images = None,
+    outliers: Outliers = None,
     data: Data = None,
     run: Annotated[Path | None, typer.Option(help="The run directory to write; default: runs/RECIPE-SEED.")] = None,
     seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
@@ -98,24 +103,39 @@ def fit(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
 ) -> None:
-    """Train a network and write a run directory."""
-    chosen = find_recipe(recipe)
-    if unused := set(without or ()) - set(chosen.sources):
+    """Train a network, or fine-tune a model on your own pictures, and write a run directory."""
+    from training import fine_tuning
+
+    folders = _folders(sources, cache)
+    start, skipped = None, set(without or ())
+    own: list[Samples] = []
+    if recipe and not (models or images):
+        chosen = find_recipe(recipe)
+    elif models and images and not recipe:
+        start = fine_tuning.Start(models=models, images=images, outliers=outliers)
+        chosen, own = fine_tuning.begin(start)
+        missing = {source.name for source in find_sources(chosen.sources) if not find(source, folders)} - skipped
+        if missing:
+            stderr.print(f"trained without sources that are not here: {', '.join(sorted(missing))}")
+        skipped |= missing
+    else:
+        raise RecipeError("pass either --recipe, or --from and --images")
+    if unused := skipped - set(chosen.sources):
         raise DataError(f"recipe {chosen.name} has no source {', '.join(sorted(unused))}")
     chosen = replace(
         chosen,
-        sources=tuple(name for name in chosen.sources if name not in (without or ())),
+        sources=tuple(name for name in chosen.sources if name not in skipped),
         seed=chosen.seed if seed is None else seed,
         epochs=chosen.epochs if epochs is None else epochs,
         limit=chosen.limit if limit is None else limit,
     )
     run = run or Path("runs") / f"{chosen.name}-{chosen.seed}"
-    samples = load_all(find_sources(chosen.sources), _folders(sources, cache))
+    samples = [*load_all(find_sources(chosen.sources), folders), *own]
     mnist = _mnist(data)
 
     from training import fit as training_fit
 
-    training_fit.fit(chosen, run, mnist, samples, resume=resume, console=console)
+    training_fit.fit(chosen, run, mnist, samples, start, resume=resume, console=console)
     console.print(f"{run}")
 
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from rich.console import Console
 
 from app.imaging.preprocess import VERSION, Ink
 from app.model.decision import DIGITS, outlier_scores, probabilities
@@ -40,10 +41,11 @@ from training.evaluation.measures import nll
 from training.evaluation.rejection import ACCEPTED, LOW_CONFIDENCE, not_a_digit_threshold
 from training.evaluation.risk import fit_risk
 from training.evaluation.scoring import Scores
+from training.fine_tuning import Start, compare
 from training.preparation import prepare
 from training.recipes import Recipe, read_recipe
 from training.reporting.report import FIGURES, report
-from training.run_directory import DATA, HISTORY, MODEL, RECIPE, read_environment, read_sources, save_model
+from training.run_directory import DATA, HISTORY, MODEL, RECIPE, START, read_environment, read_sources, save_model
 
 Others = tuple[Ink, Labels] | None  # more validation pictures, for the risk curve; label 10: no digit
 
@@ -61,7 +63,7 @@ def export(run_directory: Path, models: Path, version: str, mnist: Mnist, others
     """Write the run's model to ``models`` and return its scores on the test set, measured with the served engine.
 
     Raises RunError if the run is unfinished, was trained on other data or with a preprocessing other than ``auto``, or
-    if ``models`` already has this version.
+    if ``models`` already has this version. Fine-tuned: also if it is not better than the model that it started from.
     """
     if not SEMVER.fullmatch(version):
         raise RunError(f"version {version!r} must have the form X.Y.Z")
@@ -134,6 +136,9 @@ def _write(run_directory: Path, target: Path, recipe: Recipe, version: str, mnis
     write_manifest(manifest.model_copy(update={"reference": reference}), target)
 
     shutil.copyfile(run_directory / HISTORY, target / HISTORY)
+    if recipe.start:
+        start = Start.model_validate_json((run_directory / START).read_bytes())
+        Console().print(compare(recipe.start, start, target, mnist), highlight=False, soft_wrap=True)
     # report() loads the model from the written files, so it measures what will be served
     return report(target, EvaluationData(mnist)).test
 

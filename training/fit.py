@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from app.model.decision import probabilities
+from app.model.manifest import WEIGHTS
 from training.architectures import ARCHITECTURES
 from training.data.mnist import Mnist, split
 from training.data.samples import Samples
+from training.data.sources import OWN
 from training.errors import RecipeError
 from training.evaluation.measures import accuracy, nll
+from training.fine_tuning import Start
 from training.preparation import EpochInputs, Kept, epoch_inputs, prepare
 from training.recipes import Recipe
 from training.reporting import plots
@@ -28,6 +31,7 @@ from training.rounds import resampled
 from training.run_directory import (
     CURVES,
     MODEL,
+    START,
     SUMMARY,
     EpochFigures,
     open_run,
@@ -47,6 +51,7 @@ def fit(
     run_directory: Path,
     mnist: Mnist,
     sources: Sequence[Samples] = (),
+    start: Start | None = None,
     *,
     resume: bool = False,
     workers: int | None = None,
@@ -55,7 +60,8 @@ def fit(
     """Train ``recipe`` on ``mnist`` and write everything to ``run_directory``.
 
     ``resume`` continues a killed run after its last complete epoch and gives the weights of an uninterrupted run.
-    ``sources``: those of the recipe. They are recorded with the run.
+    ``sources``: those of the recipe, and own pictures. They are recorded with the run, like ``start``, which has the
+    model to fine-tune.
     ``workers``: processes that augment images, all cores by default; the number does not affect the weights.
     Raises RunError or RecipeError before training starts.
     """
@@ -64,7 +70,7 @@ def fit(
         raise RecipeError(f"unknown architecture {recipe.architecture!r}; choose one of {', '.join(ARCHITECTURES)}")
     open_run(run_directory, recipe, mnist.hashes, [samples.record for samples in sources], resume=resume)
     _make_deterministic(recipe.seed)
-    sources = [samples.split()[0] for samples in sources]
+    sources = [samples if samples.source.name in OWN else samples.split()[0] for samples in sources]
 
     train, held_out = split(len(mnist.x_train), recipe.validation_share)
     train = train[: recipe.limit]
@@ -73,6 +79,10 @@ def fit(
 
     steps_per_epoch = math.ceil(len(train) / recipe.batch_size)
     model = compiled_model(recipe, steps_per_epoch)
+    if start:
+        write_text(run_directory / START, start.model_dump_json())
+        exported = keras.saving.load_model(start.models / WEIGHTS, compile=False, safe_mode=True)
+        model.set_weights(exported.get_weights())
     write_text(run_directory / SUMMARY, _summary(model))
     history = restore_checkpoint(run_directory, model)
     bar = ProgressBar(console, epochs=recipe.epochs, steps_per_epoch=steps_per_epoch, epochs_done=len(history))

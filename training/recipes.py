@@ -4,7 +4,7 @@ Add a recipe as an entry of `RECIPES` or as a JSON file with the same fields. `a
 `training.architectures.ARCHITECTURES`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -44,6 +44,7 @@ class Recipe:
     validation_share: float = 1 / 12
     seed: int = 0
     limit: int | None = None  # use only the first training images, for a quick trial
+    start: str | None = None  # the model that is fine-tuned: name, version and sha256
     sources: tuple[str, ...] = ()  # besides MNIST: names in training.data.sources.SOURCES
 
     def __post_init__(self) -> None:
@@ -118,6 +119,20 @@ RECIPES: dict[str, Recipe] = {
         ),
     )
 }
+
+# On your own pictures. Architecture, sources and validation images are those of the model that is fine-tuned.
+FINE_TUNING = replace(
+    RECIPES["compact"],
+    name="own",
+    learning_rate=0.0005,
+    warmup_epochs=0.2,
+    average_momentum=0.99,
+    epochs=3,
+    distinct_epochs=None,
+    rounds=(),
+    limit=8_000,
+    sources=(),
+)
 
 
 def find_recipe(name: str) -> Recipe:

@@ -37,6 +37,7 @@ SOURCES = "sources.json"
 ENVIRONMENT = "environment.json"
 HISTORY = "history.csv"
 SUMMARY = "summary.txt"
+START = "start.json"
 CURVES = "curves.png"
 STATE = "state.json"
 ROUND = "round-{:03}.npz"  # by the epoch after which it was made

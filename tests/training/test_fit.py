@@ -18,6 +18,8 @@ from training.data.mnist import Mnist
 from training.data.samples import Samples
 from training.data.sources import SOURCES
 from training.errors import RecipeError, RunError
+from training.evaluation.scoring import Scores
+from training.fine_tuning import Start
 from training.fit import compiled_model, fit
 from training.recipes import RECIPES, Recipe
 from training.run_directory import environment, read_environment
@@ -29,6 +31,7 @@ RESUMED = {
     "dropout": Recipe(
         name="tiny", architecture="tiny", preprocessing="auto", epochs=2, limit=150, average_momentum=0.9
     ),
+    "fine-tuned": Recipe(name="tiny", architecture="tiny", preprocessing="auto", epochs=2, limit=150),
     "augmented": replace(COMPACT, distinct_epochs=None),
     "reused epochs": replace(COMPACT, distinct_epochs=1),
     "rounds": replace(COMPACT, distinct_epochs=None, rounds=(1,)),
@@ -77,19 +80,21 @@ def test_the_environment_names_no_machine_and_no_person() -> None:
 
 
 @pytest.mark.parametrize(
-    "case", ["dropout", *(pytest.param(name, marks=pytest.mark.slow) for name in ("augmented", "reused epochs"))]
+    "case",
+    ["dropout", "fine-tuned", *(pytest.param(name, marks=pytest.mark.slow) for name in ("augmented", "reused epochs"))],
 )
 def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_run(
-    case: str, mnist: Mnist, sources: list[Samples], tmp_path: Path
+    case: str, mnist: Mnist, sources: list[Samples], exported: tuple[Path, Scores], tmp_path: Path
 ) -> None:
     recipe = RESUMED[case]
+    start = Start(models=exported[0], images=tmp_path) if case == "fine-tuned" else None
     used = sources if case == "rounds" else []
-    fit(recipe, tmp_path / "whole", mnist, used, workers=2)
+    fit(recipe, tmp_path / "whole", mnist, used, start, workers=2)
     with pytest.raises(KeyboardInterrupt):
-        fit(recipe, tmp_path / "stopped", mnist, used, workers=1, console=Interrupting())
+        fit(recipe, tmp_path / "stopped", mnist, used, start, workers=1, console=Interrupting())
     assert not (tmp_path / "stopped" / "model.keras").exists()
     assert (tmp_path / "stopped" / "round-001.npz").exists() == (case == "rounds")
-    fit(recipe, tmp_path / "stopped", mnist, used, workers=1, resume=True)
+    fit(recipe, tmp_path / "stopped", mnist, used, start, workers=1, resume=True)
     assert _same_weights(tmp_path / "whole", tmp_path / "stopped")
 
 

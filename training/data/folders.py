@@ -40,10 +40,15 @@ def read_labels(folder: Path, tags: Collection[str] = ()) -> list[LabelledFile]:
 
 
 def read_unlabelled(folder: Path) -> list[Path]:
-    """The images listed in ``folder``/labels.csv that a model should reject.
+    """The images that a model should reject: all in ``folder``, or those listed in its labels.csv if it has one.
 
     If there is a column pure_negative, only rows that say yes. Raises DataError.
     """
+    if folder.is_dir() and not (folder / LABELS).exists():
+        paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+        if not paths:
+            raise DataError(f"{folder} has no image")
+        return paths
     paths = [folder / row["file"] for row in _rows(folder) if row["file"] and row.get("pure_negative", "yes") == "yes"]
     if not paths:
         raise DataError(f"{folder / LABELS} lists no image to reject")

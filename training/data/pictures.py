@@ -39,13 +39,13 @@ def kensanata(paths: Sequence[Path]) -> Arrays:
     """The scanned digits of `KENSANATA_HANDS`; ``paths``: the repository as a zip file, HAND/DIGIT/NAME.png."""
     pattern = rf"({'|'.join(KENSANATA_HANDS)})/(\d)/[^/]+\.png$"
     found = _zipped(paths[0], pattern)
-    return _stacked([(_squared(picture, KENSANATA_SIDE), place[2], place[1]) for picture, place in found], "writer")
+    return stacked([(squared(picture, KENSANATA_SIDE), place[2], place[1]) for picture, place in found], "writer")
 
 
 def hand_drawn_shapes(paths: Sequence[Path]) -> Arrays:
     """The drawings; ``paths``: the repository as a zip file, data/user.NAME/images/SHAPE/NAME.png, all 70×70."""
     found = _zipped(paths[0], r"data/user\.([^/]+)/images/([^/]+)/[^/]+\.png$")
-    return _stacked([(picture, place[2], place[1]) for picture, place in found], "writer")
+    return stacked([(picture, place[2], place[1]) for picture, place in found], "writer")
 
 
 def fashion_mnist(paths: Sequence[Path]) -> Arrays:
@@ -73,16 +73,14 @@ def fonts(characters: str, side: int, paths: Sequence[Path]) -> Arrays:
             for character, glyph in glyphs
             if glyph is not None and not (missing is not None and np.array_equal(glyph, missing))
         ]
-    return _stacked(found, "font")
+    return stacked(found, "font")
 
 
 def indexed_pictures(paths: Sequence[Path]) -> Arrays:
     """The pictures that index.csv (columns file and kind) lists; ``paths``: a zip file of them."""
     with zipfile.ZipFile(paths[0]) as archive:
         rows = list(csv.DictReader(StringIO(archive.read(INDEX).decode("utf-8-sig"))))
-        return _stacked(
-            [(_squared(_decoded(archive.read(row["file"])), PICTURE_SIDE), row["kind"], "") for row in rows]
-        )
+        return stacked([(squared(_decoded(archive.read(row["file"])), PICTURE_SIDE), row["kind"], "") for row in rows])
 
 
 def _zipped(path: Path, pattern: str) -> Iterator[tuple[Grey, re.Match[str]]]:
@@ -133,7 +131,7 @@ def _decoded(content: bytes) -> Grey:
         raise DataError(f"a picture of it is unreadable: {error}") from error
 
 
-def _squared(grey: Grey, side: int) -> Grey:
+def squared(grey: Grey, side: int) -> Grey:
     """The picture in a square of ``side`` pixels; its borders are continued on the shorter side."""
     height, width = grey.shape
     down, right = max(width - height, 0), max(height - width, 0)
@@ -141,7 +139,7 @@ def _squared(grey: Grey, side: int) -> Grey:
     return cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def _stacked(found: Sequence[tuple[Grey, str, str]], group: str | None = None) -> Arrays:
+def stacked(found: Sequence[tuple[Grey, str, str]], group: str | None = None) -> Arrays:
     """The layout above, from picture, label and group of each sample."""
     if not found:
         raise DataError("it has no picture where one is expected")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from training.data import pictures, quickdraw, strokes
+from training.data import own, pictures, quickdraw, strokes
 from training.data.arrays import Arrays
 from training.errors import DataError
 
@@ -214,6 +214,13 @@ SOURCES: dict[str, Source] = {
             note="yours to supply: pictures_no_digit.zip, with index.csv (columns file and kind)",
         ),
     )
+}
+
+# Your own pictures, from the folders given to fit
+_own = partial(Source, licence="your own", citation="pictures of your own", files=(OfficialFile(".", None),))
+OWN: dict[str, Source] = {
+    "own_digits": _own(name="own_digits", kind="digits", reader=own.digits),
+    "own_outliers": _own(name="own_outliers", kind="outliers", reader=own.outliers),
 }
 
 

@@ -34,6 +34,7 @@ MIX = {
     "several": 2,
     "rules": 1,
 }
+OWN = {"own_digits": 0.2, "own_outliers": 0.05}  # share of all pictures, of what is left; then the weights decide
 WORDS = {"unipen_digits", "unipen_letters", "pendigits_strokes", "font_digits", "font_letters"}  # for several in a row
 
 WARPED = 0.9  # share of the MNIST digits and of pictures; strokes are bent before they are drawn
@@ -52,6 +53,10 @@ def draw_picture(
     random: np.random.Generator, grey: Grey, labels: NDArray[np.int64], place: int, sources: Sequence[Samples]
 ) -> tuple[Grey, int]:
     """A picture and its label, 0 to 10: the MNIST digit at ``place``, or another kind of picture by its weight."""
+    named = {samples.source.name for samples in sources}
+    for name, share in OWN.items():
+        if name in named and random.random() < share:
+            return draw_kind(name, random, grey, labels, place, sources)
     kinds = kinds_with(sources)
     bounds = np.cumsum([MIX[kind] for kind in kinds])
     kind = kinds[int(np.searchsorted(bounds, random.random() * bounds[-1], "right"))]

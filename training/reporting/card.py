@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from app.model.manifest import Manifest, TrainingSource
-from training.data.sources import SOURCES
+from training.data.sources import OWN, SOURCES
 from training.evaluation.evaluate import Figures
 from training.evaluation.rejection import ACCEPTED, RejectionScores
 from training.evaluation.scoring import Interval, Scores
@@ -70,8 +70,9 @@ def _facts(manifest: Manifest) -> str:
 def _sources(sources: Sequence[TrainingSource]) -> str:
     if not sources:
         return ""
+    known = SOURCES | OWN
     rows = [
-        (source.name, f"{source.samples:,}", source.licence, SOURCES[source.name].citation, f"`{source.sha256}`")
+        (source.name, f"{source.samples:,}", source.licence, known[source.name].citation, f"`{source.sha256}`")
         for source in sources
     ]
     header = ("source", "samples", "licence", "origin", "sha256 of the arrays")

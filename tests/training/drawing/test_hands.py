@@ -5,7 +5,7 @@ import pytest
 
 from training.data.mnist import Mnist
 from training.data.samples import Samples
-from training.data.sources import SOURCES
+from training.data.sources import OWN, SOURCES
 from training.drawing.augmentation import augment
 from training.drawing.hands import MIX, draw_kind
 from training.drawing.pens import NOT_A_DIGIT
@@ -29,6 +29,15 @@ def test_each_kind_is_drawn_with_its_label(kind: str, sources: list[Samples], mn
     assert {picture.dtype for picture, _ in drawn} == {np.dtype(np.uint8)}
     assert sum(int(np.ptp(picture)) < 20 for picture, _ in drawn) < 3  # ink is visible
     assert len({picture.tobytes() for picture, _ in drawn}) > 20
+
+
+def test_own_pictures_have_a_fixed_share(sources: list[Samples], mnist: Mnist) -> None:
+    arrays = {"x": np.pad(mnist.x_train[:3], ((0, 0), (4, 4), (4, 4))), "label": np.array(["7"] * 3)}
+    for others in ([], sources):
+        own = [*others, Samples(OWN["own_digits"], arrays, np.arange(3))]
+        drawn = Counter(augment(mnist.x_train, np.full(len(mnist.x_train), 3), 5, own)[1].tolist())
+        plain = Counter(augment(mnist.x_train, np.full(len(mnist.x_train), 3), 5, others)[1].tolist())
+        assert drawn[7] - 0.8 * plain[7] == pytest.approx(0.2 * len(mnist.x_train), rel=0.35)
 
 
 @pytest.mark.parametrize("used", [tuple(SOURCES), ("unipen_letters",), ()])
