@@ -258,11 +258,14 @@ def export(
     version: Annotated[str, typer.Option(metavar="X.Y.Z", help="The version of the model.")],
     data: Data = None,
     models: Models = Path("models"),
+    sources: SourcesFolder = None,
+    cache: Cache = None,
 ) -> None:
     """Export a run's model for the service, calibrated and evaluated, with manifest and card."""
     from training import export as training_export
 
-    scores = training_export.export(run, models, version, _mnist(data))
+    others = training_export.held_out_pictures(run, _folders(sources, cache))
+    scores = training_export.export(run, models, version, _mnist(data), others)
     show_scores(scores, console)
     console.print(f"{models}")
 

@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -34,6 +34,9 @@ from app.model.manifest import (
 from training.architectures import multiply_adds
 from training.data.arrays import Labels
 from training.data.mnist import Mnist, split
+from training.data.samples import find, load
+from training.data.sources import SOURCES
+from training.drawing.augmentation import draw_each
 from training.drift_reference import make_reference, validation_images
 from training.errors import RunError
 from training.evaluation.evaluate import EvaluationData
@@ -50,6 +53,8 @@ from training.run_directory import DATA, HISTORY, MODEL, RECIPE, START, read_env
 Others = tuple[Ink, Labels] | None  # more validation pictures, for the risk curve; label 10: no digit
 
 SEMVER = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
+
+HELD_OUT = 1000  # pictures of each source, at most
 
 MAX_LITERT_ERROR = 1e-4  # largest difference in a probability between Keras and LiteRT
 MAX_INT8_CHANGED = 0.001  # largest share of validation images that the 8-bit weights may classify differently
@@ -78,6 +83,26 @@ def export(run_directory: Path, models: Path, version: str, mnist: Mnist, others
     finally:
         shutil.rmtree(staging)
     return scores
+
+
+def held_out_pictures(run_directory: Path, folders: Sequence[Path]) -> Others:
+    """What the run held out of its sources, drawn once; None if it learnt from MNIST alone. ``folders``: of sources.
+
+    Raises RunError if a source is not there or not the one that the run learnt from.
+    """
+    drawn = []
+    for record in read_sources(run_directory):
+        if record.name in SOURCES:
+            folder = find(SOURCES[record.name], folders)
+            samples = load(SOURCES[record.name], folder) if folder else None
+            if samples is None or samples.record != record:
+                raise RunError(f"{run_directory} learnt from {record.name}, which is not here or has changed")
+            held_out = samples.split()[1]
+            drawn.append(draw_each(held_out, range(min(len(held_out), HELD_OUT)), seed=1))
+    if not drawn:
+        return None
+    inks, labels = zip(*drawn, strict=True)
+    return np.concatenate(inks), np.concatenate(labels)
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

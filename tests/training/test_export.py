@@ -11,12 +11,16 @@ from app.imaging.preprocess import VERSION
 from app.model.engine import KerasEngine
 from app.model.manifest import read_manifest, sha256_of
 from training.data.mnist import Mnist, split
+from training.data.samples import load
+from training.data.sources import SOURCES
+from training.data.strokes import Drawn, pack
+from training.drawing.pens import NOT_A_DIGIT
 from training.drift_reference import make_reference, validation_images
 from training.errors import RunError
 from training.evaluation.classifier import load_classifier
 from training.evaluation.evaluate import read_images
 from training.evaluation.scoring import Scores
-from training.export import export, fit_temperature
+from training.export import export, fit_temperature, held_out_pictures
 from training.preparation import prepare
 from training.recipes import RECIPES, Recipe
 
@@ -112,3 +116,21 @@ def test_the_temperature_of_scaled_logits_is_recovered(temperature: float) -> No
     probabilities = odds / odds.sum(axis=1, keepdims=True)
     labels = (probabilities.cumsum(axis=1) < random.random((len(logits), 1))).sum(axis=1).clip(max=9)
     assert fit_temperature((logits * temperature).astype(np.float32), labels) == pytest.approx(temperature, rel=0.05)
+
+
+def test_what_training_held_out_of_the_sources_is_drawn_for_the_risk_curve(finished_run: Path, tmp_path: Path) -> None:
+    strokes = [np.array([(0.0, 0.0), (9.0, 9.0)]), np.array([(9.0, 0.0), (0.0, 9.0)])]
+    np.savez(tmp_path / "unipen_letters.npz", allow_pickle=False, **pack([Drawn("x", strokes)] * 800))
+    samples = load(SOURCES["unipen_letters"], tmp_path)
+    assert [len(part) for part in samples.split()] == [736, 64]
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    assert held_out_pictures(run, [tmp_path]) is None
+    (run / "sources.json").write_text(json.dumps([samples.record.model_dump()]))
+    drawn = held_out_pictures(run, [tmp_path])
+    assert drawn is not None
+    assert (drawn[0].shape, set(drawn[1].tolist())) == ((64, 28, 28, 1), {NOT_A_DIGIT})
+    np.savez(tmp_path / "unipen_letters.npz", allow_pickle=False, **pack([Drawn("y", strokes)] * 800))
+    for folder in (run, tmp_path):
+        with pytest.raises(RunError, match="unipen_letters, which is not here or has changed"):
+            held_out_pictures(run, [folder])
