@@ -43,6 +43,8 @@ from training.run_directory import (
     write_text,
 )
 
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+
 VALIDATION_BATCH = 1000
 
 
@@ -177,16 +179,34 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
     return optimizer
 
 
-def _learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+def _learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | Schedule:
     if recipe.schedule == "constant":
         return recipe.learning_rate
     warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
-    return keras.optimizers.schedules.CosineDecay(
+    restart = (recipe.restart or recipe.epochs) * steps_per_epoch
+    first = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else recipe.learning_rate,
-        decay_steps=max(1, recipe.epochs * steps_per_epoch - warmup_steps),
+        decay_steps=max(1, restart - warmup_steps),
         warmup_target=recipe.learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
+    left = recipe.epochs * steps_per_epoch - restart
+    second = keras.optimizers.schedules.CosineDecay(recipe.learning_rate / 2, left)
+    return _Restarted(first, second, restart) if left > 0 else first
+
+
+class _Restarted(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # Keras has no types
+    """One schedule, and from step ``restart`` on another. Source: Loshchilov and Hutter 2017, SGDR."""
+
+    def __init__(self, first: Schedule, second: Schedule, restart: int) -> None:
+        self._first, self._second, self._restart = first, second, restart
+
+    def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
+        again = keras.ops.maximum(step - self._restart, 0)
+        return keras.ops.where(step < self._restart, self._first(step), self._second(again))
+
+    def get_config(self) -> dict[str, object]:
+        return {"first": self._first.get_config(), "second": self._second.get_config(), "restart": self._restart}
 
 
 def _targets(labels: NDArray[np.int64], recipe: Recipe, outputs: int) -> NDArray[np.int64] | NDArray[np.float32]:

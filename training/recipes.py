@@ -34,6 +34,7 @@ class Recipe:
     learning_rate: float = 0.001
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_epochs: float = 0.0  # cosine only: linear ramp from 0 to learning_rate
+    restart: int | None = None  # cosine only: after this epoch, down again from half of learning_rate
     weight_decay: float = 0.0  # decoupled (AdamW), kernels only
     average_momentum: float | None = None  # per step; keeps the moving average of the weights
     # the same loss on integer or one-hot labels; label_smoothing needs one-hot
@@ -99,7 +100,8 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=0.02,
             average_momentum=0.998,
             batch_size=128,
-            epochs=44,
+            epochs=66,
+            restart=44,
             distinct_epochs=22,
             rounds=(8, 16),
             sources=(

@@ -186,15 +186,21 @@ def test_a_recipe_with_an_unknown_name_creates_no_directory(mnist: Mnist, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("warmup_epochs", "expected"), [(2, [0, 0.005, 0.01, 0.005, 0]), (0, [0.01])])
-def test_the_learning_rate_follows_warmup_and_cosine(warmup_epochs: int, expected: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("warmup_epochs", "restart", "expected"),
+    [(2, None, [0, 0.005, 0.01, 0.005, 0]), (0, None, [0.01]), (0, 6, [0.01, 0.00933, 0.0075, 0.005, 0])],
+)
+def test_the_learning_rate_follows_warmup_cosine_and_restart(
+    warmup_epochs: int, restart: int | None, expected: list[float]
+) -> None:
     recipe = replace(RECIPES["compact"], architecture="tiny", learning_rate=0.01, epochs=10)
-    optimizer = compiled_model(replace(recipe, warmup_epochs=warmup_epochs), steps_per_epoch=100).optimizer
+    recipe = replace(recipe, warmup_epochs=warmup_epochs, restart=restart)
+    optimizer = compiled_model(recipe, steps_per_epoch=100).optimizer
     rates = []
     for step in (0, 100, 200, 600, 1000)[: len(expected)]:
         optimizer.iterations.assign(step)
         rates.append(float(optimizer.learning_rate))
-    assert rates == pytest.approx(expected, abs=1e-6)
+    assert rates == pytest.approx(expected, abs=2e-6)
 
 
 def test_weight_decay_applies_to_kernels_only() -> None:
