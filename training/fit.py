@@ -183,7 +183,7 @@ def _learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | Schedule:
     if recipe.schedule == "constant":
         return recipe.learning_rate
     warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
-    restart = (recipe.restart or recipe.epochs) * steps_per_epoch
+    restart = min(recipe.restart or recipe.epochs, recipe.epochs) * steps_per_epoch
     first = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else recipe.learning_rate,
         decay_steps=max(1, restart - warmup_steps),
@@ -191,8 +191,9 @@ def _learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | Schedule:
         warmup_steps=warmup_steps,
     )
     left = recipe.epochs * steps_per_epoch - restart
-    second = keras.optimizers.schedules.CosineDecay(recipe.learning_rate / 2, left)
-    return _Restarted(first, second, restart) if left > 0 else first
+    if not left:
+        return first
+    return _Restarted(first, keras.optimizers.schedules.CosineDecay(recipe.learning_rate / 2, left), restart)
 
 
 class _Restarted(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # Keras has no types
