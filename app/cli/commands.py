@@ -157,6 +157,10 @@ def scan(
     shard: Annotated[int, typer.Option(min=1, help="Picture files for each file of results.")] = 1000,
     column: Annotated[str, typer.Option(help="The column of Parquet files with the encoded images.")] = "image",
     processes: Annotated[int | None, typer.Option(min=1, max=1024, help="One for each core by default.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS]", help="Use a Ray cluster: at this address, or one found or started here."),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Write results.csv as well.")] = False,
 ) -> None:
     """Read millions of pictures, each exactly once. The same command continues a scan that ended early.
@@ -167,7 +171,14 @@ def scan(
 
     typer.echo(
         scanning.scan(
-            inputs, out, shard=shard, column=column, processes=processes or cores(), csv=csv, console=complaints
+            inputs,
+            out,
+            shard=shard,
+            column=column,
+            processes=processes or cores(),
+            ray=ray,
+            csv=csv,
+            console=complaints,
         )
     )
 
@@ -191,7 +202,7 @@ def serve() -> None:
 def run() -> None:
     """Run the command. An error that the user can fix is one line and exit status 1."""
     try:
-        app(prog_name="digits")
+        app(_arguments(sys.argv[1:]), prog_name="digits")
     except (ModelError, ScanError, ServiceUnavailable) as error:
         complaints.print(f"digits: {error}", markup=False)
     except ValidationError as error:
@@ -202,6 +213,15 @@ def run() -> None:
         extra = "ray" if error.name == "ray" else "scan"
         complaints.print(f"digits: {error.name} is not installed: pip install '.[{extra}]'", markup=False)
     raise SystemExit(1)
+
+
+def _arguments(given: Sequence[str]) -> list[str]:
+    """With an empty address for `--ray` without one: Typer has no options whose value may be missing."""
+    following = [*given[1:], ""]
+    return [
+        "--ray=" if name == "--ray" and not re.fullmatch(r"ray://.+|auto|.+:\d+", address) else name
+        for name, address in zip(given, following, strict=True)
+    ]
 
 
 async def _predict(names: Sequence[str], url: str | None, query: PredictQuery, *, as_json: bool) -> int:

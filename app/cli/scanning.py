@@ -29,7 +29,15 @@ _COLUMNS = (
 
 
 def scan(
-    inputs: Sequence[str], out: str, *, shard: int, column: str, processes: int, csv: bool, console: Console
+    inputs: Sequence[str],
+    out: str,
+    *,
+    shard: int,
+    column: str,
+    processes: int,
+    ray: str | None,
+    csv: bool,
+    console: Console,
 ) -> str:
     """Scan, and report -> one line about it. Raises ScanError, ModelError."""
     results = Results(out)
@@ -38,7 +46,13 @@ def scan(
     earlier = results.names()
     left = [each for each in shards if each.name not in earlier]
     try:
-        run = _watch(in_processes(left, job, processes), len(shards), len(shards) - len(left), console)
+        if ray is None:
+            scan = in_processes(left, job, processes)
+        else:
+            from app.scan.cluster import on_ray
+
+            scan = on_ray(left, job, ray or None)
+        run = _watch(scan, len(shards), len(shards) - len(left), console)
         names = [each.name for each in shards]
         superseded = results.tidy(set(names), {file for each in shards for file in each.files}, earlier)
         if csv:

@@ -18,7 +18,7 @@ import pyarrow.csv as pcsv
 from numpy.typing import NDArray
 
 from app.scan.results import Results
-from app.scan.shards import kind_of
+from app.scan.shards import CROPS, kind_of
 
 REPORT = "report.html"
 CSV = "results.csv"
@@ -160,4 +160,4 @@ def _file(results: Results, row: Row) -> str:
     if kind_of(row["source"]) == "pictures":
         return str(row["source"])
     name = hashlib.sha256(f"{row['source']}\0{row['key']}".encode()).hexdigest()
-    return results.keep(f"crops/{name}.png", row["crop"])
+    return results.keep(f"{CROPS}/{name}.png", row["crop"])

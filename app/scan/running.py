@@ -1,4 +1,4 @@
-"""A scan: shards that are not done yet go to processes here or on a Ray cluster, a bounded number at a time."""
+"""A scan: each shard is a task of its own, in processes here or (`app.scan.cluster`) on Ray; so many at a time."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ from app.scan.shards import Shard, pictures
 
 MAX_DEATHS = 3  # of worker processes, one after the other
 
-_QUEUED = 2  # shards for each process: one that it reads, and the next
+QUEUED = 2  # shards for each process: one that it reads, and the next
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,21 @@ def in_processes(shards: Sequence[Shard], job: Job, processes: int) -> Iterator[
         try:
             with ProcessPoolExecutor(processes, spawn, _start_worker) as pool:
                 submit = lambda shard, pool=pool: pool.submit(scan_shard, shard, job)  # noqa: E731
-                for done in _bounded(submit, list(left.values()), _QUEUED * processes):
+                for done in bounded(submit, list(left.values()), QUEUED * processes):
                     del left[done.shard.name]
                     deaths = 0
                     yield done
         except BrokenProcessPool as error:
             deaths += 1
             if deaths == MAX_DEATHS:
-                raise ScanError("worker processes die, perhaps for lack of memory: see --processes") from error
+                file = next(iter(left.values())).files[0]
+                raise ScanError(
+                    f"processes are killed while they read {file} or what comes next; if memory is short, use fewer "
+                    "--processes"
+                ) from error
 
 
-def _bounded(submit: Callable[[Shard], Future[Done]], shards: Sequence[Shard], at_once: int) -> Iterator[Done]:
+def bounded(submit: Callable[[Shard], Future[Done]], shards: Sequence[Shard], at_once: int) -> Iterator[Done]:
     """What the shards give, in any order; ``at_once`` of them are submitted at a time."""
     waiting = iter(shards)
     running = {submit(shard) for shard in islice(waiting, at_once)}

@@ -21,6 +21,7 @@ from app.errors import ScanError
 from app.imaging.formats import SUFFIXES
 
 MAX_BYTES = 2**28  # of one picture. Uncompressed, the most pixels that are read take as much
+CROPS = "crops"  # of what is in archives, beside the results
 UNREADABLE, TOO_LARGE = "unreadable_file", "too_large"  # error codes
 
 _ROWS = 64  # of a Parquet file, read at once
@@ -59,11 +60,11 @@ class Picture(NamedTuple):
 def find_shards(inputs: Sequence[str], size: int, out: str) -> list[Shard]:
     """The shards of the inputs, in a fixed order; each file once. Picture files are cut into shards of ``size``.
 
-    Ignores what is in the folder ``out``. Raises ScanError for an input without pictures.
+    Ignores the results in the folder ``out``. Raises ScanError for an input without pictures.
     """
     files: dict[str, list[Any]] = {}
     for given in inputs:
-        found = {path: about for path, about in _files(given).items() if not path.startswith(out.rstrip("/") + "/")}
+        found = {path: about for path, about in _files(given).items() if not _is_result(path, out)}
         if not found:
             raise ScanError(f"{given}: no picture, .tar or .parquet file there")
         files.update(found)
@@ -110,6 +111,10 @@ def storage_of(given: str) -> tuple[fsspec.AbstractFileSystem, str]:
     except (ImportError, ValueError) as error:  # fsspec's message names the library to install
         raise ScanError(f"{given}: {error}") from error
     return filesystem, path.rstrip("/")
+
+
+def _is_result(path: str, out: str) -> bool:
+    return path.startswith(f"{out}/") and (kind_of(path) == "parquet" or path.startswith(f"{out}/{CROPS}/"))
 
 
 def kind_of(path: str) -> Kind:
@@ -173,7 +178,7 @@ def _picture(path: str) -> Picture:
 def _tar_members(file: IO[bytes]) -> Iterator[tuple[str, bytes | str]]:
     """Name and content of each picture. Python's TarFile keeps every header: a gigabyte for a million pictures."""
     name = None
-    while any(header := file.read(_BLOCK)):
+    while any(header := _read_exactly(file, _BLOCK)):  # blocks of zeros are the end
         info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         if info.type in {_LONG_NAME, _PAX}:
             content = _read_exactly(file, info.size)
