@@ -2,7 +2,7 @@
 
 import time
 import webbrowser
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from app.model.manifest import check, read_manifest
 from app.scan.report import REPORT, Run, write_csv, write_report
 from app.scan.results import Results
 from app.scan.running import Done, Job, in_processes
-from app.scan.shards import find_shards
+from app.scan.shards import Shard, find_shards
 from app.settings import Settings
 
 _COLUMNS = (
@@ -46,13 +46,7 @@ def scan(
     earlier = results.names()
     left = [each for each in shards if each.name not in earlier]
     try:
-        if ray is None:
-            scan = in_processes(left, job, processes)
-        else:
-            from app.scan.cluster import on_ray
-
-            scan = on_ray(left, job, ray or None)
-        run = _watch(scan, len(shards), len(shards) - len(left), console)
+        run = _watch(_tasks(left, job, processes, ray), len(shards), len(shards) - len(left), console)
         names = [each.name for each in shards]
         superseded = results.tidy(set(names), {file for each in shards for file in each.files}, earlier)
         if csv:
@@ -83,6 +77,14 @@ def _job(results: Results, column: str, shard: int) -> Job:
     sha256 = manifest.sha256[Int8Engine.file_name]
     results.claim({"model": manifest.version, "sha256": sha256, "shard": shard, "column": column})
     return Job(results.url, column, str(model_dir), sha256)
+
+
+def _tasks(shards: Sequence[Shard], job: Job, processes: int, ray: str | None) -> Iterator[Done]:
+    if ray is None or not shards:
+        return in_processes(shards, job, processes)
+    from app.scan.cluster import on_ray
+
+    return on_ray(shards, job, ray or None)
 
 
 def _watch(scan: Iterable[Done], shards: int, done: int, console: Console) -> Run:

@@ -21,8 +21,8 @@ def on_ray(shards: Sequence[Shard], job: Job, address: str | None) -> Iterator[D
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ScanError(f"no Ray cluster answers at {address}") from error
-    task = ray.remote(num_cpus=1, max_retries=MAX_DEATHS, retry_exceptions=[OSError])(scan_shard)
-    at_once = max(_LEAST, QUEUED * int(ray.cluster_resources().get("CPU", 1)))
+    task = ray.remote(num_cpus=1, max_retries=MAX_DEATHS, retry_exceptions=[OSError])(scan_shard)  # type: ignore[call-overload]
+    at_once = max(_LEAST, QUEUED * int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     try:
         yield from bounded(lambda shard: task.remote(shard, job).future(), shards, at_once)
     except ray.exceptions.RayTaskError as error:

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.cli.test_cli import WITHOUT, digits, digits_of_its_own
 from tests.conftest import ROOT
@@ -183,21 +184,21 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Any:
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium")
         yield chromium
         chromium.close()
 
 
-def opened(browser: Any, reported: Path, **options: Any) -> Page:
+def opened(browser: Browser, reported: Path, **options: Any) -> Page:  # noqa: ANN401 - Playwright's
     page = browser.new_page(**options)
     page.goto((reported / "report.html").as_uri())
     return page
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
-def test_axe_finds_nothing_wrong_with_the_report(browser: Any, reported: Path, scheme: str, width: int) -> None:
+def test_axe_finds_nothing_wrong_with_the_report(browser: Browser, reported: Path, scheme: str, width: int) -> None:
     page = opened(browser, reported, color_scheme=scheme, viewport={"width": width, "height": 800})
     page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
 
@@ -208,7 +209,7 @@ def test_axe_finds_nothing_wrong_with_the_report(browser: Any, reported: Path, s
         assert page.evaluate("document.documentElement.scrollWidth") == width  # no sideways scrolling
 
 
-def test_the_report_links_each_crop_to_its_source(browser: Any, reported: Path) -> None:
+def test_the_report_links_each_crop_to_its_source(browser: Browser, reported: Path) -> None:
     page = opened(browser, reported)
 
     links = page.locator("#rejected a")
@@ -220,7 +221,7 @@ def test_the_report_links_each_crop_to_its_source(browser: Any, reported: Path) 
     assert "13 pictures: 10 accepted, 2 not accepted, 1 not read" in page.inner_text("main")
 
 
-def test_corrections_are_a_table_for_training(browser: Any, reported: Path, tmp_path: Path) -> None:
+def test_corrections_are_a_table_for_training(browser: Browser, reported: Path, tmp_path: Path) -> None:
     page = opened(browser, reported)
     page.get_by_role("button", name="Review them, one by one").click()
     for key in ("4", "n", "ArrowLeft", "ArrowLeft", "1", "2"):

@@ -168,7 +168,7 @@ def test_the_name_of_a_shard_changes_with_what_it_holds(tmp_path: Path) -> None:
     assert [name in before for name in names()] == [True, False]
 
 
-def test_pictures_on_another_storage_are_read(tmp_path: Path) -> None:
+def test_pictures_on_another_storage_are_read() -> None:
     storage = fsspec.filesystem("memory")
     for name, data in PICTURES.items():
         storage.pipe_file(f"/bucket/below/{name}", data)
