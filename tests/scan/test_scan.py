@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 from tests.drawings import digit_drawn, encoded
 from tests.pictures import on_paper, side_by_side
 from tests.scan.test_shards import PICTURES, folder, tar
-from training.data.folders import read_labels
+from training.data.folders import read_labels, read_unlabelled
 
 WAIT_S = 120
 TWO = encoded(on_paper(side_by_side([digit_drawn(1), digit_drawn(2)])))
@@ -224,16 +224,19 @@ def test_the_report_links_each_crop_to_its_source(browser: Browser, reported: Pa
 def test_corrections_are_a_table_for_training(browser: Browser, reported: Path, tmp_path: Path) -> None:
     page = opened(browser, reported)
     page.get_by_role("button", name="Review them, one by one").click()
-    for key in ("4", "n", "ArrowLeft", "ArrowLeft", "1", "2"):
+    for key in ("1", "2", "ArrowLeft", "ArrowLeft", "4", "n"):
         page.keyboard.press(key)
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Save corrections.csv").click()
 
-    download.value.save_as(tmp_path / "labels.csv")
-    labels = read_labels(tmp_path)
-    assert sorted(file.label for file in labels) == [1, 2]
-    assert all(file.path.is_file() for file in labels)
+    table = tmp_path / "corrections.csv"
+    download.value.save_as(table)
+    [labelled] = read_labels(table)
+    [none] = read_unlabelled(table)
+    assert labelled.label == 4
+    assert labelled.path.is_file()
+    assert none.is_file()
 
 
 def test_review_needs_a_report(tmp_path: Path) -> None:
