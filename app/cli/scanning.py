@@ -13,7 +13,7 @@ from app.imaging.preprocess import VERSION
 from app.model.engine import Int8Engine
 from app.model.manifest import check, read_manifest
 from app.scan.report import REPORT, Run, write_csv, write_report
-from app.scan.results import Results
+from app.scan.results import SUPERSEDED, Results
 from app.scan.running import Done, Job, in_processes
 from app.scan.shards import Shard, find_shards
 from app.settings import Settings
@@ -42,21 +42,20 @@ def scan(
     """Scan, and report -> one line about it. Raises ScanError, ModelError."""
     results = Results(out)
     shards = find_shards(inputs, shard, results.url)
-    job = _job(results, column, shard)
-    earlier = results.names()
-    left = [each for each in shards if each.name not in earlier]
+    names = [each.name for each in shards]
     try:
+        job = _job(results, column, shard)
+        earlier = results.names()
+        left = [each for each in shards if each.name not in earlier]
         run = _watch(_tasks(left, job, processes, ray), len(shards), len(shards) - len(left), console)
-        names = [each.name for each in shards]
         superseded = results.tidy(set(names), {file for each in shards for file in each.files}, earlier)
         if csv:
             write_csv(results, names)
         figures = write_report(results, names, run)
     except OSError as error:
-        raise ScanError(
-            f"{error.filename or out}: {error.strerror or error}; the same command continues the scan"
-        ) from error
-    moved = f"; {superseded:,} results of files that have changed are now in superseded/" if superseded else ""
+        why = f"{error.filename or out}: {error.strerror or error}"
+        raise ScanError(f"{why}; the same command continues the scan") from error
+    moved = f"; {superseded:,} results of files that have changed are now in {SUPERSEDED}/" if superseded else ""
     return f"{figures}; see {results.url}/{REPORT}{moved}"
 
 

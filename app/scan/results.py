@@ -44,7 +44,7 @@ class Results:
         if not self._storage.exists(self.path(MANIFEST)):
             if self.names():
                 raise ScanError(f"{self.url} holds Parquet files of something else: choose another --out")
-            with suppress(FileExistsError):  # another scan was faster
+            with suppress(FileExistsError, FileNotFoundError):  # another scan was faster
                 self._create(MANIFEST, json.dumps(made_with, indent=2).encode())
         there = json.loads(self._storage.cat_file(self.path(MANIFEST)))
         if there != made_with:
@@ -120,7 +120,8 @@ class Results:
     def tidy(self, done: set[str], sources: set[str], earlier: set[str]) -> int:
         """Move away the results, among ``earlier`` ones, of pictures that have changed since -> how many.
 
-        ``done``: the shards of this scan, which read ``sources``. Also removes what killed scans left of these shards.
+        ``done``: the shards of this scan, which read ``sources``. Also removes what killed scans wrote aside of files
+        that are there.
         """
         superseded = [
             name
@@ -134,7 +135,7 @@ class Results:
                 self._storage.mv(self.path(f"{name}.parquet"), self.path(f"{SUPERSEDED}/{name}.parquet"))
         if self._is_local:
             for part in Path(self._folder).glob("*.part"):
-                if part.name.partition(".")[0] in done:
+                if part.with_name(part.name.rsplit(".", 2)[0]).exists():
                     part.unlink(missing_ok=True)
         return len(superseded)
 

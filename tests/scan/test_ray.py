@@ -56,6 +56,22 @@ def cluster() -> Iterator[tuple[str, Node]]:
             node.communicate(timeout=WAIT_S)
 
 
+def test_ray_data_reads_with_the_callable_class(cluster: tuple[str, Node], tmp_path: Path) -> None:
+    pq.write_table(pa.table({"bytes": [*PICTURES.values(), b"no picture"]}), tmp_path / "in.parquet")
+
+    subprocess.run(
+        [sys.executable, ROOT / "examples" / "ray_data.py", tmp_path / "in.parquet", tmp_path / "out", "1"],
+        cwd=ROOT,
+        env=os.environ | {"RAY_ADDRESS": cluster[0], "PYTHONPATH": str(ROOT)},
+        timeout=WAIT_S,
+        check=True,
+    )
+
+    read = pq.read_table(tmp_path / "out").to_pylist()
+    assert [row["digit"] for row in read] == [*range(10), None]
+    assert read[10]["error"] == "unsupported_media_type"
+
+
 def test_with_one_of_two_nodes_killed_the_results_are_those_of_a_local_scan(
     cluster: tuple[str, Node], tmp_path: Path
 ) -> None:
@@ -79,22 +95,6 @@ def test_with_one_of_two_nodes_killed_the_results_are_those_of_a_local_scan(
         {file.name: file.read_bytes() for file in (tmp_path / out).glob("*.parquet")} for out in ("ray", "local")
     ]
     assert written[0] == written[1]
-
-
-def test_ray_data_reads_with_the_callable_class(cluster: tuple[str, Node], tmp_path: Path) -> None:
-    pq.write_table(pa.table({"bytes": [*PICTURES.values(), b"no picture"]}), tmp_path / "in.parquet")
-
-    subprocess.run(
-        [sys.executable, ROOT / "examples" / "ray_data.py", tmp_path / "in.parquet", tmp_path / "out"],
-        cwd=ROOT,
-        env=os.environ | {"RAY_ADDRESS": cluster[0], "PYTHONPATH": str(ROOT)},
-        timeout=WAIT_S,
-        check=True,
-    )
-
-    read = pq.read_table(tmp_path / "out").to_pylist()
-    assert [row["digit"] for row in read] == [*range(10), None]
-    assert read[10]["error"] == "unsupported_media_type"
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
