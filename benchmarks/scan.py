@@ -77,7 +77,7 @@ def _scan(archive: Path, count: int, processes: int) -> tuple[float, float]:
             (Path(folder) / f"{number:05}.tar").symlink_to(archive)
         command = [sys.executable, "-m", "app.cli", "scan", folder, "--processes", str(processes)]
         started = time.monotonic()
-        subprocess.run([*command, "--out", f"{folder}/out"], cwd=ROOT, check=True)
+        subprocess.run([*command, "--out", f"{folder}/out"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
         seconds = time.monotonic() - started
     return count / seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 

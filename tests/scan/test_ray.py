@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,34 +26,48 @@ WAIT_S = 180
 Node = subprocess.Popen[str]
 
 
-def started(*options: str) -> Node:
+def launched(*options: str) -> Node:
     """A node with one CPU. `ray start` ends its processes when it ends, and the group holds them all."""
     command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
-    memory = "--object-store-memory=100000000"
-    node = subprocess.Popen(
-        [*command, memory, *options],
+    return subprocess.Popen(
+        [*command, "--object-store-memory=100000000", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
+
+
+def wait_until_started(node: Node) -> None:
     assert node.stdout is not None
-    assert any("Ray runtime started" in line for line in node.stdout)
-    return node
+    lines = []
+    for line in node.stdout:
+        lines.append(line)
+        if "Ray runtime started" in line:
+            return
+    pytest.fail("".join(lines))
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[str, Node]]:
     """The address of a cluster of two nodes, and the second."""
-    address = f"127.0.0.1:{free_port()}"
-    nodes = [started("--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false")]
+    port = free_port()
+    nodes = [
+        launched("--head", f"--port={port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}")
+    ]
     try:
-        nodes.append(started(f"--address={address}"))
-        yield address, nodes[1]
+        wait_until_started(nodes[0])
+        nodes.append(launched(f"--address=127.0.0.1:{port}"))
+        wait_until_started(nodes[1])
+        yield f"127.0.0.1:{port}", nodes[1]
     finally:
-        for node in nodes:
-            os.killpg(node.pid, signal.SIGKILL)
+        for node in nodes[::-1]:
+            node.terminate()  # it forgets the address that it wrote down for clusters to come
+            with suppress(subprocess.TimeoutExpired):
+                node.communicate(timeout=10)
+            with suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
             node.communicate(timeout=WAIT_S)
 
 
