@@ -25,8 +25,7 @@ def read_labels(folder: Path, tags: Collection[str] = ()) -> list[LabelledFile]:
     """The images listed in ``folder``/labels.csv: columns file and label, optionally tag and group.
 
     ``folder`` may also be such a table. ``tags``: only images with one of these tags. Not those with the label none.
-    Raises DataError if the table is missing, lists no such image, or has
-    a row without a file or a label from 0 to 9.
+    Raises DataError if the table is missing, lists no such image, or has a row without a file or a label from 0 to 9.
     """
     files: list[LabelledFile] = []
     table = _table(folder)
