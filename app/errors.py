@@ -87,3 +87,7 @@ class DeadlineExceeded(DigitsError):
 
 class ModelError(Exception):
     """The model directory is missing, damaged or incompatible: the service prints this line and does not start."""
+
+
+class ScanError(Exception):
+    """A scan cannot go on: `digits scan` prints this line and ends."""

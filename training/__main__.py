@@ -53,7 +53,10 @@ Cache = Annotated[
 ]
 Images = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="A folder of images with labels.csv (file,label; optionally tag and group)."),
+    typer.Option(
+        metavar="DIR",
+        help="A folder of images with labels.csv (file,label; optionally tag and group), or such a table.",
+    ),
 ]
 OnlyTags = Annotated[str | None, typer.Option(metavar="TAG,TAG", help="Only the images with one of these tags.")]
 Outliers = Annotated[

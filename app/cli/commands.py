@@ -32,10 +32,11 @@ from app.cli.client import (
     model_of,
     remote,
 )
-from app.errors import ModelError
+from app.errors import ModelError, ScanError
 from app.imaging.decode import decode
-from app.imaging.formats import inspect
+from app.imaging.formats import SUFFIXES, inspect
 from app.imaging.preprocess import SIDE_PX, Mode
+from app.inference.memory import cores
 from app.model.manifest import read_manifest
 from app.settings import Settings, complaint
 
@@ -44,8 +45,6 @@ console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 
 _STDIN = "-"
-# Searched for in directories. Unsupported photo formats too, so that each is reported and not skipped.
-_SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _SHADES = " ░▒▓█"
 _ADVICE = {
     "low_confidence": "too uncertain",
@@ -145,6 +144,54 @@ def card(url: Url = None, as_json: Annotated[bool, typer.Option("--json", help="
 
 
 @app.command()
+def scan(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Folders and patterns of pictures, .tar shards and .parquet files; paths, or URLs such as s3://bucket.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where the results are written.")],
+    shard: Annotated[int, typer.Option(min=1, help="Picture files for each file of results.")] = 1000,
+    column: Annotated[str, typer.Option(help="The column of Parquet files with the encoded images.")] = "image",
+    processes: Annotated[int | None, typer.Option(min=1, max=1024, help="One for each core by default.")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS]", help="Use a Ray cluster: at this address, or one found or started here."),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Write results.csv as well.")] = False,
+) -> None:
+    """Read millions of pictures, each exactly once. The same command continues a scan that ended early.
+
+    A picture that cannot be read is a row with its error. Exit status: 0 all were scanned; 1 not all; 2 wrong usage.
+    """
+    from app.cli import scanning
+
+    typer.echo(
+        scanning.scan(
+            inputs,
+            out,
+            shard=shard,
+            column=column,
+            processes=processes or cores(),
+            ray=ray,
+            csv=csv,
+            console=complaints,
+        )
+    )
+
+
+@app.command()
+def review(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a finished scan.")]) -> None:
+    """Correct what a scan did not accept, in the browser, with a key for each digit. Saves corrections.csv."""
+    from app.cli import scanning
+
+    typer.echo(scanning.review(folder))
+
+
+@app.command()
 def serve() -> None:
     """Start the HTTP service. Its settings are environment variables, DIGITS_*."""
     from app.server import main
@@ -155,12 +202,26 @@ def serve() -> None:
 def run() -> None:
     """Run the command. An error that the user can fix is one line and exit status 1."""
     try:
-        app(prog_name="digits")
-    except (ModelError, ServiceUnavailable) as error:
+        app(_arguments(sys.argv[1:]), prog_name="digits")
+    except (ModelError, ScanError, ServiceUnavailable) as error:
         complaints.print(f"digits: {error}", markup=False)
     except ValidationError as error:
         complaints.print(complaint(error), markup=False)
+    except ModuleNotFoundError as error:
+        if error.name not in {"fsspec", "pyarrow", "ray"}:
+            raise
+        extra = "ray" if error.name == "ray" else "scan"
+        complaints.print(f"digits: {error.name} is not installed: pip install '.[{extra}]'", markup=False)
     raise SystemExit(1)
+
+
+def _arguments(given: Sequence[str]) -> list[str]:
+    """With an empty address for `--ray` without one: Typer has no options whose value may be missing."""
+    following = [*given[1:], ""]
+    return [
+        "--ray=" if name == "--ray" and not re.fullmatch(r"ray://.+|auto|.+:\d+", address) else name
+        for name, address in zip(given, following, strict=True)
+    ]
 
 
 async def _predict(names: Sequence[str], url: str | None, query: PredictQuery, *, as_json: bool) -> int:
@@ -197,14 +258,14 @@ def _names(files: Sequence[str]) -> list[str]:
     """The files, with directories and patterns expanded. Raises BadParameter if there are none."""
     names = [name for file in files for name in _expanded(file)]
     if not names:
-        raise typer.BadParameter(f"no pictures: searched for {', '.join(sorted(_SUFFIXES))}")
+        raise typer.BadParameter(f"no pictures: searched for {', '.join(sorted(SUFFIXES))}")
     return names
 
 
 def _expanded(file: str) -> Iterator[str]:
     if Path(file).is_dir():
         yield from sorted(
-            str(path) for path in Path(file).rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()
+            str(path) for path in Path(file).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
         )
     elif glob.has_magic(file) and not Path(file).exists():  # not expanded by a shell
         yield from sorted(glob.glob(file, recursive=True)) or [file]  # noqa: PTH207 - Path takes no absolute pattern

@@ -13,6 +13,7 @@ from app.imaging.tiff import is_covered, unreadable_kind
 
 MAX_PIXELS = 64_000_000  # telephones of "50 megapixels" make 8192 × 6144
 FORMATS = "PNG, JPEG, WebP, HEIC, AVIF, BMP, TIFF or GIF"
+SUFFIXES = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 _SIGNATURES = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),

@@ -26,7 +26,7 @@ from tests.server import ROOT, Process, running
 WAIT_S = 60
 
 # The command in an interpreter that lacks a module.
-_WITHOUT = """
+WITHOUT = """
 import sys
 from app.cli.__main__ import main
 sys.modules[sys.argv.pop(1)] = None
@@ -322,13 +322,13 @@ def test_an_error_that_the_user_can_fix_is_one_line(command: str, changed: dict[
 
 
 def test_the_model_loaded_here_needs_no_tensorflow() -> None:
-    ran = digits_of_its_own("-c", _WITHOUT, "tensorflow", "predict", "examples")
+    ran = digits_of_its_own("-c", WITHOUT, "tensorflow", "predict", "examples")
 
     assert (ran.status, ran.err) == (0, "")
 
 
 def test_a_missing_extra_is_one_line() -> None:
-    ran = digits_of_its_own("-c", _WITHOUT, "typer", "predict", "examples")
+    ran = digits_of_its_own("-c", WITHOUT, "typer", "predict", "examples")
 
     assert ran.status == 1
     assert ran.err == "digits: typer is not installed; without it only `digits serve` works: pip install '.[cli]'\n"

@@ -1,4 +1,4 @@
-"""Folders of images with a table, labels.csv. Knows nothing about models."""
+"""Folders of images with a table, labels.csv, or a table with the paths of images. Knows nothing about models."""
 
 import csv
 from collections.abc import Collection
@@ -8,6 +8,7 @@ from pathlib import Path
 from training.errors import DataError
 
 LABELS = "labels.csv"
+NONE = "none"  # the label of a picture without a digit, as `digits review` writes it
 
 
 @dataclass(frozen=True)
@@ -23,41 +24,51 @@ class LabelledFile:
 def read_labels(folder: Path, tags: Collection[str] = ()) -> list[LabelledFile]:
     """The images listed in ``folder``/labels.csv: columns file and label, optionally tag and group.
 
-    ``tags``: only images with one of these tags. Raises DataError if the table is missing, lists no such image, or has
-    a row without a file or a label from 0 to 9.
+    ``folder`` may also be such a table. ``tags``: only images with one of these tags. Not those with the label none.
+    Raises DataError if the table is missing, lists no such image, or has a row without a file or a label from 0 to 9.
     """
     files: list[LabelledFile] = []
-    for number, row in enumerate(_rows(folder), start=1):
+    table = _table(folder)
+    for number, row in enumerate(_rows(table), start=1):
+        if row.get("label") == NONE:
+            continue
         if not row["file"] or row.get("label", "") not in set("0123456789"):
-            raise DataError(f"{folder / LABELS}: row {number} needs a file and a label from 0 to 9")
+            raise DataError(f"{table}: row {number} needs a file and a label from 0 to 9")
         if not tags or row.get("tag") in tags:
             files.append(
-                LabelledFile(folder / row["file"], int(row["label"]), row.get("tag", ""), row.get("group", ""))
+                LabelledFile(table.parent / row["file"], int(row["label"]), row.get("tag", ""), row.get("group", ""))
             )
     if not files:
-        raise DataError(f"{folder / LABELS} lists no image{' with these tags' if tags else ''}")
+        raise DataError(f"{table} lists no image{' with these tags' if tags else ''}")
     return files
 
 
 def read_unlabelled(folder: Path) -> list[Path]:
     """The images that a model should reject: all in ``folder``, or those listed in its labels.csv if it has one.
 
-    If there is a column pure_negative, only rows that say yes. Raises DataError.
+    ``folder`` may also be such a table. If there is a column pure_negative, only rows that say yes; if there are rows
+    with the label none, only those. Raises DataError.
     """
     if folder.is_dir() and not (folder / LABELS).exists():
         paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
         if not paths:
             raise DataError(f"{folder} has no image")
         return paths
-    paths = [folder / row["file"] for row in _rows(folder) if row["file"] and row.get("pure_negative", "yes") == "yes"]
+    table = _table(folder)
+    rows = _rows(table)
+    rows = [row for row in rows if row.get("label") == NONE] or rows
+    paths = [table.parent / row["file"] for row in rows if row["file"] and row.get("pure_negative", "yes") == "yes"]
     if not paths:
-        raise DataError(f"{folder / LABELS} lists no image to reject")
+        raise DataError(f"{table} lists no image to reject")
     return paths
 
 
-def _rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of ``folder``/labels.csv, at least one, all values stripped."""
-    table = folder / LABELS
+def _table(folder: Path) -> Path:
+    return folder if folder.is_file() else folder / LABELS
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    """The rows of the table, at least one, all values stripped."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as lines:
             rows = [
