@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.imaging.lines import Arc, Line
+from app.imaging.pieces import Arc, Line
 from app.model.decision import DIGITS
 from app.model.engine import Logits
 
@@ -76,8 +76,13 @@ def score_arcs(line: Line, logits: Logits) -> _Scores:
         - P.wide * np.maximum(0, w - 1.1)
     )
     bend, slant = np.array([arc.bend for arc in line.arcs]), np.array([arc.slant for arc in line.arcs])
-    one = logp[:, :10].argmax(axis=1) == 1
-    arch = ((np.abs(bend) > P.bend) & (h > 1.15)) | ((np.abs(bend) > 2 * P.bend) & (h > 1) & one)
+    left = box[:, 0]
+    doubtful = np.isin(logp[:, :10].argmax(axis=1), (1, 7)) | (logp[:, :10].max(axis=1) < math.log(0.9))
+    opening, closing = ((sign * bend > P.bend) & (h > 0.95) & doubtful for sign in (-1, 1))
+    if opening.any() and closing.any():
+        arch = (opening & (left < left[closing].max())) | (closing & (left > left[opening].min()))
+    else:
+        arch = np.zeros(len(h), bool)
     slash = (slant > P.slant) & (np.abs(bend) < 0.04) & (h > 1.15)
     geometry -= P.sign * (arch | slash)
     mark = (size < 0.45) | (h < 0.25) | slash
