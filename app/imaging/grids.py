@@ -58,7 +58,7 @@ def _without_lines(own: Grey, size: float) -> Grey:
     rows = _lines(own, round(across), thickest)
     columns = _lines(np.ascontiguousarray(own.T), round(down), thickest)
     found, row_labels, _, centres = cv2.connectedComponentsWithStats(rows)
-    if not other and (found < 3 or width <= 2 * height and cv2.connectedComponents(columns)[0] < 3):
+    if not other and (found < 3 or (width <= 2 * height and cv2.connectedComponents(columns)[0] < 3)):
         return own
     rest = _erase(own, rows)
     if found > 2:
@@ -77,7 +77,7 @@ def _lines(mask: Grey, length: int, thickest: float) -> Grey:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(runs, connectivity=8, ltype=cv2.CV_32S)
     thin = (stats[:, 4] <= thickest * stats[:, 2]) & (stats[:, 2] >= 0.7 * length)
     thin[0] = False
-    return thin.astype(np.uint8)[labels]
+    return as_uint8(thin.astype(np.uint8)[labels])
 
 
 def _walls(mask: Grey, rows: MatLike, length: int, thickest: float) -> Grey:
@@ -86,7 +86,7 @@ def _walls(mask: Grey, rows: MatLike, length: int, thickest: float) -> Grey:
     count, labels = cv2.connectedComponents(np.ascontiguousarray(runs))
     near = cv2.dilate(rows.astype(np.uint16), np.ones((2 * _REACH_PX + 1, 1), np.uint8))
     walls = np.array([False] + [np.unique(near[(labels == run) & (near > 0)]).size > 1 for run in range(1, count)])
-    return walls.astype(np.uint8)[labels]
+    return as_uint8(walls.astype(np.uint8)[labels])
 
 
 def _erase(mask: Grey, lines: Grey) -> Grey:
@@ -96,4 +96,4 @@ def _erase(mask: Grey, lines: Grey) -> Grey:
     wider = as_uint8(cv2.dilate(lines, np.ones((3, 1), np.uint8))) & mask
     thickness = int(np.median(wider.sum(axis=0)[wider.any(axis=0)]))
     crossing = as_uint8(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thickness + 3, 1), np.uint8)))
-    return (mask - wider) | (crossing & wider)
+    return as_uint8((mask - wider) | (crossing & wider))

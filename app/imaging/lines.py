@@ -18,7 +18,9 @@ from app.imaging.pieces import Line, Page, cut_line
 from app.imaging.pixels import Grey, as_uint8, shrink
 from app.imaging.rules import without_ruling
 
-WORK_PX = 1600  # longest side at which lines are looked for
+REDUCED_PX = 800  # longest side: a JPEG may be decoded as small
+
+_WORK_PX = 1600  # longest side at which lines are looked for
 _SURE, _PALE = 0.9, 0.45  # of Otsu's level: a stroke has a sure pixel, and pale ones that touch it
 _SMALLEST_PX = 6  # height of a digit
 _MOST_PARTS, _MOST_PIECES = 2000, 1500  # of a picture: the tallest parts; pieces that 400 digits may need
@@ -26,7 +28,7 @@ _REACH = 8  # heights to the next digit of a line
 _LEVEL, _ALIKE = 0.4, 2.2  # of the lower of two neighbours, at the height of the other; the taller against the lower
 _STEM = 6, 1.4  # times its width, and a digit's height: a taller part is the line of a table
 _MARK = 0.7  # of a line's height: a lower part beside its digits belongs to it
-_SPECK = 0.35  # of a digit's height: lower lines of one or two parts are dirt
+_SPECK = 0.6, 0.35  # of a digit's height: lower lines of one or two parts are dirt
 
 
 class Lines(NamedTuple):
@@ -38,7 +40,7 @@ class Lines(NamedTuple):
 
 def find_lines(decoded: Decoded) -> Lines:
     """The lines of a picture. Raises NoInk when nothing stands out, TooLarge beyond 400 digits."""
-    picture, _ = shrink(decoded.grey, WORK_PX)
+    picture, _ = shrink(decoded.grey, _WORK_PX)
     contrast = writing_contrast(picture)
     mask, sure = _ink(contrast)
     mask = without_grids(mask)
@@ -113,7 +115,7 @@ def _rows(stats: MatLike, shape: tuple[int, ...]) -> list[tuple[int, list[int]]]
         else:
             if chain not in marks:
                 lines.append((list(chain), height))
-    lines = [(line, height) for line, height in lines if height > _SPECK * size or len(line) > 2]
+    lines = [(line, height) for line, height in lines if len(line) > 2 or height > _SPECK[len(line) - 1] * size]
     clear = (left > 0) & (top > 0) & (right < shape[1]) & (bottom < shape[0])
     inside = [line for line, _ in lines if clear[line].any()] or [line for line, _ in lines]
     return _in_reading_order(inside, stats)

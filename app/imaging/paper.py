@@ -275,5 +275,6 @@ def writing_contrast(grey: Grey) -> Grey:
     dark, pale = cv2.min(darker, cv2.subtract(light, grey)), cv2.min(lighter, cv2.subtract(grey, light))
     if _energy(as_uint8(dark)) <= _energy(as_uint8(pale)):
         return as_uint8(lighter)
-    level = int(np.median(paper))
-    return as_uint8(cv2.divide(darker, cv2.max(paper, max(_DARKEST_PAPER, _DARKEST_SHARE * level)), scale=level))
+    usual = float(np.median(paper))
+    lit = np.maximum(paper, max(_DARKEST_PAPER, int(_DARKEST_SHARE * usual)))
+    return as_uint8(cv2.divide(darker, lit, scale=usual))

@@ -1,5 +1,6 @@
 """A line's parts -> pieces, and every run of neighbouring pieces that may be one digit."""
 
+import itertools
 from typing import NamedTuple
 
 import cv2
@@ -159,7 +160,7 @@ def _cut(mask: NDArray[np.bool_], line_height: float) -> tuple[NDArray[np.int32]
         )
         sides += np.arange(width) >= columns.astype(np.int32)[:, None]
     filled = np.flatnonzero(np.bincount(sides[mask], minlength=len(paths) + 1))
-    crossed = [max(crossed for _, crossed in paths[one:two]) for one, two in zip(filled, filled[1:], strict=False)]
+    crossed = [max(crossed for _, crossed in paths[one:two]) for one, two in itertools.pairwise(filled)]
     return np.searchsorted(filled, sides).astype(np.int32), crossed
 
 
@@ -186,7 +187,7 @@ def _seams(ink: MatLike, line_height: float) -> list[tuple[NDArray[np.int32], fl
         path = np.empty(rows, np.int32)
         for row in range(rows - 1, -1, -1):
             path[row] = column
-            column += int(steps[row, column])  # noqa: PLW2901 - it walks up
+            column += int(steps[row, column])
         middle = float(path.mean())
         near = any(abs(middle - other) < max(3, apart) for other, _, _ in found)
         if apart < middle < columns - apart and not near:
