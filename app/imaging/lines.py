@@ -32,10 +32,14 @@ _SPECK = 0.6, 0.35  # of a digit's height: lower lines of one or two parts are d
 
 
 class Lines(NamedTuple):
-    """``lines`` in reading order. ``scale``: pixels of the upright original for one of theirs, across and down."""
+    """``lines`` in reading order.
+
+    ``scale``: pixels of the upright original for one of theirs, across and down. ``origin``: their place in it.
+    """
 
     lines: list[Line]
-    scale: tuple[float, float]
+    scale: tuple[float, float] = (1, 1)
+    origin: tuple[int, int] = (0, 0)
 
 
 def find_lines(decoded: Decoded) -> Lines:

@@ -64,7 +64,7 @@ class Mark(NamedTuple):
 
 
 class Number(NamedTuple):
-    """``alternatives``: other readings, the most probable first. ``none_of_these``: with candidates, that it is none."""
+    """``alternatives``: other readings, the most probable first. ``none_of_these``: of its candidates, how probable."""
 
     text: str
     probability: float
@@ -111,11 +111,26 @@ def read_lines(found: Lines, logits: Logits, temperature: float, wanted: Wanted 
     numbers, start = [], 0
     for line in found.lines:
         end = start + len(line.arcs)
-        numbers += [_scaled(number, found.scale) for number in _read_line(line, logits[start:end], temperature, wanted)]
+        numbers += [_placed(number, found) for number in _read_line(line, logits[start:end], temperature, wanted)]
         start = end
     if sum(len(number.text) for number in numbers) > MAX_DIGITS:
         raise TooLarge(f"The image has more than {MAX_DIGITS} digits: send parts of it.")
     return numbers
+
+
+def joined(cells: Sequence[Sequence[Number]]) -> Number | None:
+    """What a field holds: its best number, or the digits of its cells as one; None if it is empty."""
+    best = [max(numbers, key=lambda number: len(number.text) * number.probability) for numbers in cells if numbers]
+    if len(best) < 2:
+        return best[0] if best else None
+    boxes = np.array([number.box for number in best])
+    return best[0]._replace(
+        text="".join(number.text for number in best),
+        probability=math.prod(number.probability for number in best),
+        box=(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()),
+        digits=[digit for number in best for digit in number.digits],
+        alternatives=[],
+    )
 
 
 def inks_of(found: Lines) -> Ink:
@@ -124,12 +139,13 @@ def inks_of(found: Lines) -> Ink:
     return np.stack(inks) if inks else np.zeros((0, SIDE_PX, SIDE_PX, 1), np.float32)
 
 
-def _scaled(number: Number, scale: tuple[float, float]) -> Number:
-    across, down = scale
+def _placed(number: Number, found: Lines) -> Number:
+    across, down = found.scale
+    x, y = found.origin
 
     def placed(box: Box) -> Box:
         left, top, right, bottom = box
-        return round(left * across), round(top * down), round(right * across), round(bottom * down)
+        return x + round(left * across), y + round(top * down), x + round(right * across), y + round(bottom * down)
 
     digits = [digit._replace(box=placed(digit.box)) for digit in number.digits]
     return number._replace(box=placed(number.box), digits=digits)
