@@ -96,4 +96,4 @@ def _erase(mask: Grey, lines: Grey) -> Grey:
     wider = as_uint8(cv2.dilate(lines, np.ones((3, 1), np.uint8))) & mask
     thickness = int(np.median(wider.sum(axis=0)[wider.any(axis=0)]))
     crossing = as_uint8(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((thickness + 3, 1), np.uint8)))
-    return as_uint8((mask - wider) | (crossing & wider))
+    return as_uint8(mask - wider + (crossing & wider))

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -83,14 +85,12 @@ def _cells(decoded: Decoded, field: FormField) -> list[Lines]:
     edges = [min(max(round((x + width * cell / count) * columns), 0), columns) for cell in range(count + 1)]
     scale = decoded.width / columns, decoded.height / rows
     found = []
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         lines = Lines([])
         cut = np.ascontiguousarray(decoded.grey[top:bottom, left:right])
         if min(cut.shape) > 2:
-            try:
+            with suppress(NoInk):
                 lines = find_lines(Decoded(cut, round((right - left) * scale[0]), round((bottom - top) * scale[1])))
-            except NoInk:
-                pass
         found.append(lines._replace(origin=(round(left * scale[0]), round(top * scale[1]))))
     return found
 
@@ -98,7 +98,8 @@ def _cells(decoded: Decoded, field: FormField) -> list[Lines]:
 def _read(
     parts: list[list[Lines]], logits: Logits, temperature: float, wanted: Sequence[Wanted]
 ) -> list[list[list[Number]]]:
-    read, start = [], 0
+    read: list[list[list[Number]]] = []
+    start = 0
     for cells, each in zip(parts, wanted, strict=True):
         read.append([])
         for lines in cells:

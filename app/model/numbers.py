@@ -45,6 +45,10 @@ class Wanted(NamedTuple):
     most: int = MAX_DIGITS
     candidates: tuple[str, ...] = ()
 
+    def has(self, text: str) -> bool:
+        """Whether it has as many digits."""
+        return self.least <= len(text) <= self.most
+
 
 ANY = Wanted()
 
@@ -98,7 +102,8 @@ class _Step(NamedTuple):
     digit: int | None
 
 
-_States = dict[str, tuple[float, float, _Step | None]]  # text: all that leads to it, the best way, and that way
+_State = tuple[float, float, _Step | None]  # log-probability of all that leads here, of the best way, and that way
+_States = dict[str, _State]  # by text
 
 
 def read_lines(found: Lines, logits: Logits, temperature: float, wanted: Wanted = ANY) -> list[Number]:
@@ -252,7 +257,7 @@ def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -
         probable, none = _posterior(_fits(line, scores, first, end, wanted.candidates), masses)
         states = {}
     else:
-        fitting = {text: mass for text, mass in masses.items() if wanted == ANY or _has(wanted, text)}
+        fitting = {text: mass for text, mass in masses.items() if wanted == ANY or wanted.has(text)}
         total = _log_sum(list(fitting.values()))
         probable = {text: math.exp(mass - total) for text, mass in fitting.items()}
     ranked = sorted(probable, key=probable.__getitem__, reverse=True)
@@ -307,7 +312,7 @@ def _search(
                 if not is_possible(longer):
                     continue
                 old = after.get(longer)
-                way = (mass + score, best + score, _Step(step, index, digit))
+                way: _State = (mass + score, best + score, _Step(step, index, digit))
                 if old is not None:
                     best_way = way if way[1] > old[1] else old
                     way = (_log_sum([way[0], old[0]]), *best_way[1:])
@@ -356,7 +361,8 @@ def _posterior(fits: dict[str, float], masses: dict[str, float]) -> tuple[dict[s
 
 def _marks(line: Line, steps: Sequence[_Step]) -> list[Mark]:
     """The marks between the digits of a number, named by their shape and place."""
-    marks, after = [], 0
+    marks: list[Mark] = []
+    after = 0
     last = max((place for place, step in enumerate(steps) if step.digit is not None), default=0)
     for step in steps[:last]:
         arc = line.arcs[step.arc]
@@ -373,10 +379,6 @@ def _marks(line: Line, steps: Sequence[_Step]) -> list[Mark]:
             else:
                 marks.append(Mark(after, mark, 0.9))
     return marks
-
-
-def _has(wanted: Wanted, text: str) -> bool:
-    return wanted.least <= len(text) <= wanted.most
 
 
 def _log_sum(logs: Sequence[float]) -> float:
