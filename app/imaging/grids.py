@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from app.imaging.pixels import Grey, as_uint8
 
-_LONGER, _TALLER = 1.3, 1.6  # of a digit's height: no stroke of it runs straight as far, across and down
-_SPAN = 0.25  # of the width of a frame whose digits all touch it
+_LONGER, _TALLER = 2.2, 1.6  # of a digit's height: no stroke of it runs straight as far, across and down
+_SPAN = 0.4  # of the width of a frame whose digits all touch it
 _WALL = 0.75  # of the space between two lines: a wall of a box
 _REACH_PX = 3  # from a wall's end to the line that it ends at
 _FRAMES = 20  # parts that may hold others
@@ -16,13 +16,14 @@ _MOST = 200  # parts that are looked at, the largest first
 
 
 def digit_height(stats: MatLike) -> float:
-    """The median height of the parts that may be digits, weighted by it; 0 if there is none."""
+    """The median height of the parts that may be digits, weighted by it, or of all parts; 0 if there are none."""
     left, top, wide, high, area = stats[1:].T.astype(np.float64)
     body = (high >= 6) & (wide < 3 * high) & (high < 6 * wide) & (area > 0.1 * high * wide)
     for part in np.argsort(-high * body)[:_FRAMES]:
         within = (left > left[part]) & (top > top[part]) & (left + wide < left[part] + wide[part])
         within &= (top + high < top[part] + high[part]) & body
         body[part] &= np.count_nonzero(within) < 2
+    body = body if body.any() else high > 0
     return weighted_median(high[body], high[body]) if body.any() else 0.0
 
 
@@ -52,7 +53,7 @@ def without_grids(mask: Grey) -> Grey:
 def _without_lines(own: Grey, size: float) -> Grey:
     height, width = own.shape
     other = size if size < 0.8 * height else 0.0  # the part may be all there is
-    across = _LONGER * other or (max(0.8 * height, _SPAN * width) if width > 2 * height else 0.7 * width)
+    across = _LONGER * other or (max(1.5 * height, _SPAN * width) if width > 2 * height else 0.7 * width)
     down = max(_TALLER * other, _SPAN * height) if other else 0.7 * height
     thickest = 2 + 0.2 * (other or min(own.shape))
     rows = _lines(own, round(across), thickest)

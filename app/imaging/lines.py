@@ -28,6 +28,7 @@ _REACH = 8  # heights to the next digit of a line
 _LEVEL, _ALIKE = 0.4, 2.2  # of the lower of two neighbours, at the height of the other; the taller against the lower
 _STEM = 6, 1.4  # times its width, and a digit's height: a taller part is the line of a table
 _MARK = 0.7  # of a line's height: a lower part beside its digits belongs to it
+_TOUCHING = 0.6  # of a digit's height: a part that is as high and wide may be touching digits
 _SPECK = 0.6, 0.35  # of a digit's height: lower lines of one or two parts are dirt
 
 
@@ -103,7 +104,7 @@ def _rows(stats: MatLike, shape: tuple[int, ...]) -> list[tuple[int, list[int]]]
     parts = parts[np.maximum(high, wide)[parts] >= _SMALLEST_PX - 1]
     parts = parts[np.argsort(-high[parts], kind="stable")][:_MOST_PARTS]
     parts = parts[~((high > _STEM[0] * wide) & (high > _STEM[1] * size))[parts]]
-    upright = (high[parts] >= _SMALLEST_PX) & (wide[parts] < 3 * high[parts])
+    upright = (high[parts] >= _SMALLEST_PX) & ((wide < 3 * high) | (high > _TOUCHING * size))[parts]
     chains = _chains(parts[upright], stats)
     marks = [[int(part)] for part in parts[~upright] if wide[part] < 2 * size]
     lines: list[tuple[list[int], float]] = []

@@ -64,8 +64,8 @@ class Line(NamedTuple):
 def cut_line(page: Page, parts: list[int], row: int) -> Line:
     """The line of these parts, given from left to right."""
     stats = page.stats[parts]
-    high = stats[stats[:, 2] < 3 * stats[:, 3], 3].astype(np.float64)
-    height = weighted_median(high, high)
+    high = stats[:, 3].astype(np.float64)
+    height = weighted_median(high, high * (stats[:, 2] < 3 * high) + 1e-3)
     left, top = (int(edge) for edge in stats[:, :2].min(axis=0))
     right, bottom = (int(edge) for edge in (stats[:, :2] + stats[:, 2:4]).max(axis=0))
     area = np.s_[top:bottom, left:right]

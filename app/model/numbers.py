@@ -6,7 +6,7 @@ are log-probabilities; what a path costs besides, for cuts and joins and unusual
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ _BEAM, _CONSTRAINED_BEAM, _CHOICES = 16, 64, 3  # readings kept at each piece; d
 _LEAST = -1.6  # score of a digit, and half the log-probability of its number: with less it is none
 _TEMPERATURE = 1.0  # fitted on strings of MNIST's validation digits
 _ACCEPTED = 0.95  # the probability of numbers of which 1 % are wrong
-_LISTED = 0.9  # how probable it is that a number is on the list of what it can be
+_LISTED, _FEWEST_UNLISTED = 0.9, 100  # how probable it is that a number is on its list; numbers that are not on it
 
 Reason = Literal["low_confidence", "not_a_number", "touching"]
 
@@ -345,14 +345,15 @@ def _fits(line: Line, scores: _Scores, first: int, end: int, candidates: Sequenc
 def _posterior(fits: dict[str, float], masses: dict[str, float]) -> tuple[dict[str, float], float]:
     """The probability of each candidate, and that the number is none of them (Bayes' rule).
 
-    Before it is read, every candidate is as probable as another, and any other number as any of its length.
+    Before it is read, every candidate is as probable as another. So is every other number that has one of the
+    candidates' digits in each place: there are few beside a dense list, and very many beside a random one.
     """
     if not fits:
         return {}, 1.0
     prior = math.log(_LISTED / len(fits))
-    others = [
-        mass - len(text) * math.log(10) + math.log(1 - _LISTED) for text, mass in masses.items() if text not in fits
-    ]
+    places = zip_longest(*fits)
+    unlisted = max(math.log(_FEWEST_UNLISTED), sum(math.log(len(set(place) - {None})) for place in places))
+    others = [mass + math.log(1 - _LISTED) - unlisted for text, mass in masses.items() if text not in fits]
     listed = _log_sum([score + prior for score in fits.values()])
     rest = _log_sum(others) if others else -math.inf
     total = _log_sum([listed, rest])
