@@ -32,7 +32,7 @@ _GAP, _GAPS = 1.3, 3.0  # heights of a line, and times its usual gap: a larger g
 _BEAM, _CONSTRAINED_BEAM, _CHOICES = 16, 64, 3  # readings kept at each piece; digits tried for each arc
 _LEAST = -1.6  # score of a digit, and half the log-probability of its number: with less it is none
 _TEMPERATURE = 1.0  # fitted on strings of MNIST's validation digits
-_ACCEPTED = 0.95  # the probability of numbers of which 1 % are wrong
+_ACCEPTED = 0.98  # probability: of such strings 2 % are wrong
 _LISTED, _FEWEST_UNLISTED = 0.9, 100  # how probable it is that a number is on its list; numbers that are not on it
 
 Reason = Literal["low_confidence", "not_a_number", "touching"]
