@@ -14,7 +14,7 @@ from app.errors import NoInk, TooLarge
 from app.imaging.decode import Decoded
 from app.imaging.grids import digit_height, weighted_median, without_grids
 from app.imaging.paper import NOISE, RULED_PX, writing_contrast
-from app.imaging.pieces import Line, Page, cut_line
+from app.imaging.pieces import MOST_PIECES, TOO_MANY, Line, Page, cut_line
 from app.imaging.pixels import Grey, as_uint8, shrink
 from app.imaging.rules import without_ruling
 
@@ -23,7 +23,7 @@ REDUCED_PX = 800  # longest side: a JPEG may be decoded as small
 _WORK_PX = 1600  # longest side at which lines are looked for
 _SURE, _PALE = 0.9, 0.45  # of Otsu's level: a stroke has a sure pixel, and pale ones that touch it
 _SMALLEST_PX = 6  # height of a digit
-_MOST_PARTS, _MOST_PIECES = 2000, 1500  # of a picture: the tallest parts; pieces that 400 digits may need
+_MOST_PARTS = 800  # of a picture: 400 digits with marks and broken ones
 _REACH = 8  # heights to the next digit of a line
 _LEVEL, _ALIKE = 0.4, 2.2  # of the lower of two neighbours, at the height of the other; the taller against the lower
 _STEM = 6, 1.4  # times its width, and a digit's height: a taller part is the line of a table
@@ -51,13 +51,9 @@ def find_lines(decoded: Decoded) -> Lines:
     mask = without_grids(mask)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
     page = Page(contrast, labels, stats, sure)
-    lines = []
-    pieces = 0
+    lines: list[Line] = []
     for row, parts in _rows(stats, mask.shape):
-        lines.append(cut_line(page, parts, row))
-        pieces += lines[-1].pieces
-        if pieces > _MOST_PIECES:
-            raise TooLarge("The image has more than 400 characters: send parts of it.")
+        lines.append(cut_line(page, parts, row, MOST_PIECES - sum(line.pieces for line in lines)))
     return Lines(lines, (decoded.width / picture.shape[1], decoded.height / picture.shape[0]))
 
 
@@ -102,6 +98,8 @@ def _rows(stats: MatLike, shape: tuple[int, ...]) -> list[tuple[int, list[int]]]
     size = digit_height(stats)
     parts = np.arange(1, len(stats))
     parts = parts[np.maximum(high, wide)[parts] >= _SMALLEST_PX - 1]
+    if np.count_nonzero(high[parts] > _SPECK[0] * size) > _MOST_PARTS:
+        raise TooLarge(TOO_MANY)
     parts = parts[np.argsort(-high[parts], kind="stable")][:_MOST_PARTS]
     parts = parts[~((high > _STEM[0] * wide) & (high > _STEM[1] * size))[parts]]
     upright = (high[parts] >= _SMALLEST_PX) & ((wide < 3 * high) | (high > _TOUCHING * size))[parts]

@@ -8,11 +8,15 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
+from app.errors import TooLarge
 from app.imaging.grids import weighted_median
 from app.imaging.pixels import Grey, as_uint8
 from app.imaging.preprocess import Ink, fit
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+MOST_PIECES = 1200  # of a picture: 400 digits may need as many
+TOO_MANY = "The image has more than 400 digits or other characters: send parts of it."
 
 _MOST_JOINED = 6  # pieces of a digit
 _WIDEST = 1.6  # of the line's height
@@ -61,8 +65,8 @@ class Line(NamedTuple):
     row: int
 
 
-def cut_line(page: Page, parts: list[int], row: int) -> Line:
-    """The line of these parts, given from left to right."""
+def cut_line(page: Page, parts: list[int], row: int, most: int = MOST_PIECES) -> Line:
+    """The line of these parts, given from left to right. Raises TooLarge if it has more than ``most`` pieces."""
     stats = page.stats[parts]
     high = stats[:, 3].astype(np.float64)
     height = weighted_median(high, high * (stats[:, 2] < 3 * high) + 1e-3)
@@ -79,6 +83,8 @@ def cut_line(page: Page, parts: list[int], row: int) -> Line:
         sides, crossed = _cut(mask, height)
         pieces[inner][mask] = len(owners) + 1 + sides[mask]
         owners += [part] * (len(crossed) + 1)
+        if len(owners) > most:
+            raise TooLarge(TOO_MANY)
         cuts += [0.0, *crossed]
     arcs = _arcs(page, pieces, owners, [*cuts, 0.0], (left, top), height)
     return Line(height, len(owners), arcs, row)
