@@ -18,7 +18,7 @@ from app.api.openapi import describe
 from app.api.overload import Overload
 from app.api.problems import problem_response
 from app.api.request_log import RequestLog
-from app.api.routes import operations, predict
+from app.api.routes import operations, predict, read
 from app.api.routes.docs import docs_router
 from app.api.routes.playground import playground_router
 from app.api.state import AppState
@@ -40,7 +40,7 @@ def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
     """The service as an ASGI app. ``lifespan`` loads the model: without it no model answers."""
     configure_codecs(settings.max_pixels)
     tracer_provider = start_tracing(VERSION)
-    routers = [predict.router, operations.router, tensorflow_serving.router, open_inference.router]
+    routers = [predict.router, read.router, operations.router, tensorflow_serving.router, open_inference.router]
     if settings.playground:
         routers.append(playground_router())
     if settings.docs:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.drawings import Grey, enlarged, placed
+from tests.drawings import Grey, digit_drawn, enlarged, placed
 
 PAPER, PEN = 235, 45
 
@@ -165,3 +165,20 @@ def side_by_side(digits: list[Grey], side_px: int = 100, gap_px: int = 25) -> Gr
         row |= placed(part, row.shape, 40, left)
         left += part.shape[1] + gap_px
     return row
+
+
+def number_drawn(text: str, height_px: int = 60, gap: float = 0.3, margin_px: int = 30) -> Grey:
+    """MNIST's digits in a row, light on dark. ``gap``: in heights, below 0 they touch; a space is as wide as two."""
+    digits = [None if char == " " else cut_out(enlarged(digit_drawn(int(char)), height_px * 7 // 5)) for char in text]
+    canvas = np.zeros((height_px * 3 // 2 + 2 * margin_px, 2 * height_px * len(text) + 2 * margin_px), np.uint8)
+    left = margin_px
+    for digit in digits:
+        if digit is None:
+            left += 2 * height_px
+            continue
+        height, width = digit.shape
+        top = (len(canvas) - height) // 2
+        place = canvas[top : top + height, left : left + width]
+        np.maximum(place, digit, out=place)
+        left += width + round(gap * height_px)
+    return canvas[:, : left + margin_px]

@@ -17,7 +17,7 @@ from app.errors import DigitsError, ModelError
 from app.imaging.codecs import configure_codecs
 from app.imaging.formats import MAX_PIXELS
 from app.imaging.preprocess import Mode
-from training.data.folders import read_labels, read_unlabelled
+from training.data.folders import read_labels, read_numbers, read_unlabelled
 from training.data.mnist import Mnist, load_mnist
 from training.data.samples import Samples, default_cache, find, load, load_all
 from training.data.sources import SOURCES, find_sources
@@ -26,6 +26,7 @@ from training.recipes import find_recipe
 from training.reporting.tables import (
     show_choices,
     show_corruptions,
+    show_numbers,
     show_rejection,
     show_scores,
     show_sets,
@@ -174,6 +175,14 @@ def evaluate(
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Use the first test images only.")] = None,
     sets: Sets = None,
+    numbers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Evaluate only on pictures of numbers, with labels.csv (file,label, lines joined by |; optionally tag "
+            "and touching).",
+        ),
+    ] = None,
     through_service: Annotated[
         str | None, typer.Option(metavar="URL", help="Evaluate a running service instead of MODEL.")
     ] = None,
@@ -188,11 +197,17 @@ def evaluate(
     """Evaluate a model on the MNIST test set, a folder of images or sets, and on images that it should reject."""
     from training.evaluation import evaluate as evaluation
     from training.evaluation.classifier import load_classifier
+    from training.evaluation.numbers import read_number_files
     from training.evaluation.rejection import score_rejection
     from training.evaluation.remote import RemoteService
     from training.evaluation.scoring import Predictor
     from training.reporting.sheets import mistakes_sheet
 
+    if numbers is not None:
+        figures_of_numbers = read_number_files(model, read_numbers(numbers))
+        show_numbers(figures_of_numbers, console)
+        _write_json(json_file, asdict(figures_of_numbers))
+        return
     predictor: Predictor = load_classifier(model) if through_service is None else RemoteService(through_service)
     if corruptions:
         mnist = _mnist(data)

@@ -14,6 +14,7 @@ from app.api.authentication import is_open
 from app.api.dialects.schemas import Error, InferRequest, PredictRequest
 from app.api.problems import is_dialect_path, problem, problem_response
 from app.api.query import query_parameters
+from app.api.read_schemas import ReadParameters
 from app.api.schemas import EXAMPLE_PREDICTION, ImageBody, PredictQuery, Problem
 from app.api.state import state_of
 from app.imaging.formats import FORMATS
@@ -90,6 +91,11 @@ BATCH = example_answer({"predictions": _ENTRIES, "model": EXAMPLE_PREDICTION["mo
 BATCH_INPUT = {"parameters": query_parameters(PredictQuery)} | _body(
     "Several images, in the form's field `files`, repeated.",
     _form("files", {"type": "array", "items": _FILE}, ["(the bytes of seven.png)", "(the bytes of blank.png)"]),
+)
+READ = PREDICT
+READ_INPUT = {"parameters": query_parameters(ReadParameters)} | _body(
+    f"The image in any of these ways: {FORMATS}, recognised by its content. Fields of a form may hold the parameters.",
+    PREDICT_INPUT["requestBody"]["content"],
 )
 CARD = example_answer(
     {

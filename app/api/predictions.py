@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.imaging.decode import encode_png
-from app.inference.pipeline import Result
+from app.inference.pipeline import Result, Stages
 
 
 def as_json(result: Result, top_k: int, accept_risk: float | None) -> dict[str, Any]:
@@ -34,6 +34,14 @@ def as_json(result: Result, top_k: int, accept_risk: float | None) -> dict[str, 
             "ink_box": {"x": x, "y": y, "width": width, "height": height},
         }
     return prediction
+
+
+def server_timing(stages: Stages) -> str:
+    """The header that says what each stage took."""
+    return (
+        f"decode;dur={stages.decode:.3f}, preprocess;dur={stages.preprocess:.3f}, "
+        f"queue;dur={stages.queue:.3f}, inference;dur={stages.inference:.3f}"
+    )
 
 
 def _png(picture: NDArray[np.float32]) -> str:

@@ -21,15 +21,20 @@ Q = TypeVar("Q", bound=BaseModel)
 def parse_query(request: Request, model: type[Q]) -> Q:
     """Raises InvalidParameter for an unknown parameter, RequestValidationError for one out of its range."""
     given = dict(request.query_params) if request.scope["query_string"] else {}
-    known = list(model.model_fields)
-    for name in given.keys() - known:
-        near = get_close_matches(name[:100].lower(), known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise InvalidParameter(f"A query parameter is unknown.{hint} This path takes {', '.join(known)}.")
+    check_known(given, model)
     try:
         return model.model_validate(given)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
+
+
+def check_known(names: Iterable[str], model: type[BaseModel]) -> None:
+    """Raises InvalidParameter for a name that no field of ``model`` has."""
+    known = list(model.model_fields)
+    for name in set(names) - set(known):
+        near = get_close_matches(name[:100].lower(), known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InvalidParameter(f"A query parameter is unknown.{hint} This path takes {', '.join(known)}.")
 
 
 def refuse_misplaced(names: Iterable[str], path: str) -> None:

@@ -52,13 +52,13 @@ class Decoded(NamedTuple):
     height: int
 
 
-def decode(image: Encoded) -> Decoded:
+def decode(image: Encoded, reduced_px: int = _REDUCED_PX) -> Decoded:
     """Grey, upright, transparency composited over white (over black where white would hide the ink).
 
-    Raises UndecodableImage.
+    A JPEG may be reduced, but not below ``reduced_px`` on its longest side. Raises UndecodableImage.
     """
     try:
-        grey = _decode(image)
+        grey = _decode(image, reduced_px)
     except Exception as error:  # cv2.error, OSError, and whatever else a codec raises
         raise undecodable(image.data, image.kind, error) from error
     height, width = grey.shape
@@ -76,9 +76,9 @@ def encode_png(grey: Grey) -> bytes:
     return data.tobytes()
 
 
-def _decode(image: Encoded) -> Grey:
+def _decode(image: Encoded, reduced_px: int) -> Grey:
     if image.kind == "JPEG":
-        return _jpeg(image)
+        return _jpeg(image, reduced_px)
     if image.kind == "BMP" and has_bit_fields(image.data):
         return to_grey(bit_field_pixels(image.data))
     if image.header and not _needs_opencv(image.header):
@@ -90,9 +90,9 @@ def _decode(image: Encoded) -> Grey:
     return _orient(to_grey(pixels), image.orientation)
 
 
-def _jpeg(image: Encoded) -> Grey:
+def _jpeg(image: Encoded, reduced_px: int) -> Grey:
     """Never transparent. OpenCV turns it upright; Pillow decodes what OpenCV cannot, or not without lines on stderr."""
-    reduction = _reduction(image.width, image.height)
+    reduction = _reduction(image.width, image.height, reduced_px)
     if image.is_cut:
         length = len(image.data.rstrip(b"\0"))  # zeros may fill what was never written; one may belong to the data
         data = image.data[: length + 1].rstrip(b"\xff")
@@ -111,9 +111,9 @@ def _jpeg_by_pillow(data: bytes, reduction: int) -> Grey:
     return _orient(np.array(picture.convert("L")), orientation_of(picture))
 
 
-def _reduction(width: int, height: int) -> int:
+def _reduction(width: int, height: int, reduced_px: int) -> int:
     reduction = 1
-    while reduction < 8 and max(width, height) >= 2 * reduction * _REDUCED_PX:
+    while reduction < 8 and max(width, height) >= 2 * reduction * reduced_px:
         reduction *= 2
     return reduction
 

@@ -23,6 +23,8 @@ _CROWDED_SHARE = 0.3  # of the border: with more than this at another level, str
 _BACKGROUND_PX = 64  # longest side at which the light on uneven paper is estimated
 _BACKGROUND_WINDOW = 0.4  # of that side: wider than any stroke, narrower than a shadow
 _DARKEST_PAPER = 30  # grey levels: darker paper gives no measure of the light
+_WIDEST_STROKE, _WIDEST_STROKE_PX = 0.15, 11  # of the shorter side; pixels: strokes of numbers are thinner
+_DARKEST_SHARE = 0.4  # of its median: darker paper may be none
 _THIN_SHARE = 0.06  # of the longer side: the widest stroke that the black-hat sees
 _SHEET_PX = 256  # longest side at which the outline of a sheet is looked for
 _SHEET_EDGE = 7  # grey levels between neighbouring pixels at that size: more is an edge
@@ -255,3 +257,24 @@ def _levelled(band: Grey, middle: NDArray[np.int16], level: int) -> NDArray[np.i
     apart = band - np.int16(np.median(band)) if band.size else band.astype(np.int16)
     opposite = (apart.sum(dtype=np.int64) < 0) != ((middle - level).sum(dtype=np.int64) < 0)
     return level - apart if opposite else level + apart
+
+
+def writing_contrast(grey: Grey) -> Grey:
+    """How far each pixel stands out from a paper that may be uneven, for strokes on most of a picture.
+
+    Where ink touches the border, the paper is what remains without anything as thin as a stroke (a closing).
+    """
+    level = _blank_border(grey)
+    if level is not None:
+        return _stand_out(grey, level).levels
+    window = max(_WIDEST_STROKE_PX, int(min(grey.shape) * _WIDEST_STROKE)) | 1
+    kernel = np.ones((window, window), np.uint8)
+    paper, ground = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, kernel), cv2.morphologyEx(grey, cv2.MORPH_OPEN, kernel)
+    darker, lighter = cv2.subtract(paper, grey), cv2.subtract(grey, ground)
+    light = _light_on_paper(grey)  # between strokes, the paper is a thin thing of the other polarity
+    dark, pale = cv2.min(darker, cv2.subtract(light, grey)), cv2.min(lighter, cv2.subtract(grey, light))
+    if _energy(as_uint8(dark)) <= _energy(as_uint8(pale)):
+        return as_uint8(lighter)
+    usual = float(np.median(paper))
+    lit = np.maximum(paper, max(_DARKEST_PAPER, int(_DARKEST_SHARE * usual)))
+    return as_uint8(cv2.divide(darker, lit, scale=usual))

@@ -98,11 +98,11 @@ def _preprocessed(found: Segmentation, original: Decoded) -> Preprocessed:
     x, y, width, height = found.box
     left, top, right, bottom = x * scale_x, y * scale_y, (x + width) * scale_x, (y + height) * scale_y
     box = int(left), int(top), round(right) - int(left), round(bottom) - int(top)
-    ink = _fit(found.contrast, found.strokes, found.sure)
+    ink = fit(found.contrast, found.strokes, found.sure)
     return Preprocessed(ink, found.inverted, box, found.digits, original._replace(grey=found.picture))
 
 
-def _fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:
+def fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:
     """Scale the strokes into 20x20 and put their centre of mass at the centre of 28x28, as MNIST's makers did.
 
     Hairlines of large drawings are widened first, as averaging would make them faint.

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +13,11 @@ from app.errors import DeadlineExceeded, NotReady, Overloaded
 from app.imaging.decode import encode_png
 from app.imaging.preprocess import SIDE_PX, Ink, Mode
 from app.inference.pipeline import OCCLUSIONS_AT_ONCE, Result, read, read_ink
+from app.inference.reading import FormField, Numbers, read_numbers
 from app.inference.scheduling import Model, Scheduler
 from app.model.engine import Engine
 from app.model.manifest import Manifest
+from app.model.numbers import Wanted
 from app.model.reader import Reader
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -109,6 +111,15 @@ class Service:
         try:
             async with asyncio.timeout(self._timeout_ms / 1000):
                 return await read(self._scheduler, model, data, mode, explain=explain, admitted=False)
+        except TimeoutError as error:
+            raise self._too_late("a smaller image") from error
+
+    async def read_numbers(self, data: bytes, wanted: Wanted, fields: Sequence[FormField] = ()) -> Numbers:
+        """Read the numbers of an encoded image. Raises what `predict` raises, and TooLarge beyond 400 digits."""
+        model = self._require_model()
+        try:
+            async with asyncio.timeout(self._timeout_ms / 1000):
+                return await read_numbers(self._scheduler, model, data, wanted, fields)
         except TimeoutError as error:
             raise self._too_late("a smaller image") from error
 

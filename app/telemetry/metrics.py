@@ -76,6 +76,8 @@ class Metrics:
         )
         rejections = Counter("digits_rejections", "Answers that were not accepted.", ("reason",), registry=own)
         self._rejections = {reason: rejections.labels(reason) for reason in _REASONS}
+        numbers = Counter("digits_numbers", "Numbers read by /read.", ("accepted",), registry=own)
+        self._numbers = {accepted: numbers.labels(str(accepted).lower()) for accepted in (True, False)}
         self._queue_depth = Gauge(
             "digits_queue_depth", "Images in the queue of the model.", registry=own, multiprocess_mode="livesum"
         )
@@ -120,6 +122,9 @@ class Metrics:
 
     def count_batch(self, size: int) -> None:
         self._batches.observe(size)
+
+    def count_number(self, *, is_accepted: bool) -> None:
+        self._numbers[is_accepted].inc()
 
     def set_queue_depth(self, depth: int) -> None:
         self._queue_depth.set(depth)

@@ -43,6 +43,32 @@ def read_labels(folder: Path, tags: Collection[str] = ()) -> list[LabelledFile]:
     return files
 
 
+@dataclass(frozen=True)
+class NumberFile:
+    """A picture of numbers: ``text`` is all its digits in reading order. ``kinds``: to what its score is added."""
+
+    path: Path
+    text: str
+    kinds: tuple[str, ...]
+
+
+def read_numbers(folder: Path) -> list[NumberFile]:
+    """The pictures listed in ``folder``/labels.csv: columns file and label, optionally tag and touching.
+
+    Lines of digits are joined by |. Raises DataError if a label is no digits.
+    """
+    files = []
+    for number, row in enumerate(_rows(folder), start=1):
+        text = row.get("label", "").replace("|", "")
+        if not row["file"] or not (text.isascii() and text.isdigit()):
+            raise DataError(f"{folder / LABELS}: row {number} needs a file and digits as its label")
+        lines = "several lines" if "|" in row["label"] else "one line"
+        kinds = (row.get("tag", ""), f"touching: {row['touching']}" if row.get("touching") else "", lines)
+        hand = "printed" if row.get("tag") == "printed" else "handwritten"
+        files.append(NumberFile(folder / row["file"], text, (hand, *(f"{hand}, {kind}" for kind in kinds if kind))))
+    return files
+
+
 def read_unlabelled(folder: Path) -> list[Path]:
     """The images that a model should reject: all in ``folder``, or those listed in its labels.csv if it has one.
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
 
 from training.data.samples import find, load
 from training.data.sources import Source
+from training.evaluation.numbers import NumberFigures
 from training.evaluation.rejection import Choice, RejectionScores
 from training.evaluation.scoring import Interval, Scores
 
@@ -42,6 +44,24 @@ def show_scores(scores: Scores, console: Console) -> None:
         console.print(_mistakes(scores))
     if scores.unread:
         console.print(_unread(scores))
+
+
+def show_numbers(figures: NumberFigures, console: Console) -> None:
+    """Print what was read of pictures of numbers, by kind, and every picture that was not read exactly."""
+    table = Table("pictures", "exact", "accepted", "accepted, wrong", "digit error rate", "ms (median)")
+    for kind, each in sorted(figures.kinds.items()):
+        table.add_row(
+            kind,
+            f"{each.exact} of {each.pictures}, {percent(each.exact / each.pictures)} %",
+            str(each.accepted),
+            str(each.accepted_wrong),
+            f"{each.edits / each.digits:.3f}",
+            f"{median(each.milliseconds):.1f}",
+        )
+    console.print(table)
+    _print(console, f"ece {percent(figures.ece)} %")
+    for name, expected, read in figures.wrong:
+        _print(console, f"  {name}: {expected} read as {read or 'nothing'}")
 
 
 def show_rejection(what: str, scores: RejectionScores, console: Console) -> None:

@@ -14,13 +14,12 @@ from app.api.authentication import charge
 from app.api.bodies import WholeBody, files_in, image_in, parse_off_loop
 from app.api.hints import hinted
 from app.api.multipart import Part
-from app.api.predictions import as_json
+from app.api.predictions import as_json, server_timing
 from app.api.problems import problem
 from app.api.query import parse_query
 from app.api.schemas import BatchPrediction, Prediction, PredictQuery
 from app.api.state import service_of, settings_of
 from app.errors import BadRequest, DigitsError, TooLarge
-from app.inference.pipeline import Stages
 from app.inference.service import Batch
 
 
@@ -58,7 +57,7 @@ async def predict(request: Request) -> Response:
             raise hinted(error, content_type, data) from None
     prediction = as_json(result, query.top_k, query.accept_risk)
     request.state.log |= {"digit": prediction["digit"], "confidence": round(prediction["confidence"], 6)}
-    headers = {"Server-Timing": _server_timing(result.stages)}
+    headers = {"Server-Timing": server_timing(result.stages)}
     return Response(to_json(prediction), headers=headers, media_type="application/json")
 
 
@@ -103,10 +102,3 @@ async def predict_batch(request: Request) -> Response:
     request.state.log |= {"images": len(entries)}
     model = {"name": batch.manifest.name, "version": batch.manifest.version}
     return Response(to_json({"predictions": entries, "model": model}), media_type="application/json")
-
-
-def _server_timing(stages: Stages) -> str:
-    return (
-        f"decode;dur={stages.decode:.3f}, preprocess;dur={stages.preprocess:.3f}, "
-        f"queue;dur={stages.queue:.3f}, inference;dur={stages.inference:.3f}"
-    )

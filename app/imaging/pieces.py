@@ -1,0 +1,201 @@
+"""A line's parts -> pieces, and every run of neighbouring pieces that may be one digit."""
+
+import itertools
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from cv2.typing import MatLike
+from numpy.typing import NDArray
+
+from app.errors import TooLarge
+from app.imaging.grids import weighted_median
+from app.imaging.pixels import Grey, as_uint8
+from app.imaging.preprocess import Ink, fit
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+MOST_PIECES = 1200  # of a picture: 400 digits may need as many
+TOO_MANY = "The image has more than 400 digits or other characters: send parts of it."
+
+_MOST_JOINED = 6  # pieces of a digit
+_WIDEST = 1.6  # of the line's height
+_FIT_PX = 96  # larger digits are reduced first
+_CUT_WIDTH = 0.7  # of the line's height: wider parts are cut
+_CUT_ROWS = 40  # at which cuts are looked for
+_MOST_CUT, _CUTS = 4, 60  # widths of a stroke that a cut may cross; cuts of a part
+_APART = 0.12  # of the line's height, between two cuts
+_STROKE = 0.25  # of its height: the width of a single thin stroke
+
+
+class Page(NamedTuple):
+    """``labels``, ``stats``: of the connected parts of the strokes, whose sure contrast is ``sure``."""
+
+    contrast: Grey
+    labels: MatLike
+    stats: MatLike
+    sure: float
+
+
+class Arc(NamedTuple):
+    """Neighbouring pieces of a line, from ``first`` up to ``end``, as one digit.
+
+    ``cut``: how many widths of a stroke its two sides cut. ``joined``: how many parts it joins, ``gap``: the space
+    between them, in heights of the line. ``bend``, ``slant``: of a part that is one thin stroke, its middle against its
+    ends, and its top against its foot, to the right, in heights of its own.
+    """
+
+    first: int
+    end: int
+    cut: float
+    joined: int
+    gap: float
+    bend: float
+    slant: float
+    box: Box
+    ink: Ink
+
+
+class Line(NamedTuple):
+    """``height``: of its digits, in pixels. ``pieces``: how many. ``row``: lines beside each other have the same."""
+
+    height: float
+    pieces: int
+    arcs: list[Arc]
+    row: int
+
+
+def cut_line(page: Page, parts: list[int], row: int, most: int = MOST_PIECES) -> Line:
+    """The line of these parts, given from left to right. Raises TooLarge if it has more than ``most`` pieces."""
+    stats = page.stats[parts]
+    high = stats[:, 3].astype(np.float64)
+    height = weighted_median(high, high * (stats[:, 2] < 3 * high) + 1e-3)
+    left, top = (int(edge) for edge in stats[:, :2].min(axis=0))
+    right, bottom = (int(edge) for edge in (stats[:, :2] + stats[:, 2:4]).max(axis=0))
+    area = np.s_[top:bottom, left:right]
+    labels = page.labels[area]
+    pieces = np.zeros(labels.shape, np.int32)
+    owners: list[int] = []  # of each piece
+    cuts: list[float] = []  # before each piece
+    for part, (x, y, width, tall, _) in zip(parts, stats.tolist(), strict=True):
+        inner = np.s_[y - top : y - top + tall, x - left : x - left + width]
+        mask = labels[inner] == part
+        sides, crossed = _cut(mask, height)
+        pieces[inner][mask] = len(owners) + 1 + sides[mask]
+        owners += [part] * (len(crossed) + 1)
+        if len(owners) > most:
+            raise TooLarge(TOO_MANY)
+        cuts += [0.0, *crossed]
+    arcs = _arcs(page, pieces, owners, [*cuts, 0.0], (left, top), height)
+    return Line(height, len(owners), arcs, row)
+
+
+def _arcs(
+    page: Page, pieces: NDArray[np.int32], owners: list[int], cuts: list[float], origin: tuple[int, int], height: float
+) -> list[Arc]:
+    boxes = _boxes(pieces, len(owners))
+    contrast = page.contrast[origin[1] :, origin[0] :]
+    arcs = []
+    for first in range(len(owners)):
+        box, joined, gap = boxes[first], 0, 0.0
+        for end in range(first + 1, min(first + _MOST_JOINED, len(owners)) + 1):
+            other = boxes[end - 1]
+            if owners[end - 1] != owners[max(end - 2, first)]:
+                joined, gap = joined + 1, gap + max((other[0] - box[2]) / height, 0.0)
+            box = (min(box[0], other[0]), min(box[1], other[1]), max(box[2], other[2]), max(box[3], other[3]))
+            if end > first + 1 and box[2] - box[0] > _WIDEST * height:
+                break
+            cut = np.s_[box[1] : box[3], box[0] : box[2]]
+            strokes = ((pieces[cut] > first) & (pieces[cut] <= end)).astype(np.uint8)
+            crossed = cuts[first] + cuts[end]
+            bend, slant = _shape(strokes) if end == first + 1 and not crossed else (0.0, 0.0)
+            placed = (box[0] + origin[0], box[1] + origin[1], box[2] + origin[0], box[3] + origin[1])
+            ink = _ink(contrast[cut], strokes, page.sure)
+            arcs.append(Arc(first, end, crossed, joined, gap, bend, slant, placed, ink))
+    return arcs
+
+
+def _ink(contrast: Grey, strokes: Grey, sure: float) -> Ink:
+    scale = _FIT_PX / max(strokes.shape)
+    levels = as_uint8(contrast * strokes)
+    if scale < 1:
+        size = tuple(max(1, round(side * scale)) for side in strokes.shape[::-1])
+        levels = as_uint8(cv2.resize(levels, size, interpolation=cv2.INTER_AREA))
+        strokes = as_uint8(cv2.threshold(levels, 0, 1, cv2.THRESH_BINARY)[1])
+    return fit(levels, strokes, min(sure, 0.9 * float(levels.max())))
+
+
+def _boxes(pieces: NDArray[np.int32], count: int) -> list[Box]:
+    rows, columns = np.nonzero(pieces)
+    which = pieces[rows, columns] - 1
+    low, high = np.full((2, count), pieces.size), np.zeros((2, count), np.int64)
+    for axis, places in enumerate((columns, rows)):
+        np.minimum.at(low[axis], which, places)
+        np.maximum.at(high[axis], which, places + 1)
+    return [(left, top, right, bottom) for left, top, right, bottom in np.concatenate([low, high]).T.tolist()]
+
+
+def _shape(strokes: Grey) -> tuple[float, float]:
+    height, width = strokes.shape
+    first, last = strokes.argmax(axis=1), width - 1 - strokes[:, ::-1].argmax(axis=1)
+    if height < 8 or float(np.percentile(last - first + 1, 85)) > _STROKE * height:
+        return 0.0, 0.0
+    middle, rows = (first + last) / 2, np.arange(height)
+    slope, start = np.polyfit(rows, middle, 1)
+    away, quarter = middle - (start + slope * rows), height // 4
+    ends = (away[:quarter].mean() + away[-quarter:].mean()) / 2
+    return float(away[quarter:-quarter].mean() - ends) / height, -float(slope)
+
+
+def _cut(mask: NDArray[np.bool_], line_height: float) -> tuple[NDArray[np.int32], list[float]]:
+    """For each pixel how many cuts lie to its left, and how many widths of a stroke each of them crosses.
+
+    A cut is a path from top to bottom, steep but not straight, through as little ink as possible (a seam).
+    """
+    height, width = mask.shape
+    sides = np.zeros(mask.shape, np.int32)
+    if width < _CUT_WIDTH * max(line_height, 0.8 * height) or height < 0.4 * line_height or width < 8:
+        return sides, []
+    scale = min(1.0, _CUT_ROWS / line_height)
+    size = max(4, round(width * scale)), max(4, round(height * scale))
+    ink = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    paths = _seams(ink, line_height * scale)
+    for path, _ in paths:
+        columns = np.interp(
+            np.arange(height), (np.arange(size[1]) + 0.5) * height / size[1], (path + 0.5) * width / size[0]
+        )
+        sides += np.arange(width) >= columns.astype(np.int32)[:, None]
+    filled = np.flatnonzero(np.bincount(sides[mask], minlength=len(paths) + 1))
+    crossed = [max(crossed for _, crossed in paths[one:two]) for one, two in itertools.pairwise(filled)]
+    return np.searchsorted(filled, sides).astype(np.int32), crossed
+
+
+def _seams(ink: MatLike, line_height: float) -> list[tuple[NDArray[np.int32], float]]:
+    """(column in each row, widths of a stroke it crosses) of each cut, from left to right. ``ink``: in [0, 1]."""
+    rows, columns = ink.shape
+    framed = cv2.copyMakeBorder((ink > 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    distance = cv2.distanceTransform(framed, cv2.DIST_L2, 3)
+    stroke = max(1.0, 4 * cv2.sumElems(distance)[0] / max(1.0, cv2.sumElems(framed)[0]) - 1)
+    total = ink[0] + 0.01
+    steps = np.zeros((rows, columns), np.int8)
+    for row in range(1, rows):
+        wide = np.pad(total, 1, constant_values=np.inf)
+        before = np.stack([wide[1:-1], wide[:-2] + 0.02, wide[2:] + 0.02])
+        best = before.argmin(axis=0)
+        steps[row] = np.array([0, -1, 1], np.int8)[best]
+        total = before.min(axis=0) + (ink[row] + 0.01) * np.where(best == 0, 1.0, 1.3)
+    found: list[tuple[float, NDArray[np.int32], float]] = []
+    apart = _APART * line_height
+    for column in np.argsort(total, kind="stable").tolist():
+        crossed = float(total[column]) / stroke
+        if crossed > _MOST_CUT or len(found) == _CUTS:
+            break
+        path = np.empty(rows, np.int32)
+        for row in range(rows - 1, -1, -1):
+            path[row] = column
+            column += int(steps[row, column])
+        middle = float(path.mean())
+        near = any(abs(middle - other) < max(3, apart) for other, _, _ in found)
+        if apart < middle < columns - apart and not near:
+            found.append((middle, path, crossed))
+    return [(path, crossed) for _, path, crossed in sorted(found, key=lambda cut: cut[0])]

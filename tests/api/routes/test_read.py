@@ -1,0 +1,96 @@
+"""`POST /read` with a stand-in for the model: parameters, limits and errors. What is read is in tests/model."""
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.model.engine import KerasEngine
+from tests.asking import assert_is_problem, service
+from tests.drawings import encoded
+from tests.pictures import number_drawn, on_paper
+
+NUMBER = encoded(on_paper(number_drawn("77")))
+FIELDS = [
+    {"name": "left", "box": [0, 0, 0.5, 1]},
+    {"name": "all", "box": [0, 0, 250, 150], "cells": 2},
+    {"name": "empty", "box": [0, 0, 12, 12]},
+]
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_answer_is_as_the_contract_says(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        answer = await client.post("/read?alternatives=1", content=NUMBER)
+
+    assert answer.status_code == httpx2.codes.OK
+    assert answer.headers["server-timing"].startswith("decode;dur=")
+    body = answer.json()
+    assert list(body) == ["numbers", "fields", "model"]
+    assert (body["fields"], body["model"]) == (None, {"name": "digits", "version": "1.2.3"})
+    [number] = body["numbers"]
+    assert (number["text"], number["line"], number["marks"], number["none_of_these"]) == ("77", 0, [], None)
+    assert [digit["digit"] for digit in number["digits"]] == [7, 7]
+    assert set(number["box"]) == set(number["digits"][0]["box"]) == {"x", "y", "width", "height"}
+    assert len(number["alternatives"]) == 1
+    assert number["accepted"] == (number["rejection"] is None)
+
+
+async def test_fields_are_read_by_themselves(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        form = {"file": ("a.png", NUMBER), "fields": (None, json.dumps(FIELDS))}
+        body = (await client.post("/read", files=form)).json()
+
+    assert body["numbers"] == []
+    assert {name: field and field["text"] for name, field in body["fields"].items()} == {
+        "left": "7",
+        "all": "77",
+        "empty": None,
+    }
+    assert body["fields"]["all"]["digits"][1]["box"]["x"] > body["fields"]["left"]["box"]["x"]
+
+
+async def test_parameters_come_in_the_query_or_in_the_form(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        query = await client.post("/read?candidates=77&candidates=71", content=NUMBER)
+        form = {"file": ("a.png", NUMBER), "candidates": (None, '["77", "71"]')}
+        both = await client.post("/read?candidates=77", files=form)
+
+        assert (await client.post("/read", files=form)).json() == query.json()
+    assert query.json()["numbers"][0]["none_of_these"] is not None
+    assert_is_problem(both, 422, "invalid_parameter")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"digits": "0"},
+        {"digits": "5-3"},
+        {"digits": "four"},
+        {"digit": "4"},
+        {"alternatives": "11"},
+        {"candidates": "[1]"},
+        {"candidates": '{"a": 1}'},
+        {"candidates": "12a"},
+        {"candidates": "123", "digits": "2"},
+        {"fields": "[{}]"},
+        {"fields": "[{"},
+        {"fields": json.dumps([FIELDS[0], FIELDS[0]])},
+        {"fields": json.dumps([FIELDS[0] | {"box": [0, 0, 0, 1]}])},
+        {"fields": json.dumps([FIELDS[0] | {"box": [0, 0, 1e999, 1]}])},
+        {"fields": json.dumps([FIELDS[0] | {"cells": 51}])},
+        {"candidates": json.dumps(["1"] * 10_001)},
+    ],
+    ids=str,
+)
+async def test_a_parameter_that_cannot_be_is_refused(seven: KerasEngine, query: dict[str, Any]) -> None:
+    async with service(seven) as client:
+        form = {"file": ("a.png", NUMBER)} | {name: (None, text) for name, text in query.items()}
+        answers = [await client.post("/read", files=form)]
+        if len(str(query)) < 1000:
+            answers.append(await client.post("/read", params=query, content=NUMBER))
+
+    for answer in answers[: 1 if "digit" not in query else 0] + answers[1:]:
+        assert_is_problem(answer, 422, "invalid_parameter")
