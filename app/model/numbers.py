@@ -6,6 +6,7 @@ are log-probabilities; what a path costs besides, for cuts and joins and unusual
 
 import math
 from collections.abc import Callable, Sequence
+from heapq import nlargest
 from itertools import pairwise, zip_longest
 from typing import Literal, NamedTuple
 
@@ -33,6 +34,7 @@ _BEAM, _CONSTRAINED_BEAM, _CHOICES = 16, 64, 3  # readings kept at each piece; d
 _LEAST = -1.6  # score of a digit, and half the log-probability of its number: with less it is none
 _TEMPERATURE = 1.0  # fitted on strings of MNIST's validation digits
 _ACCEPTED = 0.98  # probability: of such strings 2 % are wrong
+_MOST_READINGS = 11  # of a number: the best and its alternatives
 _LISTED, _FEWEST_UNLISTED = 0.9, 100  # how probable it is that a number is on its list; numbers that are not on it
 
 Reason = Literal["low_confidence", "not_a_number", "touching"]
@@ -249,7 +251,7 @@ def _spans(line: Line, path: Sequence[tuple[int, int | None]], scores: _Scores, 
 
 def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -> Number | None:
     """The number on some pieces of a line; None if nothing there looks like one, or fits."""
-    beam = _BEAM if wanted == ANY else _CONSTRAINED_BEAM
+    beam = _BEAM if wanted == ANY or wanted.candidates else _CONSTRAINED_BEAM
     states = _search(line, scores, first, end, lambda text: len(text) <= wanted.most, beam)
     masses = {text: mass / _TEMPERATURE for text, (mass, _, _) in states.items()}
     none = None
@@ -265,7 +267,7 @@ def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -
         return None
     text = ranked[0]
     if text not in states:
-        states = _search(line, scores, first, end, text.startswith, beam)
+        states = _search(line, scores, first, end, text.startswith, _CONSTRAINED_BEAM)
     steps = []
     step = states[text][2] if text in states else None
     while step:
@@ -283,7 +285,7 @@ def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -
         Digit(int(char), float(scores.confidence[one.arc, int(char)]), arc.box)
         for char, one, arc in zip(text, shown, arcs, strict=True)
     ]
-    others = [(other, probable[other]) for other in ranked[1:11] if other]
+    others = [(other, probable[other]) for other in ranked[1:_MOST_READINGS] if other]
     return Number(text, probable[text], box, line.row, digits, _marks(line, steps), others, none)
 
 
@@ -354,10 +356,11 @@ def _posterior(fits: dict[str, float], masses: dict[str, float]) -> tuple[dict[s
     places = zip_longest(*fits)
     unlisted = max(math.log(_FEWEST_UNLISTED), sum(math.log(len(set(place) - {None})) for place in places))
     others = [mass + math.log(1 - _LISTED) - unlisted for text, mass in masses.items() if text not in fits]
-    listed = _log_sum([score + prior for score in fits.values()])
+    listed = prior + float(np.logaddexp.reduce(np.array(list(fits.values()))))
     rest = _log_sum(others) if others else -math.inf
     total = _log_sum([listed, rest])
-    return {text: math.exp(score + prior - total) for text, score in fits.items()}, math.exp(rest - total)
+    best = nlargest(_MOST_READINGS, fits, key=fits.__getitem__)
+    return {text: math.exp(fits[text] + prior - total) for text in best}, math.exp(rest - total)
 
 
 def _marks(line: Line, steps: Sequence[_Step]) -> list[Mark]:

@@ -9,6 +9,7 @@ import pytest
 from app.errors import NoInk, TooLarge
 from app.imaging.decode import Decoded
 from app.imaging.lines import find_lines
+from app.imaging.pixels import as_uint8
 from app.model.engine import Int8Engine
 from app.model.numbers import ANY, Number, Wanted, inks_of, read_lines
 from tests.drawings import Grey
@@ -30,6 +31,7 @@ def texts(numbers: list[Number]) -> list[str]:
 
 
 NUMBER = number_drawn("20746")
+TURNED = as_uint8(cv2.warpAffine(NUMBER, cv2.getRotationMatrix2D((200, 75), 8, 1), NUMBER.shape[::-1]))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ NUMBER = number_drawn("20746")
         shadowed(NUMBER, 0.5),
         ruled(NUMBER, gap_px=60, thickness_px=2, level=120),
         framed(number_drawn("20746", margin_px=60), 15, 3),
-        on_paper(cv2.warpAffine(NUMBER, cv2.getRotationMatrix2D((200, 75), 8, 1), NUMBER.shape[::-1])),
+        on_paper(TURNED),
     ],
     ids=[
         "on paper",
@@ -122,17 +124,15 @@ def test_only_what_a_number_can_be_is_considered(engine: Int8Engine, wanted: Wan
 
     assert number.text == text
     assert number.probability > 0.9
-    assert {other for other, _ in number.alternatives} <= set(
-        wanted.candidates or [number.text]
-    ) or not wanted.candidates
-    assert all(len(other) == 5 for other, _ in number.alternatives) or wanted.candidates
+    assert all(other in wanted.candidates or wanted.has(other) for other, _ in number.alternatives)
 
 
 @pytest.mark.parametrize("candidates", [("11111", "33333"), ("20741", "20742", "20743")])
 def test_a_number_that_is_no_candidate_is_none_of_these(engine: Int8Engine, candidates: tuple[str, ...]) -> None:
     [number] = read(engine, on_paper(NUMBER), Wanted(candidates=candidates))
 
-    assert number.none_of_these == pytest.approx(1, abs=0.1)
+    assert number.none_of_these is not None
+    assert number.none_of_these > 0.9
     assert number.probability + number.none_of_these <= 1 + 1e-9
     assert number.rejection
 
