@@ -5,9 +5,10 @@ Runs on any Keras 3 backend. The only file format it knows is the run directory.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -42,8 +43,6 @@ from training.run_directory import (
     save_round,
     write_text,
 )
-
-Schedule = keras.optimizers.schedules.LearningRateSchedule
 
 VALIDATION_BATCH = 1000
 
@@ -179,7 +178,7 @@ def _optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimiz
     return optimizer
 
 
-def _learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | Schedule:
+def _learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
     if recipe.schedule == "constant":
         return recipe.learning_rate
     warmup_steps = round(recipe.warmup_epochs * steps_per_epoch)
@@ -199,7 +198,7 @@ def _learning_rate(recipe: Recipe, steps_per_epoch: int) -> float | Schedule:
 class _Restarted(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # Keras has no types
     """One schedule, and from step ``restart`` on another. Source: Loshchilov and Hutter 2017, SGDR."""
 
-    def __init__(self, first: Schedule, second: Schedule, restart: int) -> None:
+    def __init__(self, first: Callable[..., Any], second: Callable[..., Any], restart: int) -> None:
         self._first, self._second, self._restart = first, second, restart
 
     def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
@@ -207,7 +206,7 @@ class _Restarted(keras.optimizers.schedules.LearningRateSchedule):  # type: igno
         return keras.ops.where(step < self._restart, self._first(step), self._second(again))
 
     def get_config(self) -> dict[str, object]:
-        return {"first": self._first.get_config(), "second": self._second.get_config(), "restart": self._restart}
+        return {"restart": self._restart}  # checkpoints name it; the recipe makes it again
 
 
 def _targets(labels: NDArray[np.int64], recipe: Recipe, outputs: int) -> NDArray[np.int64] | NDArray[np.float32]:
