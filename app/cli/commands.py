@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -217,10 +218,9 @@ def run() -> None:
 
 def _arguments(given: Sequence[str]) -> list[str]:
     """With an empty address for `--ray` without one: Typer has no options whose value may be missing."""
-    following = [*given[1:], ""]
     return [
         "--ray=" if name == "--ray" and not re.fullmatch(r"ray://.+|auto|.+:\d+", address) else name
-        for name, address in zip(given, following, strict=True)
+        for name, address in zip_longest(given, given[1:], fillvalue="")
     ]
 
 
