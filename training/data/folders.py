@@ -58,14 +58,15 @@ def read_numbers(folder: Path) -> list[NumberFile]:
     Lines of digits are joined by |. Raises DataError if a label is no digits.
     """
     files = []
-    for number, row in enumerate(_rows(folder), start=1):
+    table = _table(folder)
+    for number, row in enumerate(_rows(table), start=1):
         text = row.get("label", "").replace("|", "")
         if not row["file"] or not (text.isascii() and text.isdigit()):
-            raise DataError(f"{folder / LABELS}: row {number} needs a file and digits as its label")
+            raise DataError(f"{table}: row {number} needs a file and digits as its label")
         lines = "several lines" if "|" in row["label"] else "one line"
         kinds = (row.get("tag", ""), f"touching: {row['touching']}" if row.get("touching") else "", lines)
         hand = "printed" if row.get("tag") == "printed" else "handwritten"
-        files.append(NumberFile(folder / row["file"], text, (hand, *(f"{hand}, {kind}" for kind in kinds if kind))))
+        files.append(NumberFile(table.parent / row["file"], text, (hand, *(f"{hand}, {kind}" for kind in kinds if kind))))
     return files
 
 
