@@ -100,14 +100,14 @@ READ_INPUT = {"parameters": query_parameters(ReadParameters)} | _body(
 CARD = example_answer(
     {
         "name": "digits",
-        "version": "1.1.0",
+        "version": "2.0.0",
         "sha256": {"digits.keras": "4e8097aa7525e3feb9c0c3ae93367bf2531584639a9e8f1c8b8da3050eb0d18d"},
-        "preprocessing": "2",
+        "preprocessing": "3",
         "classes": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
         "architecture": "compact",
         "parameters": 244523,
         "multiply_adds": 7925304,
-        "recipe": {"name": "compact", "augmentation": "drawings"},
+        "recipe": {"name": "compact", "augmentation": "hands"},
         "data": {"x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"},
         "temperature": 0.8688,
         "thresholds": {"not_a_digit": -1.188, "low_confidence": 0.8},

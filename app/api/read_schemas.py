@@ -44,7 +44,7 @@ EXAMPLE_READ: dict[str, JsonValue] = {
         }
     ],
     "fields": None,
-    "model": {"name": "digits", "version": "1.1.0"},
+    "model": {"name": "digits", "version": "2.0.0"},
 }
 
 

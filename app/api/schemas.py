@@ -23,7 +23,7 @@ EXAMPLE_PREDICTION: dict[str, JsonValue] = {
     ],
     "accepted": True,
     "rejection": None,
-    "model": {"name": "digits", "version": "1.1.0"},
+    "model": {"name": "digits", "version": "2.0.0"},
 }
 
 
