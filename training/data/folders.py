@@ -66,7 +66,8 @@ def read_numbers(folder: Path) -> list[NumberFile]:
         lines = "several lines" if "|" in row["label"] else "one line"
         kinds = (row.get("tag", ""), f"touching: {row['touching']}" if row.get("touching") else "", lines)
         hand = "printed" if row.get("tag") == "printed" else "handwritten"
-        files.append(NumberFile(table.parent / row["file"], text, (hand, *(f"{hand}, {kind}" for kind in kinds if kind))))
+        named = (hand, *(f"{hand}, {kind}" for kind in kinds if kind))
+        files.append(NumberFile(table.parent / row["file"], text, named))
     return files
 
 
