@@ -36,7 +36,8 @@ def run(example: str, url: str, *files: Path) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize("example", COMMANDS)
 def test_an_example_reads_pictures_and_tells_what_is_wrong(example: str, url: str, tmp_path: Path) -> None:
-    assert {path.name for path in EXAMPLES.iterdir() if path.suffix != ".png"} == set(COMMANDS)
+    clients = {path.name for path in EXAMPLES.iterdir() if path.suffix != ".png"} - {"ray_data.py"}
+    assert clients == set(COMMANDS)
     four, several = tmp_path / "four.png", tmp_path / "several.png"
     four.write_bytes(encoded(digit_drawn(4)))
     several.write_bytes(encoded(on_paper(side_by_side([digit_drawn(1), digit_drawn(2)]))))

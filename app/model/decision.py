@@ -14,7 +14,7 @@ from app.model.manifest import RiskCurve, Thresholds
 
 DIGITS = 10
 
-_MUCH_SURER, _SURE = 6, -5  # log-odds, chosen in docs/experiments.md
+_MUCH_SURER, _SURE = 7, -2  # log-odds, chosen in docs/experiments.md
 
 Reason = Literal["not_a_digit", "low_confidence", "several_digits"]
 

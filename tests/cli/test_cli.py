@@ -294,7 +294,7 @@ def test_the_card_shows_the_manifest(url: str) -> None:
     here, there = digits("card", "--json"), digits("card", "--json", "--url", url)
 
     assert json.loads(here.out) == json.loads(there.out) == json.loads((ROOT / "models/digits.json").read_text())
-    assert digits("card").out.startswith("digits 1.")
+    assert digits("card").out.startswith("digits 2.")
 
 
 NOBODY = "nothing is listening at http://localhost:1: start the service"

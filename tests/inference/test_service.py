@@ -99,7 +99,7 @@ def test_keras_gives_the_same_answers(client: httpx2.Client, model_dir: Path) ->
 
 
 @pytest.mark.parametrize("side_px", [28, 300], ids=["on the event loop", "in threads"])
-@pytest.mark.parametrize("digit", [2, 3, 4, 7])
+@pytest.mark.parametrize("digit", [2, 4, 7])
 def test_a_digit_on_its_side_is_read_and_not_accepted(client: httpx2.Client, digit: int, side_px: int) -> None:
     image = encoded(np.ascontiguousarray(np.rot90(enlarged(digit_drawn(digit), side_px), 3)))
 

@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import on_paper, side_by_side
 
-PICTURES = {f"{digit}.png": encoded(digit_drawn(digit)) for digit in range(10)}
+PICTURES = {f"{digit}.png": encoded(digit_drawn(digit, 1)) for digit in range(10)}
 MODEL = str(ROOT / "models")
 
 Members = dict[str, bytes]

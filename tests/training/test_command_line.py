@@ -46,7 +46,7 @@ def test_a_recipe_is_trained_exported_evaluated_and_reported(
     trained = json.loads((run / "recipe.json").read_text())
     assert (trained["limit"], trained["sources"]) == (500, ["fashion_mnist"])
 
-    assert _run(monkeypatch, "export", "runs/mine-5", *data, "--version", "0.1.0") == 0
+    assert _run(monkeypatch, "export", run, *data, "--version", "0.1.0", "--sources", tmp_path) == 0
     assert _run(monkeypatch, "evaluate", *data, "--json", "scores.json") == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["images"] == 200
