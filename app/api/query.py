@@ -44,9 +44,14 @@ def refuse_misplaced(names: Iterable[str], path: str) -> None:
 
 
 def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
-    """How the OpenAPI document shows the fields of ``model``, all optional."""
-    properties = model.model_json_schema()["properties"]
+    """How the OpenAPI document shows the fields of ``model``, all optional. Lists are JSON in a string."""
     return [
-        {"name": name, "in": "query", "required": False, "description": schema.pop("description"), "schema": schema}
-        for name, schema in properties.items()
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description"),
+            "schema": {"type": "string"} if schema.get("type") == "array" else schema,
+        }
+        for name, schema in model.model_json_schema()["properties"].items()
     ]
