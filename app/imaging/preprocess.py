@@ -124,7 +124,7 @@ def fit(contrast: Grey, strokes: Grey, sure_level: float) -> Ink:
     return frame
 
 
-def _centre(profile: NDArray[np.unsignedinteger]) -> float:
+def _centre(profile: NDArray[np.integer]) -> float:
     """Centre of mass along one axis (cv2.moments mistakes a picture two pixels wide for a list of points)."""
     return float(np.dot(profile, _PLACES[: profile.size]) / profile.sum())
 

@@ -66,9 +66,9 @@ def test_any_finite_logits_have_finite_outlier_scores(logits: NDArray[np.float32
     [
         ([2.0], 0),
         ([2.0, -8.0, -9.0], 2),
-        ([0.0, -5.9], 0),  # surer, but not far surer
-        ([9.0, -4.0], 0),  # far surer, but not sure
-        ([-1.0, -7.0], 1),
+        ([0.0, -6.9], 0),  # surer, but not far surer
+        ([9.0, -1.9], 0),  # far surer, but not sure
+        ([4.0, -3.0], 1),
     ],
 )
 def test_another_reading_is_taken_when_it_is_far_more_surely_a_digit(scores: list[float], taken: int) -> None:

@@ -147,7 +147,7 @@ def _redrawn(grey: Grey, random: np.random.Generator, size_px: int) -> Alpha:
 def _ink(grey: Grey) -> Alpha:
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     away = np.abs(grey - np.float32(np.median(border)))
-    drawing: Alpha = away / max(float(away.max()), 1.0)
+    drawing: Alpha = (away / max(float(away.max()), 1.0)).astype(np.float32)
     return drawing
 
 
