@@ -37,9 +37,9 @@ def check_known(names: Iterable[str], model: type[BaseModel]) -> None:
         raise InvalidParameter(f"A query parameter is unknown.{hint} This path takes {', '.join(known)}.")
 
 
-def refuse_misplaced(names: Iterable[str], path: str) -> None:
+def refuse_misplaced(names: Iterable[str], path: str, model: type[BaseModel] = PredictQuery) -> None:
     """Raises InvalidParameter for the name of a query parameter in the body, where it would have no effect."""
-    for name in PredictQuery.model_fields.keys() & names:
+    for name in model.model_fields.keys() & names:
         raise InvalidParameter(f"{name} is a parameter of the query: {path}?{name}=...")
 
 

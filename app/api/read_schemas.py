@@ -9,6 +9,7 @@ from app.model.numbers import MAX_DIGITS, Wanted
 
 _MOST_CANDIDATES, _MOST_FIELDS, _MOST_CELLS = 10_000, 100, 50
 
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
 Candidates = Annotated[
     list[Annotated[str, Field(pattern=rf"^[0-9]{{1,{MAX_DIGITS}}}$")]],
     Field(
@@ -73,7 +74,7 @@ class _Limits(BaseModel):
 
 class FieldOfForm(_Limits):
     name: str = Field(min_length=1, max_length=100)
-    box: tuple[float, float, float, float] = Field(
+    box: tuple[_Finite, _Finite, _Finite, _Finite] = Field(
         description="x, y, width, height in pixels of the upright image, or in [0, 1] of its sides."
     )
     cells: int = Field(
@@ -84,6 +85,8 @@ class FieldOfForm(_Limits):
     def _has_size(self) -> "FieldOfForm":
         if not (min(self.box) >= 0 and 0 < self.box[2] < 1e5 and 0 < self.box[3] < 1e5 and max(self.box[:2]) < 1e5):
             raise ValueError("box is [x, y, width, height], no number below 0, width and height above")
+        if self.cells and (self.digits or self.candidates):
+            raise ValueError("a field with cells takes neither digits nor candidates: each cell has one digit or none")
         return self
 
 
@@ -99,6 +102,8 @@ class ReadParameters(_Limits):
     def _have_names(self) -> "ReadParameters":
         if len({field.name for field in self.fields}) < len(self.fields):
             raise ValueError("two fields have the same name")
+        if self.fields and (self.digits or self.candidates):
+            raise ValueError("with fields, digits and candidates are given in each field")
         return self
 
 

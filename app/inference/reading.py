@@ -59,7 +59,8 @@ async def read_numbers(
     stages = Stages(decode_ms, preprocess_ms, queue_ms, inference_ms)
     record_stages(**stages._asdict())
     numbers = [] if fields else [number for cells in read for found in cells for number in found]
-    filled = [joined(cells) for cells in read] if fields else []
+    inked = [[bool(lines.lines) for lines in cells] for cells in parts]
+    filled = [joined(cells, ink) for cells, ink in zip(read, inked, strict=True)] if fields else []
     for number in [*numbers, *filled]:
         if number:
             model.metrics.count_number(is_accepted=number.rejection is None)

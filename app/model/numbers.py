@@ -80,10 +80,13 @@ class Number(NamedTuple):
     marks: list[Mark]
     alternatives: list[tuple[str, float]]
     none_of_these: float | None = None
+    is_whole: bool = True  # False: beside it is ink, in its field or cells, that is not read
 
     @property
     def rejection(self) -> tuple[Reason, float, float] | None:
         """Why it is not accepted, its score and the threshold; None if it is accepted."""
+        if not self.is_whole:
+            return "not_a_number", self.probability, _ACCEPTED
         if self.probability >= _ACCEPTED:
             return None
         return "low_confidence", self.probability, _ACCEPTED
@@ -125,18 +128,25 @@ def read_lines(found: Lines, logits: Logits, temperature: float, wanted: Wanted 
     return numbers
 
 
-def joined(cells: Sequence[Sequence[Number]]) -> Number | None:
-    """What a field holds: its best number, or the digits of its cells as one; None if it is empty."""
+def joined(cells: Sequence[Sequence[Number]], inked: Sequence[bool]) -> Number | None:
+    """What a field holds: its best number, or the digits of its cells as one; None if nothing is read.
+
+    ``inked``: which cells have ink. Not accepted if one of them has no number, or more than one.
+    """
     best = [max(numbers, key=lambda number: len(number.text) * number.probability) for numbers in cells if numbers]
+    whole = all(len(numbers) == has_ink for numbers, has_ink in zip(cells, inked, strict=True))
     if len(best) < 2:
-        return best[0] if best else None
+        return best[0]._replace(is_whole=whole) if best else None
     boxes = np.array([number.box for number in best])
     return best[0]._replace(
         text="".join(number.text for number in best),
         probability=math.prod(number.probability for number in best),
         box=(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()),
         digits=[digit for number in best for digit in number.digits],
+        row=0,
+        marks=[],
         alternatives=[],
+        is_whole=whole,
     )
 
 
@@ -267,7 +277,7 @@ def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -
         return None
     text = ranked[0]
     if text not in states:
-        states = _search(line, scores, first, end, text.startswith, _CONSTRAINED_BEAM)
+        states = _search(line, scores, first, end, text.startswith, max(_CONSTRAINED_BEAM, len(text) + 1))
     steps = []
     step = states[text][2] if text in states else None
     while step:

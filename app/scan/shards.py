@@ -180,6 +180,8 @@ def _tar_members(file: IO[bytes]) -> Iterator[tuple[str, bytes | str]]:
     name = None
     while any(header := _read_exactly(file, _BLOCK)):  # blocks of zeros are the end
         info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        if info.size < 0:
+            raise EOFError
         if info.type in {_LONG_NAME, _PAX}:
             content = _read_exactly(file, info.size)
             name = content.rstrip(b"\0").decode("utf-8", "replace") if info.type == _LONG_NAME else _pax_path(content)

@@ -14,7 +14,7 @@ from app.api.bodies import WholeBody, image_in, parse_off_loop
 from app.api.hints import hinted
 from app.api.multipart import parse_multipart
 from app.api.predictions import server_timing
-from app.api.query import check_known
+from app.api.query import check_known, refuse_misplaced
 from app.api.read_schemas import Numbers, ReadParameters
 from app.api.routes.predict import RequestRoute
 from app.api.state import service_of
@@ -63,10 +63,13 @@ def _parse(content_type: str, query: Sequence[tuple[str, str]], body: bytes) -> 
     """The image, and the parameters of the query and the form. Raises BadRequest, InvalidParameter."""
     image = image_in(content_type, body)
     form = []
-    if content_type.partition(";")[0].strip().lower() == "multipart/form-data":
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
         parts = [(part.field.decode("latin-1"), part.data) for part in parse_multipart(content_type, body)]
-        form = [(name, data.decode("utf-8", "replace")) for name, data in parts if name in ReadParameters.model_fields]
-    check_known([name for name, _ in query], ReadParameters)
+        form = [(name, data.decode("utf-8", "replace")) for name, data in parts if name != "file"]
+    elif media_type == "application/json":
+        refuse_misplaced(_names_in_json(body), "/read", ReadParameters)
+    check_known([name for name, _ in [*query, *form]], ReadParameters)
     for name in dict(query).keys() & dict(form).keys():
         raise InvalidParameter(f"{name} is both in the query and in the form: send it once.")
     given: dict[str, Any] = {}
@@ -81,8 +84,13 @@ def _parse(content_type: str, query: Sequence[tuple[str, str]], body: bytes) -> 
         return image, ReadParameters.model_validate(given)
     except ValidationError as error:
         raise RequestValidationError(
-            [wrong | {"loc": (".".join(map(str, wrong["loc"])) or "fields",)} for wrong in error.errors()[:3]]
+            [wrong | {"loc": (".".join(map(str, wrong["loc"])) or "parameters",)} for wrong in error.errors()[:3]]
         ) from error
+
+
+def _names_in_json(body: bytes) -> set[str]:
+    """Of the parameters, those that a JSON object may have as keys: with their quotes they stand in the body."""
+    return {name for name in ReadParameters.model_fields if f'"{name}"'.encode() in body}
 
 
 def _list_in(name: str, text: str) -> list[object]:

@@ -1,6 +1,7 @@
 """`POST /read` with a stand-in for the model: parameters, limits and errors. What is read is in tests/model."""
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import httpx2
@@ -84,7 +85,11 @@ async def test_parameters_come_in_the_query_or_in_the_form(seven: KerasEngine) -
         {"fields": json.dumps([FIELDS[0], FIELDS[0]])},
         {"fields": json.dumps([FIELDS[0] | {"box": [0, 0, 0, 1]}])},
         {"fields": json.dumps([FIELDS[0] | {"box": [0, 0, 1e999, 1]}])},
+        {"fields": json.dumps([FIELDS[0] | {"box": [0, float("nan"), 1, 1]}])},
         {"fields": json.dumps([FIELDS[0] | {"cells": 51}])},
+        {"fields": json.dumps([FIELDS[1] | {"digits": "2"}])},
+        {"fields": json.dumps(FIELDS), "digits": "2"},
+        {"digit": "4"},
         {"candidates": json.dumps(["1"] * 10_001)},
     ],
     ids=str,
@@ -95,6 +100,14 @@ async def test_a_parameter_that_cannot_be_is_refused(seven: KerasEngine, query: 
         answer = await client.post("/read", files=sent)
 
     assert_is_problem(answer, 422, "invalid_parameter")
+
+
+async def test_parameters_in_json_would_have_no_effect_and_are_refused(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        answer = await client.post("/read", json={"image": b64encode(NUMBER).decode(), "digits": "3"})
+
+    assert_is_problem(answer, 422, "invalid_parameter")
+    assert "/read?digits=" in answer.json()["detail"]
 
 
 async def test_an_unknown_parameter_of_the_query_is_refused(seven: KerasEngine) -> None:
