@@ -126,9 +126,21 @@ def test_of_a_broken_archive_what_comes_before_is_read(keep: int, tmp_path: Path
     assert [row["digit"] for row in read[:-1]] == [*range(len(read) - 1)]
 
 
-@pytest.mark.parametrize("name", ["x.tar", "x.parquet"])
-def test_a_file_that_is_no_archive_is_a_row_with_its_error(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"something else" * 100)
+NEGATIVE = tarfile.TarInfo("1.png")
+NEGATIVE.size = -512
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.tar", b"something else" * 100),
+        ("x.tar", NEGATIVE.tobuf(tarfile.GNU_FORMAT) + bytes(1024)),
+        ("x.parquet", b"something else" * 100),
+    ],
+    ids=["no tar", "a negative size", "no Parquet"],
+)
+def test_a_file_that_is_no_archive_is_a_row_with_its_error(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
 
     assert [row["error"] for row in rows(tmp_path)] == ["unreadable_file"]
 
