@@ -10,15 +10,16 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _MAX_S, _MAX_SILENCE_S = 30, 5  # as nginx's lingering_time and lingering_timeout
+_SMALL_BYTES = 2**16  # a body that the server reads on a connection that stays open: under overload, most refused ones
 _MAX_EXPECTING_S = 0.5  # for a client that waits for 100 Continue before it sends the body: most never send it
 
 
 class DrainBody:
     """ASGI middleware: closes the connection after an answer that does not wait for the body.
 
-    On a connection that stays open, the server would read the rest without bounds. The answer is sent at once, but its
-    end, at which the server closes, after that of the body, ``max_bytes``, 30 seconds, or 5 without data. It is the
-    outermost, so that neither the log nor a limit counts this time.
+    On a connection that stays open, the server would read a large body without bounds of time; it does read a small
+    one. The answer is sent at once, but its end, at which the server closes, after that of the body, ``max_bytes``, 30
+    seconds, or 5 without data. It is the outermost, so that neither the log nor a limit counts this time.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -31,6 +32,11 @@ class DrainBody:
         headers = dict(scope["headers"])
         unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
         expecting, closing = b"expect" in headers, False
+        length = headers.get(b"content-length", b"")
+        stays_open = scope["http_version"] != "1.0" and b"close" not in headers.get(b"connection", b"").lower()
+        stays_open &= (
+            b"transfer-encoding" not in headers and length.isdigit() and int(length) <= _SMALL_BYTES and not expecting
+        )
 
         async def receive_noting() -> Message:
             nonlocal unread, expecting
@@ -41,7 +47,7 @@ class DrainBody:
 
         async def send_without_end(message: Message) -> None:
             nonlocal closing
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and not stays_open:
                 with suppress(TimeoutError):
                     while unread and not expecting:
                         async with asyncio.timeout(0):  # a small body may have arrived
