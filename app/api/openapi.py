@@ -101,7 +101,7 @@ CARD = example_answer(
     {
         "name": "digits",
         "version": "2.0.0",
-        "sha256": {"digits.keras": "4e8097aa7525e3feb9c0c3ae93367bf2531584639a9e8f1c8b8da3050eb0d18d"},
+        "sha256": {"digits.keras": "c7359a13449edb6fded9e25ba3d54c3dce265028d943e70ddedbdf86cb445c14"},
         "preprocessing": "3",
         "classes": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
         "architecture": "compact",
@@ -109,10 +109,10 @@ CARD = example_answer(
         "multiply_adds": 7925304,
         "recipe": {"name": "compact", "augmentation": "hands"},
         "data": {"x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757"},
-        "temperature": 0.8688,
-        "thresholds": {"not_a_digit": -1.188, "low_confidence": 0.8},
-        "metrics": {"test_accuracy": 0.9956},
-        "trained": {"date": "2026-11-21", "keras": "3.15.1"},
+        "temperature": 0.8369,
+        "thresholds": {"not_a_digit": 2.2946, "low_confidence": 0.8},
+        "metrics": {"test_accuracy": 0.9948},
+        "trained": {"date": "2026-11-30", "keras": "3.15.1"},
     }
 )
 METRICS = example_answer("digits_queue_depth 0.0", "text/plain", schema={"type": "string"})
