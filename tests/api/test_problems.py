@@ -20,7 +20,7 @@ from tests.dialects import (
     post,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("path", APIS.values(), ids=APIS)]
+pytestmark = pytest.mark.parametrize("path", APIS.values(), ids=APIS)
 
 LARGE = b"\x89PNG\r\n\x1a\n" + bytes(1000)
 

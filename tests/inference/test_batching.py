@@ -18,8 +18,6 @@ Rows = NDArray[np.float32]
 
 WAIT_S = 10  # for something immediate
 
-pytestmark = pytest.mark.anyio
-
 
 def ink(number: int) -> Rows:
     return np.full((28, 28, 1), number, np.float32)

@@ -18,8 +18,7 @@ from app.model.decision import probabilities
 from app.model.engine import ENGINES, Engine, KerasEngine, LiteRTEngine
 from app.model.manifest import WEIGHTS, Manifest, sha256_of, write_manifest
 from tests.drawings import mnist_test
-
-ROOT = Path(__file__).parents[2]
+from tests.server import ROOT
 
 Rows = NDArray[np.float32]
 

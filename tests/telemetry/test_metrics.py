@@ -20,8 +20,6 @@ from tests.drawings import digit_drawn, encoded
 from tests.scraping import Scrape
 from tests.server import ROOT
 
-anyio = pytest.mark.anyio
-
 INK = np.zeros((28, 28, 1), np.float32)
 STAGES = ("decode", "preprocess", "queue", "inference")
 SEVEN = [0.0] * 7 + [1.0] + [0.0] * 2
@@ -49,7 +47,6 @@ def reference() -> Reference:
     return Reference.model_validate({"source": "mnist", "pictures": 5000, **features})
 
 
-@anyio
 async def test_requests_are_counted_by_route_method_and_status(seven: KerasEngine) -> None:
     async with service(seven) as client:
         for body in (PICTURE, PICTURE, b"no picture"):
@@ -82,7 +79,6 @@ def test_callers_cannot_create_label_values() -> None:
     assert not [word for word in ("made-up", "BREW", "799") if word in found.text]
 
 
-@anyio
 @pytest.mark.parametrize(
     ("path", "sent", "images", "stages"),
     [
@@ -106,7 +102,6 @@ async def test_each_image_is_counted_by_its_answer_and_in_its_stages(
     assert set(found.series("digits_rejections_total").values()) == {0}
 
 
-@anyio
 async def test_an_answer_that_is_not_accepted_is_counted_with_its_reason(
     engine_of: Callable[[Run], KerasEngine],
 ) -> None:
@@ -118,7 +113,6 @@ async def test_an_answer_that_is_not_accepted_is_counted_with_its_reason(
     assert rejected == {"not_a_digit": 0, "low_confidence": 1, "several_digits": 0}
 
 
-@anyio
 async def test_the_queue_depth_is_the_number_of_waiting_images(engine_of: Callable[[Run], KerasEngine]) -> None:
     model = Standing()
     async with service(engine_of(model), max_batch=1) as client:
@@ -134,7 +128,6 @@ async def test_the_queue_depth_is_the_number_of_waiting_images(engine_of: Callab
     assert empty.value("digits_queue_depth") == 0
 
 
-@anyio
 async def test_metrics_are_served_before_the_model_is_loaded_and_name_it_afterwards(seven: KerasEngine) -> None:
     async with service(None) as client:
         loading = await client.get("/metrics")

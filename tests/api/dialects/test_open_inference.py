@@ -25,8 +25,6 @@ TWO = np.concatenate([ONE, ONE])
 FLAT = INK.ravel().tolist()
 READY = ["/v2/health/ready", "/v2/models/digits/ready", "/v2/models/digits/versions/1/ready"]
 
-anyio = pytest.mark.anyio
-
 
 def fp32(data: object = FLAT, shape: object = (1, 28, 28, 1), **changed: object) -> dict[str, Any]:
     return {"inputs": [{"name": "images", "datatype": "FP32", "shape": shape, "data": data} | changed]}
@@ -60,7 +58,6 @@ def read(body: object, max_images: int = 256) -> tuple[bool, list[Any]]:
 # Metadata and health
 
 
-@anyio
 async def test_the_server_is_live_at_once_and_ready_with_its_model(seven: KerasEngine) -> None:
     async with service(None) as client:
         live = await client.get("/v2/health/live")
@@ -185,7 +182,6 @@ def test_more_images_than_allowed_are_too_large(body: object) -> None:
 # Answers
 
 
-@anyio
 @pytest.mark.parametrize("path", [OPEN_INFERENCE, "/v2/models/digits/versions/1/infer"])
 @pytest.mark.parametrize("id_", ["42", None])
 async def test_the_answer_is_as_the_protocol_says(seven: KerasEngine, path: str, id_: str | None) -> None:
@@ -202,7 +198,6 @@ async def test_the_answer_is_as_the_protocol_says(seven: KerasEngine, path: str,
     assert np.argmax(output["data"]) == 7
 
 
-@anyio
 async def test_a_raw_tensor_has_a_binary_output_after_the_json(seven: KerasEngine) -> None:
     async with service(seven) as client:
         as_json = await client.post(OPEN_INFERENCE, json=fp32())
@@ -217,7 +212,6 @@ async def test_a_raw_tensor_has_a_binary_output_after_the_json(seven: KerasEngin
     assert tensor.tolist() == np.array(as_json.json()["outputs"][0]["data"], np.float32).tolist()
 
 
-@anyio
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [

@@ -19,13 +19,11 @@ from app.model.engine import KerasEngine
 from app.model.manifest import Manifest, RiskCurve
 from app.settings import Settings
 from tests.asking import WAIT_S, assert_is_problem, service
+from tests.dialects import SEVEN
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import side_by_side
 
-SEVEN = encoded(digit_drawn(7))
 BASE64 = base64.b64encode(SEVEN).decode()
-
-pytestmark = pytest.mark.anyio
 
 
 async def test_the_answer_is_as_the_contract_says(seven: KerasEngine) -> None:

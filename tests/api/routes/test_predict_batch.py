@@ -14,14 +14,11 @@ from app.inference.service import Service
 from app.model.engine import KerasEngine
 from app.settings import Settings
 from tests.asking import WAIT_S, Run, Standing, assert_is_problem, service
-from tests.dialects import OPEN_INFERENCE, TENSORFLOW, post
-from tests.drawings import digit_drawn, encoded
+from tests.dialects import OPEN_INFERENCE, SEVEN, TENSORFLOW, post
+from tests.drawings import encoded
 
-SEVEN = encoded(digit_drawn(7))
 BLANK = encoded(np.full((40, 40), 250, np.uint8))
 NOISE = encoded(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8))
-
-pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -90,16 +87,6 @@ async def test_one_bad_image_never_costs_the_others_their_answer(seven: KerasEng
     problems = [entry["error"] for entry in entries[1::2]]
     assert [(problem["status"], problem["code"]) for problem in problems] == [(status, code) for _, status, code in bad]
     assert {problem["request_id"] for problem in problems} == {answer.headers["x-request-id"]}
-
-
-async def test_each_entry_is_explained_when_asked_for(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        explained = (await client.post("/predict/batch?explain=true", files=files(SEVEN, BLANK))).json()["predictions"]
-        plain = (await client.post("/predict/batch", files=files(SEVEN))).json()["predictions"]
-
-    assert explained[0]["prediction"]["explanation"]["ink_box"]["width"] > 0
-    assert explained[1]["error"]["code"] == "no_ink"
-    assert "explanation" not in plain[0]["prediction"]
 
 
 async def test_a_request_without_a_form_or_its_field_is_a_bad_request(seven: KerasEngine) -> None:
