@@ -47,11 +47,10 @@ def reference() -> Reference:
     return Reference.model_validate({"source": "mnist", "pictures": 5000, **features})
 
 
-async def test_requests_are_counted_by_route_method_and_status(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        for body in (PICTURE, PICTURE, b"no picture"):
-            await client.post("/predict", content=body)
-        found = await scrape(client)
+async def test_requests_are_counted_by_route_method_and_status(client: httpx2.AsyncClient) -> None:
+    for body in (PICTURE, PICTURE, b"no picture"):
+        await client.post("/predict", content=body)
+    found = await scrape(client)
 
     counted = {
         status: found.value("digits_http_requests_total", route="/predict", method="POST", status=status)
@@ -89,11 +88,10 @@ def test_callers_cannot_create_label_values() -> None:
     ids=["an image", "a batch", "a tensor"],
 )
 async def test_each_image_is_counted_by_its_answer_and_in_its_stages(
-    seven: KerasEngine, path: str, sent: dict[str, object], images: int, stages: list[int]
+    client: httpx2.AsyncClient, path: str, sent: dict[str, object], images: int, stages: list[int]
 ) -> None:
-    async with service(seven) as client:
-        assert (await client.post(path, **sent)).is_success  # type: ignore[arg-type] # what the case needs
-        found = await scrape(client)
+    assert (await client.post(path, **sent)).is_success  # type: ignore[arg-type] # what the case needs
+    found = await scrape(client)
 
     assert [found.value("digits_stage_duration_seconds_count", stage=stage) for stage in STAGES] == stages
     assert found.series("digits_predictions_total") == {str(digit): images * (digit == 7) for digit in range(10)}

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
+from tests.server import has_ended
 from training.data.mnist import Mnist
 from training.data.samples import Samples
 from training.data.sources import SOURCES
@@ -139,18 +140,10 @@ def test_a_killed_run_loses_only_the_current_epoch_and_leaves_no_worker(small_fi
     workers = [int(pid) for pid in killed.stdout.split()]
     assert len(workers) == 2
     deadline = time.monotonic() + 10
-    while any(_is_alive(pid) for pid in workers):
+    while not all(map(has_ended, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert len((run / "history.csv").read_text().splitlines()) == 2  # the header, and the epoch before
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_resuming_a_finished_run_changes_no_weight(finished_run: Path, recipe: Recipe, mnist: Mnist) -> None:

@@ -46,9 +46,8 @@ async def test_the_status_is_of_one_version(seven: KerasEngine, path: str, loade
 
 
 @pytest.mark.parametrize("path", ["/v1/models/digits/metadata", "/v1/models/digits/versions/1/metadata"])
-async def test_the_metadata_name_input_and_output_with_dtype_and_shape(seven: KerasEngine, path: str) -> None:
-    async with service(seven) as client:
-        document = (await client.get(path)).json()
+async def test_the_metadata_name_input_and_output_with_dtype_and_shape(client: httpx2.AsyncClient, path: str) -> None:
+    document = (await client.get(path)).json()
 
     assert document["model_spec"] == {"name": "digits", "signature_name": "", "version": "1"}
     signature = document["metadata"]["signature_def"]["signature_def"]["serving_default"]
@@ -186,10 +185,9 @@ async def test_predictions_come_in_the_order_sent(engine_of: Callable[[Run], Ker
     ],
 )
 async def test_another_model_version_or_method_is_answered_in_their_words(
-    seven: KerasEngine, method: str, path: str, status: int, message: str
+    client: httpx2.AsyncClient, method: str, path: str, status: int, message: str
 ) -> None:
-    async with service(seven) as client:
-        assert_is_error(await client.request(method, path), status, message)
+    assert_is_error(await client.request(method, path), status, message)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -51,10 +51,9 @@ async def sent(
         return await client.post(f"/predict/batch{query}", files=parts)
 
 
-async def test_an_image_is_answered_as_it_is_alone(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        alone = (await client.post("/predict?top_k=2", content=SEVEN)).json()
-        body = (await client.post("/predict/batch?top_k=2", files=[("files", ("../0.png", SEVEN))])).json()
+async def test_an_image_is_answered_as_it_is_alone(client: httpx2.AsyncClient) -> None:
+    alone = (await client.post("/predict?top_k=2", content=SEVEN)).json()
+    body = (await client.post("/predict/batch?top_k=2", files=[("files", ("../0.png", SEVEN))])).json()
 
     entry = {"filename": "../0.png", "prediction": alone, "error": None}
     assert body == {"predictions": [entry], "model": {"name": "digits", "version": "1.2.3"}}
@@ -99,9 +98,8 @@ async def test_a_request_without_a_form_or_its_field_is_a_bad_request(seven: Ker
     assert "files" in answer.json()["detail"]
 
 
-async def test_a_misplaced_parameter_is_pointed_to_the_query_of_the_batch(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        answer = await client.post("/predict/batch", files=files(SEVEN), data={"top_k": "3"})
+async def test_a_misplaced_parameter_is_pointed_to_the_query_of_the_batch(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/predict/batch", files=files(SEVEN), data={"top_k": "3"})
 
     assert_is_problem(answer, 422, "invalid_parameter")
     assert "/predict/batch?top_k=" in answer.json()["detail"]
