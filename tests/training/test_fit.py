@@ -34,6 +34,7 @@ RESUMED = {
     ),
     "fine-tuned": Recipe(name="tiny", architecture="tiny", preprocessing="auto", epochs=2, limit=150),
     "augmented": replace(COMPACT, distinct_epochs=None),
+    "reused epochs": replace(COMPACT, distinct_epochs=1),
     "rounds": replace(COMPACT, distinct_epochs=None, rounds=(1,)),
 }
 
@@ -81,7 +82,11 @@ def test_the_environment_names_no_machine_and_no_person() -> None:
 
 @pytest.mark.parametrize(
     "case",
-    ["dropout", "fine-tuned", *(pytest.param(name, marks=pytest.mark.slow) for name in ("augmented", "rounds"))],
+    [
+        "dropout",
+        "fine-tuned",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("augmented", "reused epochs", "rounds")),
+    ],
 )
 def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_run(
     case: str, mnist: Mnist, sources: list[Samples], exported: tuple[Path, Scores], tmp_path: Path
