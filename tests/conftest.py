@@ -1,21 +1,18 @@
 """Fixtures that many tests share: the shipped model, stand-ins for it, and one running service."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from app.imaging.preprocess import VERSION
 from app.model.engine import KerasEngine
 from app.model.manifest import Manifest, Thresholds
-from tests.server import running
-
-ROOT = Path(__file__).parent.parent
-
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+from tests.asking import Run, service
+from tests.server import ROOT, running
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +66,13 @@ def seven(engine_of: Callable[[Run], KerasEngine]) -> KerasEngine:
     """Reads everything as a seven, with a one in second place."""
     logits = np.array([0, 4, 0, 0, 0, 0, 0, 8, 0, 0], np.float32)
     return engine_of(lambda ink: np.tile(logits, (len(ink), 1)))
+
+
+@pytest.fixture
+async def client(seven: KerasEngine) -> AsyncIterator[httpx2.AsyncClient]:
+    """Of an app with that engine."""
+    async with service(seven) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

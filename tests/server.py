@@ -97,6 +97,14 @@ class Process:
         self._lines.put(None)
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, though its parent may not have asked."""
+    try:
+        return ") Z" in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return True
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -11,13 +11,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.drawings import digit_drawn, encoded
+from tests.dialects import SEVEN
 from tests.server import Process, running
 
 TIMEOUT_MS = 1000
 WAIT_S = 30  # for what takes seconds unless something is broken
 MAX_BODY_BYTES = 200_000
-SEVEN = encoded(digit_drawn(7))
 POST = b"POST /predict HTTP/1.1\r\nHost: digits\r\nContent-Type: image/png\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nHost: digits\r\n"
 WHOLE = POST + b"Content-Length: %d\r\n\r\n" % len(SEVEN) + SEVEN

@@ -12,10 +12,9 @@ import pytest
 
 from app.model.manifest import LITE_WEIGHTS, read_manifest, write_manifest
 from tests.asking import assert_is_problem
-from tests.drawings import digit_drawn, encoded
+from tests.dialects import SEVEN
 from tests.server import Callers, running, running_faulty
 
-SEVEN = encoded(digit_drawn(7))
 WAIT_S = 20
 
 

@@ -17,10 +17,9 @@ import pytest
 
 from app.model.manifest import LITE_WEIGHTS, MANIFEST
 from tests.asking import assert_is_problem
-from tests.drawings import digit_drawn, encoded
+from tests.dialects import SEVEN
 from tests.server import ROOT, running
 
-SEVEN = encoded(digit_drawn(7))
 STOP_S = 15  # on a busy machine; the drains of these tests last a minute
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 

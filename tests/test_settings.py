@@ -98,13 +98,6 @@ def test_a_shared_quota_needs_the_library(monkeypatch: pytest.MonkeyPatch) -> No
         Settings(rate_limit_storage="redis://localhost")
 
 
-@pytest.mark.parametrize(
-    ("host", "address"), [("127.0.0.1", "http://127.0.0.1:8123"), ("::1", "http://[::1]:8123")], ids=["IPv4", "IPv6"]
-)
-def test_the_address_is_a_url(host: str, address: str) -> None:
-    assert Settings(host=host, port=8123).address == address
-
-
 def test_the_documented_table_names_each_setting_with_its_default() -> None:
     rows = re.findall(
         r"^\| `DIGITS_(\w+)` \| (?:`(.*?)`)?", (ROOT / "docs" / "settings.md").read_text(encoding="utf-8"), re.MULTILINE

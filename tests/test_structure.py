@@ -6,11 +6,10 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 
 from app import VERSION
+from tests.server import ROOT
 
-ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("app", "training") for path in (ROOT / folder).rglob("*.py"))
 
 # Names of dependencies that their documentation does not mention. Underscore attributes are ruff's rule SLF001.

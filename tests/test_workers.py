@@ -11,10 +11,9 @@ import httpx2
 import pytest
 
 from app.model.manifest import LITE_WEIGHTS
-from tests.drawings import digit_drawn, encoded
+from tests.dialects import SEVEN
 from tests.server import Callers, Process, running
 
-SEVEN = encoded(digit_drawn(7))
 ASK = {"url": "/predict", "content": SEVEN}
 
 
@@ -94,13 +93,3 @@ def test_the_workers_keep_their_counts_in_a_folder_that_is_removed(model_dir: Pa
 
     assert counts != []
     assert not shared.exists()
-
-
-def test_workers_know_the_addresses_of_their_callers(model_dir: Path) -> None:
-    with two_workers(model_dir, rate_limit="1/hour", trusted_proxies="127.0.0.1") as (_, url, _):
-        answers = [
-            httpx2.post(f"{url}/predict", content=SEVEN, headers={"X-Forwarded-For": f"192.0.2.{place}"})
-            for place in range(6)
-        ]
-
-    assert [answer.status_code for answer in answers] == [200] * 6

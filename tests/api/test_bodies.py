@@ -180,7 +180,6 @@ def chunk(data: bytes, *, more: bool = True) -> Message:
     return {"type": "http.request", "body": data, "more_body": more}
 
 
-@pytest.mark.anyio
 async def test_a_body_of_exactly_the_limit_is_read_and_a_larger_one_is_refused_at_once() -> None:
     assert await read(chunk(b"12"), chunk(b"34", more=False), max_bytes=4) == b"1234"
     with pytest.raises(TooLarge):
@@ -189,7 +188,6 @@ async def test_a_body_of_exactly_the_limit_is_read_and_a_larger_one_is_refused_a
         await read(length="5", max_bytes=4)
 
 
-@pytest.mark.anyio
 async def test_a_client_that_leaves_or_stops_sending_is_a_bad_request() -> None:
     with pytest.raises(BadRequest, match="incomplete"):
         await read(chunk(b"half"), {"type": "http.disconnect"})
@@ -198,7 +196,6 @@ async def test_a_client_that_leaves_or_stops_sending_is_a_bad_request() -> None:
     assert raised.value.headers == {"Connection": "close"}
 
 
-@pytest.mark.anyio
 async def test_a_large_body_gets_the_time_that_a_slow_network_needs() -> None:
     """64 KiB add four seconds, so after the timeout of an empty body the rest is still awaited."""
     with pytest.raises(TimeoutError):
@@ -218,7 +215,6 @@ def test_bodies_take_a_sixteenth_of_the_container(
     assert bodies.max_held_body_bytes(Settings(workers=workers)) == held_mib * 2**20
 
 
-@pytest.mark.anyio
 async def test_large_bodies_are_parsed_one_after_the_other() -> None:
     inside: list[int] = []
     most: list[int] = []

@@ -58,7 +58,6 @@ async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
 CHUNKED, EXPECTING = (b"transfer-encoding", b"chunked"), (b"expect", b"100-continue")
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("chunk", "waits_s", "header", "silence_s"),
     [

@@ -12,12 +12,10 @@ import pytest
 from app.api.authentication import is_open
 from app.api.schemas import Problem
 from app.main import create_app
-from app.model.engine import KerasEngine
 from app.settings import Settings
-from tests.asking import service
 from tests.dialects import OPEN_INFERENCE, TENSORFLOW
+from tests.server import ROOT
 
-ROOT = Path(__file__).parents[2]
 CASES = 5  # per operation, beside those from the bounds of its schemas; benchmarks/results/load.md has a longer run
 CHECK_S = 600  # 10 on a quiet machine
 
@@ -57,15 +55,13 @@ def test_every_request_answer_and_error_has_an_example(document: dict[str, Any])
     assert [each["name"] for each in parameters if not {"default", "examples"} & each["schema"].keys()] == []
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("path", ["/predict", TENSORFLOW, OPEN_INFERENCE])
 async def test_the_examples_of_requests_in_json_are_answered(
-    seven: KerasEngine, document: dict[str, Any], path: str
+    client: httpx2.AsyncClient, document: dict[str, Any], path: str
 ) -> None:
     body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
-    async with service(seven) as client:
-        for example in examples(document, body):
-            assert (await client.post(path, json=example)).status_code == httpx2.codes.OK
+    for example in examples(document, body):
+        assert (await client.post(path, json=example)).status_code == httpx2.codes.OK
 
 
 def test_keys_are_described_if_there_are_some(document: dict[str, Any]) -> None:

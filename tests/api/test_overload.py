@@ -15,10 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.overload import Overload
 from app.errors import Overloaded
 from tests.asking import WAIT_S, assert_is_problem
-from tests.drawings import digit_drawn, encoded
+from tests.dialects import SEVEN
 from tests.server import running_faulty
-
-SEVEN = encoded(digit_drawn(7))
 
 
 class App:
@@ -78,7 +76,6 @@ async def fill(app: App, limit: int) -> list[Call]:
     return inside
 
 
-@pytest.mark.anyio
 async def test_above_the_limit_requests_get_503_until_one_is_answered() -> None:
     app = App(lowest=4, highest=4)
     inside = await fill(app, 4)
@@ -93,7 +90,6 @@ async def test_above_the_limit_requests_get_503_until_one_is_answered() -> None:
         await call.answer()
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("path", "method"), [("/healthz", "GET"), ("/predict/batch", "POST")])
 async def test_probes_and_batches_are_not_limited(path: str, method: str) -> None:
     app = App(lowest=4, highest=4)
@@ -105,7 +101,6 @@ async def test_probes_and_batches_are_not_limited(path: str, method: str) -> Non
     assert other.status == 200
 
 
-@pytest.mark.anyio
 async def test_an_upload_counts_once_it_is_complete() -> None:
     app = App(lowest=4, highest=4)
     slow = [Call(app) for _ in range(10)]
@@ -120,7 +115,6 @@ async def test_an_upload_counts_once_it_is_complete() -> None:
     assert {call.status for call in slow} == {200}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("answers", "limit"), [(1, 4), (10, 16), (32, 50)], ids=["the lowest", "what takes 0.2 s", "the highest"]
 )
@@ -137,7 +131,6 @@ async def test_the_limit_follows_the_rate_of_answers_within_its_bounds(answers: 
     await fill(app, limit)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(("status", "first"), [(200, 1), (415, 32)], ids=["few requests", "quick errors"])
 async def test_what_says_nothing_about_the_capacity_leaves_the_limit(status: int, first: int) -> None:
     app = App(lowest=4, highest=1000)
@@ -150,7 +143,6 @@ async def test_what_says_nothing_about_the_capacity_leaves_the_limit(status: int
     await fill(app, 32)
 
 
-@pytest.mark.anyio
 async def test_answers_that_take_too_long_lower_the_limit() -> None:
     app = App(lowest=4, highest=50)
     inside = await enter(app, 20)  # below the limit
@@ -161,7 +153,6 @@ async def test_answers_that_take_too_long_lower_the_limit() -> None:
     await fill(app, 4)
 
 
-@pytest.mark.anyio
 async def test_uploads_that_complete_together_do_not_exceed_the_limit() -> None:
     app = App(lowest=4, highest=4)
     slow = [Call(app) for _ in range(6)]
@@ -176,7 +167,6 @@ async def test_uploads_that_complete_together_do_not_exceed_the_limit() -> None:
     assert [type(task.exception()) for task in refused] == [Overloaded] * 2
 
 
-@pytest.mark.anyio
 async def test_a_disconnect_cancels_the_request_and_frees_its_place() -> None:
     app = App(lowest=4, highest=4)
     inside = await fill(app, 4)
@@ -187,7 +177,6 @@ async def test_a_disconnect_cancels_the_request_and_frees_its_place() -> None:
     assert (inside[0].sent, later.status) == ([], None)
 
 
-@pytest.mark.anyio
 async def test_refusals_are_logged_in_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
     app = App(lowest=4, highest=4)
     await fill(app, 4)

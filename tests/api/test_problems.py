@@ -20,7 +20,7 @@ from tests.dialects import (
     post,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("path", APIS.values(), ids=APIS)]
+pytestmark = pytest.mark.parametrize("path", APIS.values(), ids=APIS)
 
 LARGE = b"\x89PNG\r\n\x1a\n" + bytes(1000)
 
@@ -93,10 +93,9 @@ async def test_a_quota_that_is_used_up(seven: KerasEngine, path: str) -> None:
     assert card.status_code == httpx2.codes.OK  # only POST counts
 
 
-async def test_an_unknown_address_and_a_method_that_is_not_allowed(seven: KerasEngine, path: str) -> None:
+async def test_an_unknown_address_and_a_method_that_is_not_allowed(client: httpx2.AsyncClient, path: str) -> None:
     unknown = {TENSORFLOW: "/v1/nowhere", OPEN_INFERENCE: "/v2/nowhere"}.get(path, "/v3/nowhere")
-    async with service(seven) as client:
-        refused, wrong_method = await client.get(unknown), await client.delete(path)
+    refused, wrong_method = await client.get(unknown), await client.delete(path)
 
     assert_is_refusal(wrong_method, path, 405, "method_not_allowed")
     assert wrong_method.headers["allow"] == "POST"

@@ -21,8 +21,6 @@ from tests.server import running
 
 in_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 
-pytestmark = pytest.mark.anyio
-
 
 async def refused(quota: Quota, client: str) -> bool:
     try:

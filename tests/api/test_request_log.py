@@ -11,8 +11,6 @@ from app.api.request_log import RequestLog
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture(autouse=True)
 def every_line(caplog: pytest.LogCaptureFixture) -> None:

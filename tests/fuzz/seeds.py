@@ -13,7 +13,6 @@ BOUNDARY = "frontier"
 
 _SEVEN = digit_drawn(7)
 _RGBA = transparent(_SEVEN, (0, 0, 0))
-_BLACK = Image.new("L", (28, 28))
 _BASE64 = base64.b64encode(encoded(_SEVEN)).decode()
 
 PICTURES = [

@@ -35,8 +35,8 @@ from tests.drawings import (
 )
 from tests.hostile import seven as drawing
 from tests.hostile import tiff
+from tests.server import ROOT
 
-ROOT = Path(__file__).parents[2]
 LOSSY_LEVELS = 12  # of 255: the most that JPEG at quality 95 changes a pixel
 
 
@@ -63,29 +63,22 @@ EXACTLY_READ: dict[str, Callable[[Grey], bytes]] = {
     "RGB PNG": lambda grey: encoded(Image.fromarray(grey).convert("RGB"), "PNG"),
     "palette PNG": lambda grey: encoded(Image.fromarray(grey).convert("P"), "PNG"),
     "palette BMP": lambda grey: encoded(Image.fromarray(grey).convert("P"), "BMP"),
-    "palette TIFF": lambda grey: encoded(Image.fromarray(grey).convert("P"), "TIFF"),
     "big-endian 16-bit TIFF": lambda grey: encoded((grey.astype(np.uint16) * 257).astype(">u2"), "TIFF"),
     "32-bit TIFF": lambda grey: encoded(grey.astype(np.int32), "TIFF"),
     "float TIFF": lambda grey: encoded(grey.astype(np.float32) / 255, "TIFF"),
     "LZW TIFF": lambda grey: encoded(grey, "TIFF", compression="tiff_lzw"),
-    "deflated TIFF": lambda grey: encoded(grey, "TIFF", compression="tiff_deflate"),
-    "LZMA TIFF": lambda grey: encoded(grey, "TIFF", compression="lzma"),
-    "Zstandard TIFF": lambda grey: encoded(grey, "TIFF", compression="zstd"),
     "16-bit Zstandard TIFF": lambda grey: encoded(grey.astype(np.uint16) * 257, "TIFF", compression="zstd"),
     "CMYK TIFF": lambda grey: encoded(Image.fromarray(grey).convert("RGB").convert("CMYK"), "TIFF"),
     "16-bit CMYK TIFF": lambda grey: tiff_of_inks(grey),
     "deflated TIFF of planes": lambda grey: tiff_of_planes(grey),
     "interlaced GIF": lambda grey: encoded(grey, "GIF", interlace=1),
     "HEIC": lambda grey: encoded(grey, "HEIC", **EXACT["HEIC"]),
-    "RGB HEIC": lambda grey: encoded(Image.fromarray(grey).convert("RGB"), "HEIC", **EXACT["HEIC"]),
     "10-bit HEIC": lambda grey: encoded(grey.astype(np.uint16) * 257, "HEIC", **EXACT["HEIC"]),
     "10-bit RGB HEIC": lambda grey: deep_heic("RGB;16", np.dstack([grey] * 3)),
     "HEIC of tiles": lambda grey: encoded(grey, "HEIC", tile_size=64, **EXACT["HEIC"]),
     "HEIC with a thumbnail": lambda grey: encoded(grey, "HEIC", thumbnails=[64], **EXACT["HEIC"]),
     "AVIF": lambda grey: encoded(grey, "AVIF", **EXACT["AVIF"]),
-    "RGB AVIF": lambda grey: encoded(Image.fromarray(grey).convert("RGB"), "AVIF", **EXACT["AVIF"]),
     "10-bit AVIF": lambda grey: deep_avif(grey, 10),
-    "12-bit AVIF": lambda grey: deep_avif(grey, 12),
     "Windows BMP with an unused fourth byte": lambda grey: windows_bmp(grey),
     "BMP with junk in the fourth byte": lambda grey: windows_bmp(grey, unused=0x7 << 24),
     "BMP with masks": lambda grey: windows_bmp(grey, *RGB_MASKS, unused=0x7 << 24),
@@ -112,7 +105,6 @@ TRANSPARENT: dict[str, Callable[[], bytes]] = {
     "10-bit RGBA HEIC": lambda: deep_heic("RGBA;16", np.array(half_transparent())),
     "RGBA AVIF": lambda: encoded(half_transparent(), "AVIF", **EXACT["AVIF"]),
     "grey and alpha PNG": lambda: encoded(half_transparent().convert("LA"), "PNG"),
-    "grey and alpha TIFF": lambda: encoded(half_transparent().convert("LA"), "TIFF"),
 }
 
 

@@ -18,8 +18,6 @@ Rows = NDArray[np.float32]
 
 WAIT_S = 10  # for something immediate
 
-pytestmark = pytest.mark.anyio
-
 
 def ink(number: int) -> Rows:
     return np.full((28, 28, 1), number, np.float32)
@@ -116,19 +114,6 @@ async def test_a_full_batch_does_not_wait(max_batch: int) -> None:
         await client.submit(*range(max_batch))
 
     assert gate.batches == [list(range(max_batch))]
-
-
-async def test_an_engine_that_raises_fails_that_batch_and_runs_the_next() -> None:
-    def broken_once(batch: Rows) -> Rows:
-        if batch[0, 0, 0, 0] == 0:
-            raise ArithmeticError("stand-in")
-        return numbers(batch)
-
-    async with batching(broken_once, max_batch=3, max_wait_ms=WAIT_S * 1000) as client:
-        tasks = [await client.start(number) for number in range(6)]
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-
-    assert [type(answer) for answer in answers] == [ArithmeticError] * 3 + [list] * 3
 
 
 async def test_a_full_queue_has_no_room_until_callers_leave() -> None:

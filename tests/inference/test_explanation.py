@@ -16,11 +16,8 @@ from PIL import Image
 from app.imaging.preprocess import SIDE_PX, Mode, preprocess
 from app.model.engine import KerasEngine
 from tests.asking import WAIT_S, Run, assert_is_problem, service
+from tests.dialects import SEVEN
 from tests.drawings import Grey, digit_drawn, encoded, enlarged
-
-SEVEN = encoded(digit_drawn(7))
-
-pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -47,15 +44,6 @@ async def answered(engine: KerasEngine, data: bytes, **params: str) -> dict[str,
     assert answer.status_code == httpx2.codes.OK, answer.text
     body: dict[str, Any] = answer.json()
     return body
-
-
-async def test_an_explanation_changes_nothing_else_in_the_answer(top_half: KerasEngine) -> None:
-    plain = await answered(top_half, SEVEN, explain="false")
-    explained = await answered(top_half, SEVEN, explain="true")
-
-    assert list(explained) == [*plain, "explanation"]
-    assert list(explained["explanation"]) == ["input_png", "saliency_png", "inverted", "ink_box"]
-    assert {name: explained[name] for name in plain} == plain
 
 
 @pytest.mark.parametrize(("mode", "inverted"), [("auto", True), ("auto", False), ("plain", False)])

@@ -59,7 +59,6 @@ def test_the_memory_limit_is_that_of_the_control_group(
     assert memory_limit(tmp_path, tmp_path / "own") == expected
 
 
-@pytest.mark.anyio
 async def test_memory_is_waited_for_until_it_is_given_back() -> None:
     memory = Memory(2**40)
     memory.rest()
@@ -77,7 +76,6 @@ async def test_memory_is_waited_for_until_it_is_given_back() -> None:
     assert 2**40 / 2 < size < 2**40
 
 
-@pytest.mark.anyio
 async def test_without_a_limit_nothing_waits() -> None:
     memory = Memory(None)
     memory.rest()

@@ -19,9 +19,8 @@ from tests.drawings import (
     enlarged,
     mnist_test,
     placed,
-    transparent,
 )
-from tests.pictures import cut_out, on_paper, ruled, vignetted
+from tests.pictures import cut_out, on_paper
 from tests.server import running
 
 DIGITS = range(10)
@@ -40,14 +39,9 @@ def large(digit: int) -> Grey:
 
 DRAWN: dict[str, Callable[[int], bytes]] = {
     "as MNIST has it": lambda digit: encoded(digit_drawn(digit)),
-    "another hand": lambda digit: encoded(digit_drawn(digit, 1)),
     "chalk on a board": lambda digit: encoded(coloured(255 - large(digit), (250, 250, 250), (25, 80, 45))),
-    "pale pencil": lambda digit: encoded(255 - (255 - large(digit)) // 4),
-    "black on nothing": lambda digit: encoded(transparent(255 - large(digit), (0, 0, 0))),
     "poor JPEG": lambda digit: encoded(large(digit), "JPEG", quality=20),
     "photograph's size": lambda digit: encoded(large(digit).repeat(12, axis=0).repeat(12, axis=1), "JPEG"),
-    "on squared paper": lambda digit: encoded(ruled(255 - large(digit), 36, 2, 150, squared=True)),
-    "in a vignette": lambda digit: encoded(vignetted(255 - large(digit), 0.7), "JPEG"),
     "cut out to its last pixel": lambda digit: encoded(on_paper(cut_out(255 - large(digit)))),
 }
 

@@ -84,24 +84,14 @@ STRICT = Thresholds(not_a_digit=1.5, low_confidence=0.6)
 @pytest.mark.parametrize(
     ("score", "confidence", "digits", "expected"),
     [
-        (-9.0, 0.99, 1, None),
-        (1.5, 0.6, 1, None),
-        (1.51, 0.99, 1, Rejection("not_a_digit", 1.51, 1.5)),
-        (-9.0, 0.59, 1, Rejection("low_confidence", 0.59, 0.6)),
-        (-9.0, 0.99, 2, Rejection("several_digits", 2.0, 1.0)),
-        (9.0, 0.2, 1, Rejection("not_a_digit", 9.0, 1.5)),
-        (9.0, 0.2, 3, Rejection("several_digits", 3.0, 1.0)),
-        (-math.inf, 0.7, 1, None),
-    ],
-    ids=[
-        "a clear digit",
-        "just at both thresholds",
-        "no digit",
-        "a doubtful one",
-        "two digits",
-        "no digit before a doubtful one",
-        "several digits before everything",
-        "a network that knows digits alone",
+        pytest.param(-9.0, 0.99, 1, None, id="a clear digit"),
+        pytest.param(1.5, 0.6, 1, None, id="just at both thresholds"),
+        pytest.param(1.51, 0.99, 1, Rejection("not_a_digit", 1.51, 1.5), id="no digit"),
+        pytest.param(-9.0, 0.59, 1, Rejection("low_confidence", 0.59, 0.6), id="a doubtful one"),
+        pytest.param(-9.0, 0.99, 2, Rejection("several_digits", 2.0, 1.0), id="two digits"),
+        pytest.param(9.0, 0.2, 1, Rejection("not_a_digit", 9.0, 1.5), id="no digit before a doubtful one"),
+        pytest.param(9.0, 0.2, 3, Rejection("several_digits", 3.0, 1.0), id="several digits before everything"),
+        pytest.param(-math.inf, 0.7, 1, None, id="a network that knows digits alone"),
     ],
 )
 def test_the_first_reason_not_to_act_is_given(
@@ -117,22 +107,13 @@ NEVER = -math.inf  # the log-odds of no digit
 @pytest.mark.parametrize(
     ("score", "confidence", "risk", "reason"),
     [
-        (NEVER, 0.99, 0.001, "low_confidence"),
-        (-math.log(99), 1.0, 0.001, "not_a_digit"),  # one in a hundred
-        (-math.log(99), 0.98, 0.00298, "low_confidence"),
-        (-math.log(99), 0.995, 0.00149, "not_a_digit"),
-        (NEVER, 1.0, 0.0001, "low_confidence"),
-        (999.0, 1.0, 1, "not_a_digit"),
-        (math.inf, 0.5, 1, "not_a_digit"),
-    ],
-    ids=[
-        "between two knots",
-        "perhaps no digit",
-        "more likely another digit",
-        "more likely no digit",
-        "surer than any of the curve",
-        "surely no digit",
-        "certainly no digit",
+        pytest.param(NEVER, 0.99, 0.001, "low_confidence", id="between two knots"),
+        pytest.param(-math.log(99), 1.0, 0.001, "not_a_digit", id="perhaps no digit"),  # one in a hundred
+        pytest.param(-math.log(99), 0.98, 0.00298, "low_confidence", id="more likely another digit"),
+        pytest.param(-math.log(99), 0.995, 0.00149, "not_a_digit", id="more likely no digit"),
+        pytest.param(NEVER, 1.0, 0.0001, "low_confidence", id="surer than any of the curve"),
+        pytest.param(999.0, 1.0, 1, "not_a_digit", id="surely no digit"),
+        pytest.param(math.inf, 0.5, 1, "not_a_digit", id="certainly no digit"),
     ],
 )
 def test_an_answer_is_accepted_up_to_its_risk_and_rejected_for_the_larger_part_of_it(

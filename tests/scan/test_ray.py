@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.test_cli import digits
-from tests.conftest import ROOT
 from tests.scan.test_scan import keys, scan
 from tests.scan.test_shards import PICTURES, folder
-from tests.server import free_port
+from tests.server import ROOT, free_port
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.cli.test_cli import WITHOUT, digits, digits_of_its_own
-from tests.conftest import ROOT
 from tests.drawings import digit_drawn, encoded
 from tests.pictures import on_paper, side_by_side
 from tests.scan.test_shards import PICTURES, folder, tar
+from tests.server import ROOT, has_ended
 from training.data.folders import read_labels, read_unlabelled
 
 WAIT_S = 120
@@ -72,14 +72,6 @@ def begun(many: Path, out: Path) -> subprocess.Popen[str]:
     return process
 
 
-def ended(pid: int) -> bool:
-    """Whether a process has ended, though its parent may not have asked."""
-    try:
-        return ") Z" in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return True
-
-
 def test_a_killed_scan_ends_its_workers_and_is_continued(many: Path, tmp_path: Path) -> None:
     process = begun(many, tmp_path / "out")
     workers = workers_of(process)
@@ -88,7 +80,7 @@ def test_a_killed_scan_ends_its_workers_and_is_continued(many: Path, tmp_path: P
 
     process.communicate(timeout=WAIT_S)
     deadline = time.monotonic() + WAIT_S
-    while not all(map(ended, workers)):
+    while not all(map(has_ended, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert workers

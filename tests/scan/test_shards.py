@@ -16,9 +16,9 @@ import pytest
 from app.errors import ScanError
 from app.scan.reading import ReadDigits, load_model, read_shard
 from app.scan.shards import find_shards, pictures
-from tests.conftest import ROOT
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import on_paper, side_by_side
+from tests.server import ROOT
 
 PICTURES = {f"{digit}.png": encoded(digit_drawn(digit, 1)) for digit in range(10)}
 MODEL = str(ROOT / "models")

@@ -1,6 +1,5 @@
 """The log: JSON lines on standard output, or plain lines on a terminal."""
 
-import errno
 import json
 import logging
 import re
@@ -38,26 +37,3 @@ def test_a_line_has_its_level_fields_and_traceback(capsys: pytest.CaptureFixture
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     assert line.pop("traceback").endswith("RuntimeError: why")
     assert line == {"level": "error", "message": "1 of 2", "digit": 7}
-
-
-def test_a_terminal_gets_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    with logging_started("info") as log:
-        log.info("ready", extra={"fields": {"engine": "litert", "seconds": 0.6}})
-
-    assert re.fullmatch(r"\d\d:\d\d:\d\d ready: engine litert, seconds 0.6\n", capsys.readouterr().out)
-
-
-def test_a_log_that_cannot_be_written_is_reported_once(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(_: str) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("sys.stdout.write", fail)
-        with logging_started("info") as log:
-            log.info("lost")
-            log.info("lost")
-
-    assert capsys.readouterr().err == "digits: the log cannot be written: No space left on device\n"

@@ -20,8 +20,6 @@ from tests.drawings import digit_drawn, encoded
 from tests.scraping import Scrape
 from tests.server import ROOT
 
-anyio = pytest.mark.anyio
-
 INK = np.zeros((28, 28, 1), np.float32)
 STAGES = ("decode", "preprocess", "queue", "inference")
 SEVEN = [0.0] * 7 + [1.0] + [0.0] * 2
@@ -49,12 +47,10 @@ def reference() -> Reference:
     return Reference.model_validate({"source": "mnist", "pictures": 5000, **features})
 
 
-@anyio
-async def test_requests_are_counted_by_route_method_and_status(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        for body in (PICTURE, PICTURE, b"no picture"):
-            await client.post("/predict", content=body)
-        found = await scrape(client)
+async def test_requests_are_counted_by_route_method_and_status(client: httpx2.AsyncClient) -> None:
+    for body in (PICTURE, PICTURE, b"no picture"):
+        await client.post("/predict", content=body)
+    found = await scrape(client)
 
     counted = {
         status: found.value("digits_http_requests_total", route="/predict", method="POST", status=status)
@@ -82,7 +78,6 @@ def test_callers_cannot_create_label_values() -> None:
     assert not [word for word in ("made-up", "BREW", "799") if word in found.text]
 
 
-@anyio
 @pytest.mark.parametrize(
     ("path", "sent", "images", "stages"),
     [
@@ -93,11 +88,10 @@ def test_callers_cannot_create_label_values() -> None:
     ids=["an image", "a batch", "a tensor"],
 )
 async def test_each_image_is_counted_by_its_answer_and_in_its_stages(
-    seven: KerasEngine, path: str, sent: dict[str, object], images: int, stages: list[int]
+    client: httpx2.AsyncClient, path: str, sent: dict[str, object], images: int, stages: list[int]
 ) -> None:
-    async with service(seven) as client:
-        assert (await client.post(path, **sent)).is_success  # type: ignore[arg-type] # what the case needs
-        found = await scrape(client)
+    assert (await client.post(path, **sent)).is_success  # type: ignore[arg-type] # what the case needs
+    found = await scrape(client)
 
     assert [found.value("digits_stage_duration_seconds_count", stage=stage) for stage in STAGES] == stages
     assert found.series("digits_predictions_total") == {str(digit): images * (digit == 7) for digit in range(10)}
@@ -106,7 +100,6 @@ async def test_each_image_is_counted_by_its_answer_and_in_its_stages(
     assert set(found.series("digits_rejections_total").values()) == {0}
 
 
-@anyio
 async def test_an_answer_that_is_not_accepted_is_counted_with_its_reason(
     engine_of: Callable[[Run], KerasEngine],
 ) -> None:
@@ -118,7 +111,6 @@ async def test_an_answer_that_is_not_accepted_is_counted_with_its_reason(
     assert rejected == {"not_a_digit": 0, "low_confidence": 1, "several_digits": 0}
 
 
-@anyio
 async def test_the_queue_depth_is_the_number_of_waiting_images(engine_of: Callable[[Run], KerasEngine]) -> None:
     model = Standing()
     async with service(engine_of(model), max_batch=1) as client:
@@ -134,7 +126,6 @@ async def test_the_queue_depth_is_the_number_of_waiting_images(engine_of: Callab
     assert empty.value("digits_queue_depth") == 0
 
 
-@anyio
 async def test_metrics_are_served_before_the_model_is_loaded_and_name_it_afterwards(seven: KerasEngine) -> None:
     async with service(None) as client:
         loading = await client.get("/metrics")

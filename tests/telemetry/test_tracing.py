@@ -20,13 +20,11 @@ from app.model.engine import KerasEngine
 from app.telemetry.spans import make_provider
 from app.telemetry.tracing import start_tracing, wanted_exporters
 from tests.asking import WAIT_S, Run, service
-from tests.dialects import INK, SEVEN
+from tests.dialects import SEVEN
 from tests.server import ROOT, running
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 STAGES = ["decode", "preprocess", "queue", "inference"]
-
-anyio = pytest.mark.anyio
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +54,6 @@ def split(exporter: InMemorySpanExporter) -> tuple[ReadableSpan, list[ReadableSp
     return request, sorted(stages, key=lambda span: span.start_time or 0)
 
 
-@anyio
 async def test_a_request_is_one_span_with_its_stages_below(
     seven: KerasEngine, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -87,15 +84,6 @@ async def test_a_request_is_one_span_with_its_stages_below(
         assert duration_ms == pytest.approx(float(said[stage.name]), abs=1e-3)
 
 
-@anyio
-async def test_a_tensor_has_the_stages_of_the_model_alone(seven: KerasEngine, spans: InMemorySpanExporter) -> None:
-    async with service(seven) as client:
-        await client.post("/v1/models/digits:predict", json={"instances": [INK.tolist()]})
-
-    assert [stage.name for stage in split(spans)[1]] == ["queue", "inference"]
-
-
-@anyio
 async def test_a_span_holds_nothing_that_a_caller_wrote(seven: KerasEngine, spans: InMemorySpanExporter) -> None:
     names = ("Host", "User-Agent", "X-API-Key")
     headers = dict.fromkeys(names, "marker") | {"tracestate": "a=marker", "baggage": "a=marker"}
@@ -111,7 +99,6 @@ async def test_a_span_holds_nothing_that_a_caller_wrote(seven: KerasEngine, span
     assert not any(span.context.trace_state for span in traced)
 
 
-@anyio
 async def test_errors_of_the_service_mark_the_span_and_those_of_the_caller_do_not(
     engine_of: Callable[[Run], KerasEngine], spans: InMemorySpanExporter
 ) -> None:

@@ -26,7 +26,6 @@ def engine(model_dir: Path) -> LiteRTEngine:
     return LiteRTEngine.load(model_dir)
 
 
-@pytest.mark.anyio
 async def test_the_service_measures_images_like_the_reference(
     engine: LiteRTEngine, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,5 @@
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 
 from app.model.manifest import read_manifest
 from tests.drawings import encoded, mnist_test
-from training.__main__ import main
+from tests.training.test_command_line import run_training
 from training.architectures import ARCHITECTURES
 from training.data.mnist import Mnist
 from training.errors import RunError
@@ -30,19 +29,11 @@ def _own(folder: Path, pictures: list[bytes], labels: list[int] | None = None) -
     return folder
 
 
-def _fit(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["training", "fit", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
-
-
 def test_a_model_is_fine_tuned_on_own_pictures_and_exported_only_if_it_is_better(
     exported: tuple[Path, Scores],
     small_file: Path,
     mnist: Mnist,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     start = exported[0]
@@ -53,7 +44,7 @@ def test_a_model_is_fine_tuned_on_own_pictures_and_exported_only_if_it_is_better
     run, models = tmp_path / "run", tmp_path / "models"
     folders = ("--from", start, "--images", own, "--outliers", none, "--sources", tmp_path, "--cache", tmp_path)
 
-    assert _fit(monkeypatch, *folders, "--data", small_file, "--run", run, "--epochs", 1) == 0
+    assert run_training("fit", *folders, "--data", small_file, "--run", run, "--epochs", 1) == 0
     assert {source["name"] for source in json.loads((run / "sources.json").read_text())} == {
         "own_digits",
         "own_outliers",
@@ -115,7 +106,6 @@ def test_own_pictures_that_cannot_be_used_are_one_line_before_training(
     message: str,
     exported: tuple[Path, Scores],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     grey, labels = mnist_test()
@@ -132,7 +122,7 @@ def test_own_pictures_that_cannot_be_used_are_one_line_before_training(
         extra = ("--outliers", _own(tmp_path / "none", []))
     if case == "a recipe, too":
         extra = ("--recipe", "compact")
-    assert _fit(monkeypatch, "--from", exported[0], "--images", own, "--run", run, *extra) == 1
+    assert run_training("fit", "--from", exported[0], "--images", own, "--run", run, *extra) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1

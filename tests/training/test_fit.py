@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
+from tests.server import has_ended
 from training.data.mnist import Mnist
 from training.data.samples import Samples
 from training.data.sources import SOURCES
@@ -81,7 +82,11 @@ def test_the_environment_names_no_machine_and_no_person() -> None:
 
 @pytest.mark.parametrize(
     "case",
-    ["dropout", "fine-tuned", *(pytest.param(name, marks=pytest.mark.slow) for name in ("augmented", "reused epochs"))],
+    [
+        "dropout",
+        "fine-tuned",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("augmented", "reused epochs", "rounds")),
+    ],
 )
 def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_run(
     case: str, mnist: Mnist, sources: list[Samples], exported: tuple[Path, Scores], tmp_path: Path
@@ -140,18 +145,10 @@ def test_a_killed_run_loses_only_the_current_epoch_and_leaves_no_worker(small_fi
     workers = [int(pid) for pid in killed.stdout.split()]
     assert len(workers) == 2
     deadline = time.monotonic() + 10
-    while any(_is_alive(pid) for pid in workers):
+    while not all(map(has_ended, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert len((run / "history.csv").read_text().splitlines()) == 2  # the header, and the epoch before
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_resuming_a_finished_run_changes_no_weight(finished_run: Path, recipe: Recipe, mnist: Mnist) -> None:

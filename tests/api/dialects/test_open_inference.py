@@ -25,8 +25,6 @@ TWO = np.concatenate([ONE, ONE])
 FLAT = INK.ravel().tolist()
 READY = ["/v2/health/ready", "/v2/models/digits/ready", "/v2/models/digits/versions/1/ready"]
 
-anyio = pytest.mark.anyio
-
 
 def fp32(data: object = FLAT, shape: object = (1, 28, 28, 1), **changed: object) -> dict[str, Any]:
     return {"inputs": [{"name": "images", "datatype": "FP32", "shape": shape, "data": data} | changed]}
@@ -60,7 +58,6 @@ def read(body: object, max_images: int = 256) -> tuple[bool, list[Any]]:
 # Metadata and health
 
 
-@anyio
 async def test_the_server_is_live_at_once_and_ready_with_its_model(seven: KerasEngine) -> None:
     async with service(None) as client:
         live = await client.get("/v2/health/live")
@@ -185,12 +182,10 @@ def test_more_images_than_allowed_are_too_large(body: object) -> None:
 # Answers
 
 
-@anyio
 @pytest.mark.parametrize("path", [OPEN_INFERENCE, "/v2/models/digits/versions/1/infer"])
 @pytest.mark.parametrize("id_", ["42", None])
-async def test_the_answer_is_as_the_protocol_says(seven: KerasEngine, path: str, id_: str | None) -> None:
-    async with service(seven) as client:
-        answer = await client.post(path, json=fp32() | {"id": id_})
+async def test_the_answer_is_as_the_protocol_says(client: httpx2.AsyncClient, path: str, id_: str | None) -> None:
+    answer = await client.post(path, json=fp32() | {"id": id_})
 
     assert answer.headers["content-type"] == "application/json"
     [output] = answer.json().pop("outputs")
@@ -202,11 +197,9 @@ async def test_the_answer_is_as_the_protocol_says(seven: KerasEngine, path: str,
     assert np.argmax(output["data"]) == 7
 
 
-@anyio
-async def test_a_raw_tensor_has_a_binary_output_after_the_json(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        as_json = await client.post(OPEN_INFERENCE, json=fp32())
-        answer = await client.post(OPEN_INFERENCE, content=ONE.tobytes(), headers={JSON_LENGTH: "0"})
+async def test_a_raw_tensor_has_a_binary_output_after_the_json(client: httpx2.AsyncClient) -> None:
+    as_json = await client.post(OPEN_INFERENCE, json=fp32())
+    answer = await client.post(OPEN_INFERENCE, content=ONE.tobytes(), headers={JSON_LENGTH: "0"})
 
     assert answer.headers["content-type"] == "application/octet-stream"
     length = int(answer.headers[JSON_LENGTH])
@@ -217,7 +210,6 @@ async def test_a_raw_tensor_has_a_binary_output_after_the_json(seven: KerasEngin
     assert tensor.tolist() == np.array(as_json.json()["outputs"][0]["data"], np.float32).tolist()
 
 
-@anyio
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
@@ -230,10 +222,9 @@ async def test_a_raw_tensor_has_a_binary_output_after_the_json(seven: KerasEngin
     ],
 )
 async def test_another_model_version_or_method_is_an_error(
-    seven: KerasEngine, method: str, path: str, status: int, message: str
+    client: httpx2.AsyncClient, method: str, path: str, status: int, message: str
 ) -> None:
-    async with service(seven) as client:
-        answer = await client.request(method, path)
+    answer = await client.request(method, path)
 
     assert_is_error(answer, status, message)
     assert ("allow" in answer.headers) == (status == 405)
@@ -243,7 +234,7 @@ async def test_another_model_version_or_method_is_an_error(
 
 
 @pytest.fixture(scope="module")
-def client(url: str) -> Iterator[triton.InferenceServerClient]:
+def theirs(url: str) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(url.removeprefix("http://"), concurrency=4) as client:
         yield client
 
@@ -255,15 +246,15 @@ def tensor_of(array: NDArray[Any], as_binary: bool = True) -> triton.InferInput:
     return images
 
 
-def test_tritonclient_reads_health_and_metadata(client: triton.InferenceServerClient) -> None:
-    assert client.is_server_live()
-    assert client.is_server_ready()
-    assert client.is_model_ready("digits", "1")
-    assert not client.is_model_ready("digits", "2")
-    assert not client.is_model_ready("foo")
+def test_tritonclient_reads_health_and_metadata(theirs: triton.InferenceServerClient) -> None:
+    assert theirs.is_server_live()
+    assert theirs.is_server_ready()
+    assert theirs.is_model_ready("digits", "1")
+    assert not theirs.is_model_ready("digits", "2")
+    assert not theirs.is_model_ready("foo")
     extensions = ["binary_tensor_data"]
-    assert client.get_server_metadata() == {"name": "digits", "version": VERSION, "extensions": extensions}
-    assert client.get_model_metadata("digits", "1") == {
+    assert theirs.get_server_metadata() == {"name": "digits", "version": VERSION, "extensions": extensions}
+    assert theirs.get_model_metadata("digits", "1") == {
         "name": "digits",
         "versions": ["1"],
         "platform": "litert",
@@ -276,12 +267,12 @@ def test_tritonclient_reads_health_and_metadata(client: triton.InferenceServerCl
 @pytest.mark.parametrize("out_binary", [True, False, None], ids=["binary out", "JSON out", "nothing asked for"])
 @pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
 def test_tritonclient_infers(
-    client: triton.InferenceServerClient, datatype: str, as_binary: bool, out_binary: bool | None
+    theirs: triton.InferenceServerClient, datatype: str, as_binary: bool, out_binary: bool | None
 ) -> None:
     images = np.array([SEVEN if as_binary else BASE64.encode()] * 2, object) if datatype == "BYTES" else TWO
     outputs = [] if out_binary is None else [triton.InferRequestedOutput("probabilities", binary_data=out_binary)]
 
-    result = client.infer("digits", [tensor_of(images, as_binary)], request_id="mine", outputs=outputs)
+    result = theirs.infer("digits", [tensor_of(images, as_binary)], request_id="mine", outputs=outputs)
 
     probabilities = result.as_numpy("probabilities")
     assert result.get_response()["id"] == "mine"
@@ -290,7 +281,7 @@ def test_tritonclient_infers(
     assert probabilities.sum(axis=1) == pytest.approx([1, 1], abs=1e-6)
 
 
-def test_every_dialect_gives_the_same_answer(url: str, client: triton.InferenceServerClient) -> None:
+def test_every_dialect_gives_the_same_answer(url: str, theirs: triton.InferenceServerClient) -> None:
     digit = 3
     drawing = encoded(255 - enlarged(digit_drawn(digit), 200), "JPEG")
     ink = (digit_drawn(digit) / np.float32(255)).astype(np.float32).reshape(1, 28, 28, 1)
@@ -305,5 +296,5 @@ def test_every_dialect_gives_the_same_answer(url: str, client: triton.InferenceS
             assert rows == columns == [expected]
             assert http.post(OPEN_INFERENCE, json=body).json()["outputs"][0]["data"] == expected
     for tensor, expected in [(np.array([drawing], object), found), (ink, plain)]:
-        probabilities = client.infer("digits", [tensor_of(tensor)]).as_numpy("probabilities")
+        probabilities = theirs.infer("digits", [tensor_of(tensor)]).as_numpy("probabilities")
         assert probabilities.tolist() == [np.array(expected, np.float32).tolist()]

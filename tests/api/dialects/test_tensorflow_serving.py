@@ -18,8 +18,6 @@ from tests.dialects import BASE64, INK, SEVEN, TENSORFLOW, assert_is_error
 B64 = {"b64": BASE64}
 ARRAY = INK.tolist()
 
-anyio = pytest.mark.anyio
-
 
 def body_of(document: object) -> bytes:
     return document if isinstance(document, bytes) else json.dumps(document).encode()
@@ -32,7 +30,6 @@ def digits(rows: list[list[float]]) -> list[int]:
 # Metadata
 
 
-@anyio
 @pytest.mark.parametrize("path", ["/v1/models/digits", "/v1/models/digits/versions/1"])
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "being loaded"])
 async def test_the_status_is_of_one_version(seven: KerasEngine, path: str, loaded: bool) -> None:
@@ -48,11 +45,9 @@ async def test_the_status_is_of_one_version(seven: KerasEngine, path: str, loade
     }
 
 
-@anyio
 @pytest.mark.parametrize("path", ["/v1/models/digits/metadata", "/v1/models/digits/versions/1/metadata"])
-async def test_the_metadata_name_input_and_output_with_dtype_and_shape(seven: KerasEngine, path: str) -> None:
-    async with service(seven) as client:
-        document = (await client.get(path)).json()
+async def test_the_metadata_name_input_and_output_with_dtype_and_shape(client: httpx2.AsyncClient, path: str) -> None:
+    document = (await client.get(path)).json()
 
     assert document["model_spec"] == {"name": "digits", "signature_name": "", "version": "1"}
     signature = document["metadata"]["signature_def"]["signature_def"]["serving_default"]
@@ -113,6 +108,7 @@ WRONG: Mapping[str, tuple[object, str]] = {
     "27x28": ({"instances": [ARRAY, ARRAY[1:]]}, "images[1]"),
     "a short row": ({"instances": [ARRAY, [*ARRAY[1:], [0.5]]]}, "images[1]"),
     "1x1x28x28": ({"instances": [[[ARRAY]]]}, "images[0]"),
+    "more dimensions than an array can have": (b'{"instances": ' + b"[" * 190 + b"1" + b"]" * 190 + b"}", "images[0]"),
 } | {
     f"a pixel of {value[:9]}": (json.dumps({"instances": [ARRAY]}).replace("0.0", value, 1).encode(), word)
     for value, word in {
@@ -156,7 +152,6 @@ def test_more_images_or_values_than_allowed_are_too_large(body: object) -> None:
 # Answers
 
 
-@anyio
 @pytest.mark.parametrize("path", [TENSORFLOW, "/v1/models/digits/versions/1:predict"], ids=["latest", "version"])
 async def test_predictions_come_in_the_order_sent(engine_of: Callable[[Run], KerasEngine], path: str) -> None:
     order = [3, 1, 4, 1, 5, 9, 2, 6] * 9
@@ -172,7 +167,6 @@ async def test_predictions_come_in_the_order_sent(engine_of: Callable[[Run], Ker
     assert sum(answer.json()["predictions"][0]) == pytest.approx(1, abs=1e-6)
 
 
-@anyio
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
@@ -191,10 +185,9 @@ async def test_predictions_come_in_the_order_sent(engine_of: Callable[[Run], Ker
     ],
 )
 async def test_another_model_version_or_method_is_answered_in_their_words(
-    seven: KerasEngine, method: str, path: str, status: int, message: str
+    client: httpx2.AsyncClient, method: str, path: str, status: int, message: str
 ) -> None:
-    async with service(seven) as client:
-        assert_is_error(await client.request(method, path), status, message)
+    assert_is_error(await client.request(method, path), status, message)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -5,8 +5,6 @@ import pytest
 from app.model.engine import KerasEngine
 from tests.asking import assert_is_problem, service
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_process_lives_before_its_model_is_loaded(seven: KerasEngine, method: str) -> None:

@@ -19,18 +19,15 @@ from app.model.engine import KerasEngine
 from app.model.manifest import Manifest, RiskCurve
 from app.settings import Settings
 from tests.asking import WAIT_S, assert_is_problem, service
+from tests.dialects import SEVEN
 from tests.drawings import digit_drawn, encoded, enlarged
 from tests.pictures import side_by_side
 
-SEVEN = encoded(digit_drawn(7))
 BASE64 = base64.b64encode(SEVEN).decode()
 
-pytestmark = pytest.mark.anyio
 
-
-async def test_the_answer_is_as_the_contract_says(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        answer = await client.post("/predict", content=SEVEN)
+async def test_the_answer_is_as_the_contract_says(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/predict", content=SEVEN)
 
     assert answer.status_code == httpx2.codes.OK
     assert answer.headers["content-type"] == "application/json"
@@ -49,10 +46,9 @@ async def test_the_answer_is_as_the_contract_says(seven: KerasEngine) -> None:
     assert all(0 <= float(duration) < WAIT_S * 1000 for duration in stages.values())
 
 
-async def test_a_rejected_answer_has_its_reason_and_its_probabilities(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        both = encoded(side_by_side([digit_drawn(7), digit_drawn(4)]))
-        body = (await client.post("/predict?top_k=10", content=both)).json()
+async def test_a_rejected_answer_has_its_reason_and_its_probabilities(client: httpx2.AsyncClient) -> None:
+    both = encoded(side_by_side([digit_drawn(7), digit_drawn(4)]))
+    body = (await client.post("/predict?top_k=10", content=both)).json()
 
     assert (body["digit"], body["accepted"], len(body["top"])) == (7, False, 10)
     assert body["rejection"] == {"reason": "several_digits", "score": 2.0, "threshold": 1.0}
@@ -78,10 +74,9 @@ async def test_a_rejected_answer_has_its_reason_and_its_probabilities(seven: Ker
     ],
 )
 async def test_a_parameter_that_is_unknown_or_out_of_its_range_is_invalid(
-    seven: KerasEngine, path: str, query: str, named: str
+    client: httpx2.AsyncClient, path: str, query: str, named: str
 ) -> None:
-    async with service(seven) as client:
-        answer = await client.post(f"{path}?{query}", files={"file": SEVEN, "files": SEVEN})
+    answer = await client.post(f"{path}?{query}", files={"file": SEVEN, "files": SEVEN})
 
     assert_is_problem(answer, 422, "invalid_parameter")
     assert named in answer.json()["detail"]
@@ -130,26 +125,24 @@ MISTAKEN: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKEN)
-async def test_an_error_names_what_was_sent_instead_of_an_image(seven: KerasEngine, mistake: str) -> None:
+async def test_an_error_names_what_was_sent_instead_of_an_image(client: httpx2.AsyncClient, mistake: str) -> None:
     sent, hint = MISTAKEN[mistake]
-    async with service(seven) as client:
-        answer = await client.post("/predict", **sent)
+    answer = await client.post("/predict", **sent)
 
     assert_is_problem(answer, 415, "unsupported_media_type")
     assert hint in answer.json()["detail"]
 
 
-async def test_an_image_header_of_a_million_chunks_does_not_block_the_loop(seven: KerasEngine) -> None:
+async def test_an_image_header_of_a_million_chunks_does_not_block_the_loop(client: httpx2.AsyncClient) -> None:
     """Pillow reads them one by one, for seconds; meanwhile the loop answers others."""
     parts = SEVEN[:33] + (bytes(4) + b"teSt" + bytes(4)) * 300_000 + SEVEN[33:]
-    async with service(seven) as client:
-        slow = asyncio.create_task(client.post("/predict", content=parts))
-        await asyncio.sleep(0)
-        answers = [(await client.get("/healthz")).status_code for _ in range(3)]
+    slow = asyncio.create_task(client.post("/predict", content=parts))
+    await asyncio.sleep(0)
+    answers = [(await client.get("/healthz")).status_code for _ in range(3)]
 
-        assert answers == [httpx2.codes.OK] * 3
-        assert not slow.done()
-        assert (await slow).status_code in {200, 422}
+    assert answers == [httpx2.codes.OK] * 3
+    assert not slow.done()
+    assert (await slow).status_code in {200, 422}
 
 
 async def test_a_request_that_waits_for_a_decoder_when_the_service_stops_is_not_ready(seven: KerasEngine) -> None:

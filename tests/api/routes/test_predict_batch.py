@@ -14,14 +14,11 @@ from app.inference.service import Service
 from app.model.engine import KerasEngine
 from app.settings import Settings
 from tests.asking import WAIT_S, Run, Standing, assert_is_problem, service
-from tests.dialects import OPEN_INFERENCE, TENSORFLOW, post
-from tests.drawings import digit_drawn, encoded
+from tests.dialects import OPEN_INFERENCE, SEVEN, TENSORFLOW, post
+from tests.drawings import encoded
 
-SEVEN = encoded(digit_drawn(7))
 BLANK = encoded(np.full((40, 40), 250, np.uint8))
 NOISE = encoded(np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8))
-
-pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -54,10 +51,9 @@ async def sent(
         return await client.post(f"/predict/batch{query}", files=parts)
 
 
-async def test_an_image_is_answered_as_it_is_alone(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        alone = (await client.post("/predict?top_k=2", content=SEVEN)).json()
-        body = (await client.post("/predict/batch?top_k=2", files=[("files", ("../0.png", SEVEN))])).json()
+async def test_an_image_is_answered_as_it_is_alone(client: httpx2.AsyncClient) -> None:
+    alone = (await client.post("/predict?top_k=2", content=SEVEN)).json()
+    body = (await client.post("/predict/batch?top_k=2", files=[("files", ("../0.png", SEVEN))])).json()
 
     entry = {"filename": "../0.png", "prediction": alone, "error": None}
     assert body == {"predictions": [entry], "model": {"name": "digits", "version": "1.2.3"}}
@@ -92,16 +88,6 @@ async def test_one_bad_image_never_costs_the_others_their_answer(seven: KerasEng
     assert {problem["request_id"] for problem in problems} == {answer.headers["x-request-id"]}
 
 
-async def test_each_entry_is_explained_when_asked_for(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        explained = (await client.post("/predict/batch?explain=true", files=files(SEVEN, BLANK))).json()["predictions"]
-        plain = (await client.post("/predict/batch", files=files(SEVEN))).json()["predictions"]
-
-    assert explained[0]["prediction"]["explanation"]["ink_box"]["width"] > 0
-    assert explained[1]["error"]["code"] == "no_ink"
-    assert "explanation" not in plain[0]["prediction"]
-
-
 async def test_a_request_without_a_form_or_its_field_is_a_bad_request(seven: KerasEngine) -> None:
     async with service(seven) as client:
         answer = await client.post("/predict/batch", content=SEVEN, headers={"Content-Type": "image/png"})
@@ -112,9 +98,8 @@ async def test_a_request_without_a_form_or_its_field_is_a_bad_request(seven: Ker
     assert "files" in answer.json()["detail"]
 
 
-async def test_a_misplaced_parameter_is_pointed_to_the_query_of_the_batch(seven: KerasEngine) -> None:
-    async with service(seven) as client:
-        answer = await client.post("/predict/batch", files=files(SEVEN), data={"top_k": "3"})
+async def test_a_misplaced_parameter_is_pointed_to_the_query_of_the_batch(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/predict/batch", files=files(SEVEN), data={"top_k": "3"})
 
     assert_is_problem(answer, 422, "invalid_parameter")
     assert "/predict/batch?top_k=" in answer.json()["detail"]

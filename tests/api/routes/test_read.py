@@ -19,8 +19,6 @@ FIELDS: list[dict[str, Any]] = [
     {"name": "empty", "box": [0, 0, 12, 12]},
 ]
 
-pytestmark = pytest.mark.anyio
-
 
 def form(**parameters: str) -> list[tuple[str, tuple[str | None, bytes]]]:
     """The picture and parameters, as fields of a form."""
