@@ -33,7 +33,7 @@ T = TypeVar("T")
 _INLINE_PIXELS = 64 * 64  # decoded and searched in 0.3 ms, or 3 ms for pure noise
 _INLINE_BYTES = 8 * 1024  # Pillow takes at most 19 ms for a header of this size
 _LOOP_BUDGET_S = 0.004  # of each iteration of the event loop. Accepting a connection takes three
-_MANY = 64  # inks of one image in the queue at a time
+INKS_AT_ONCE = 64  # of one image in the queue, at most
 _LARGE_SHARE = 0.25  # of `max_pixels`: larger images take turns, as they take seconds
 
 
@@ -142,17 +142,19 @@ class Scheduler:
         finally:
             self._metrics.set_queue_depth(self.batcher.depth)
 
-    async def run_many(self, model: Model, inks: Ink) -> tuple[Logits, float, float]:
+    async def run_many(self, model: Model, inks: Ink, *, admitted: bool) -> tuple[Logits, float, float]:
         """The logits of the inks of one image, and the milliseconds that they waited and that the model ran.
 
-        In the batcher's thread, a part at a time, to leave room in the queue. Raises Overloaded when that is full.
+        In the batcher's thread, a part at a time, to leave room in the queue. Raises Overloaded when that is full,
+        unless the request was ``admitted``.
         """
-        self.batcher.check_room()
+        if not admitted:
+            self.batcher.check_room()
         answers: list[Answer] = []
-        for start in range(0, len(inks), _MANY):
-            part = inks[start : start + _MANY]
+        for start in range(0, len(inks), INKS_AT_ONCE):
+            part = inks[start : start + INKS_AT_ONCE]
             answers += await asyncio.gather(*(self.batcher.submit(model, ink) for ink in part))
-        waited, ran = answers[0].queue_ms, sum(answer.inference_ms for answer in answers[::_MANY])
+        waited, ran = answers[0].queue_ms, sum(answer.inference_ms for answer in answers[::INKS_AT_ONCE])
         return np.stack([answer.row for answer in answers]), waited, ran
 
     async def in_thread(self, function: Callable[[], T], *, large: bool = False, needed: int = 0) -> T:
