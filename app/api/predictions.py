@@ -13,6 +13,8 @@ from app.inference.pipeline import Result, Stages
 from app.inference.reading import Numbers
 from app.model.numbers import Number
 
+_SEVERAL = {"several_digits": {"detail": "To read all digits as numbers, send the image to POST /read."}}
+
 
 def as_json(result: Result, top_k: int, accept_risk: float | None) -> dict[str, Any]:
     """A result as `app.api.schemas.Prediction`; our own numbers need no validation. Raises InvalidParameter."""
@@ -26,7 +28,7 @@ def as_json(result: Result, top_k: int, accept_risk: float | None) -> dict[str, 
         "probabilities": result.probabilities,
         "top": [{"digit": digit, "probability": result.probabilities[digit]} for digit in order[:top_k]],
         "accepted": rejection is None,
-        "rejection": rejection and rejection._asdict(),
+        "rejection": rejection and rejection._asdict() | _SEVERAL.get(rejection.reason, {}),
         "model": {"name": result.manifest.name, "version": result.manifest.version},
     }
     if result.explanation is not None:
