@@ -50,7 +50,7 @@ export function showNumbers(numbers) {
   const lines = numbers.map(({ text, probability, rejection, digits, alternatives }) => {
     const line = document.createElement("li");
     line.className = rejection ? "doubt" : "good";
-    const listed = (pairs) => pairs.map(([of, share]) => `${of} ${percent(share)}`).join(" · ");
+    const listed = (pairs) => pairs.map(([of, share]) => `${of} (${percent(share)})`).join(", ");
     const others = listed(alternatives.map((other) => [other.text, other.probability]));
     const texts = {
       strong: text,
@@ -64,11 +64,13 @@ export function showNumbers(numbers) {
   at("numbers").replaceChildren(...lines);
 }
 
-/** Frame boxes {x, y, width, height, label}, in pixels of a picture of this size, or none. */
+/** Frame boxes {x, y, width, height, label}, in pixels of a picture of this size, or none. Labels need some room. */
 export function showBoxes(boxes, size) {
   const svg = at("found");
   svg.toggleAttribute("hidden", !boxes.length);
   if (size) svg.setAttribute("viewBox", `0 0 ${size.join(" ")}`);
+  const { clientWidth, clientHeight } = svg.parentElement;
+  const pixel = size && Math.max(size[0] / clientWidth, size[1] / clientHeight); // of the screen
   const add = (name, attributes) => {
     const element = svg.appendChild(document.createElementNS(svg.namespaceURI, name));
     for (const name in attributes) element.setAttribute(name, attributes[name]);
@@ -77,8 +79,8 @@ export function showBoxes(boxes, size) {
   svg.replaceChildren();
   for (const { x, y, width, height, label } of boxes) {
     add("rect", { x, y, width, height, rx: 2 });
-    if (!label) continue;
-    const px = Math.max(width / 2.4, size[0] / 40);
+    if (!label || width < 14 * pixel) continue;
+    const px = Math.min(width / 2.2, 16 * pixel);
     add("text", { x: x + width / 2, y: y > 1.4 * px ? y - px / 3 : y + height + px, "font-size": px }).textContent = label;
   }
 }

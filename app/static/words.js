@@ -20,14 +20,14 @@ export function verdictOnNumbers({ numbers }) {
   }
   if (accepted) return { tone, headline: "Accepted", detail: `${sure(probability)} sure that the number is ${text}.` };
   const other = alternatives.length ? ` or ${alternatives[0].text}` : "";
-  return { tone, headline: "Not accepted", detail: `It may be ${text}${other}: ${why(rejection)}.` };
+  return { tone, headline: "Not accepted", detail: `It may be ${text}${other}: ${why(rejection)}, and it is ${sure(probability)} sure.` };
 }
 
 /** Why a number is not accepted. */
-export function why({ reason, score, threshold }) {
+export function why({ reason, threshold }) {
   if (reason === "not_a_number") return "there is other ink with it";
   if (reason === "touching") return "its digits cannot be told apart";
-  return `${sure(score)} sure, and ${threshold * 100} % is needed`;
+  return `${threshold * 100} % is needed`;
 }
 
 /** The text of an error: what to do. `drawn`: a drawing, not a file. `keyed`: sent with an API key. */
