@@ -27,7 +27,7 @@ export function verdictOnNumbers({ numbers }) {
 export function why({ reason, threshold }) {
   if (reason === "not_a_number") return "there is other ink with it";
   if (reason === "touching") return "its digits cannot be told apart";
-  return `${threshold * 100} % is needed`;
+  return `${Math.round(threshold * 10_000) / 100} % is needed`;
 }
 
 /** The text of an error: what to do. `drawn`: a drawing, not a file. `keyed`: sent with an API key. */
