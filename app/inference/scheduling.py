@@ -33,7 +33,7 @@ T = TypeVar("T")
 _INLINE_PIXELS = 64 * 64  # decoded and searched in 0.3 ms, or 3 ms for pure noise
 _INLINE_BYTES = 8 * 1024  # Pillow takes at most 19 ms for a header of this size
 _LOOP_BUDGET_S = 0.004  # of each iteration of the event loop. Accepting a connection takes three
-INKS_AT_ONCE = 64  # of one image in the queue, at most
+_MANY = 64  # inks of one image in the queue at a time
 _LARGE_SHARE = 0.25  # of `max_pixels`: larger images take turns, as they take seconds
 
 
@@ -151,10 +151,10 @@ class Scheduler:
         if not admitted:
             self.batcher.check_room()
         answers: list[Answer] = []
-        for start in range(0, len(inks), INKS_AT_ONCE):
-            part = inks[start : start + INKS_AT_ONCE]
+        for start in range(0, len(inks), _MANY):
+            part = inks[start : start + _MANY]
             answers += await asyncio.gather(*(self.batcher.submit(model, ink) for ink in part))
-        waited, ran = answers[0].queue_ms, sum(answer.inference_ms for answer in answers[::INKS_AT_ONCE])
+        waited, ran = answers[0].queue_ms, sum(answer.inference_ms for answer in answers[::_MANY])
         return np.stack([answer.row for answer in answers]), waited, ran
 
     async def in_thread(self, function: Callable[[], T], *, large: bool = False, needed: int = 0) -> T:

@@ -132,8 +132,8 @@ class Service:
     async def batch(self, images: int, *, inks_each: int = 1) -> AsyncIterator[Batch]:
         """Admit all images of one request, which share a deadline and a model.
 
-        ``inks_each``: how many inks of an image are in the queue at a time. Raises Overloaded at once when other
-        batches leave no room, DeadlineExceeded, NotReady.
+        ``inks_each``: how many inks an image counts for. Raises Overloaded at once when other batches leave no room,
+        DeadlineExceeded, NotReady.
         """
         needed = images * inks_each
         self.check_batch_capacity(needed)

@@ -20,9 +20,9 @@ from app.api.read_schemas import BatchRead, Numbers, ReadParameters
 from app.api.routes.predict import RequestRoute
 from app.api.state import service_of
 from app.errors import DigitsError, InvalidParameter
-from app.inference.scheduling import INKS_AT_ONCE
 from app.inference.service import Batch
 
+_INKS_EACH = 16  # that a picture of a batch counts for; of 101 real pictures, half had at most 24
 _IN_JSON = {"candidates", "fields"}  # parameters that hold lists
 
 router = APIRouter(tags=["read"], route_class=RequestRoute, generate_unique_id_function=lambda route: route.name)
@@ -70,7 +70,7 @@ async def read_batch(request: Request) -> Response:
 
         return ask
 
-    return await answer_batch(request, "reading", asked_in, INKS_AT_ONCE)
+    return await answer_batch(request, "reading", asked_in, _INKS_EACH)
 
 
 def _parse(content_type: str, query: Sequence[tuple[str, str]], body: bytes) -> tuple[bytes, ReadParameters]:
