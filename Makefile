@@ -15,6 +15,7 @@ TAGS ?= $(if $(IMAGES),photo$(comma)paint$(comma)canvas$(comma)crop)
 OUTLIERS ?= $(wildcard ../shared/data/notdigit-dev)
 SEVERAL ?= $(wildcard ../shared/data/multi-dev)
 SETS ?= $(wildcard ../shared/data/choose ../shared/data/semeion.npz)
+NUMBERS ?= $(wildcard ../shared/data/numbers-dev)
 HOSTILE ?= $(wildcard ../shared/data/hostile-dev)
 comma := ,
 FUZZ ?= decoder
@@ -56,10 +57,10 @@ train: .venv/.dev ## train RECIPE=compact on MNIST (downloaded, or DATA=mnist.np
 	$(BIN)/python -m training fit --recipe $(RECIPE) $(if $(DATA),--data $(DATA)) $(if $(SOURCES),--sources $(SOURCES))
 	@echo "To serve this model, if its recipe uses preprocessing auto: $(BIN)/python -m training export RUN --version X.Y.Z$(if $(DATA), --data $(DATA))$(if $(SOURCES), --sources $(SOURCES)), where RUN is the run directory above."
 
-report: .venv/.dev ## evaluate models/ on DATA and, if given, IMAGES, OUTLIERS, SEVERAL, SETS; write its card
+report: .venv/.dev ## evaluate models/ on DATA and, if given, IMAGES, OUTLIERS, SEVERAL, SETS, NUMBERS; write its card
 	$(BIN)/python -m training report $(if $(DATA),--data $(DATA)) $(if $(IMAGES),--images $(IMAGES)) \
 	  $(if $(TAGS),--only-tags $(TAGS)) $(if $(OUTLIERS),--outliers $(OUTLIERS)) \
-	  $(if $(SEVERAL),--several $(SEVERAL)) $(SETS:%=--sets %)
+	  $(if $(SEVERAL),--several $(SEVERAL)) $(SETS:%=--sets %) $(if $(NUMBERS),--numbers $(NUMBERS))
 
 bench: .venv/.dev ## measure throughput, latency, start and memory (eight minutes; BENCH_FLAGS=--help lists options)
 	$(BIN)/python -m benchmarks $(if $(IMAGES),--mix $(IMAGES) $(if $(TAGS),--only-tags $(TAGS))) $(BENCH_FLAGS)

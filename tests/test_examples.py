@@ -19,7 +19,7 @@ COMMANDS = {"predict.sh": ["sh"], "predict.py": [sys.executable], "predict.mjs":
 WAIT_S = 120  # the first time Go compiles its library
 
 
-def run(example: str, url: str, *files: Path) -> subprocess.CompletedProcess[str]:
+def run(example: str, url: str, *files: Path | str) -> subprocess.CompletedProcess[str]:
     needed = "curl" if example == "predict.sh" else COMMANDS[example][0]
     if shutil.which(needed) is None:
         pytest.skip(f"{needed} is not installed")
@@ -54,6 +54,13 @@ def test_an_example_reads_pictures_and_tells_what_is_wrong(example: str, url: st
     assert ran.returncode != 0
     assert "This is not a supported image format" in ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("example", "read"), [("predict.sh", '{"numbers":[{"text":"20745",'), ("predict.py", ": 20745\n")]
+)
+def test_an_example_reads_a_number(example: str, read: str, url: str) -> None:
+    assert read in run(example, url, "--numbers", "number.png").stdout
 
 
 @pytest.mark.parametrize("example", COMMANDS)

@@ -71,6 +71,14 @@ Outliers = Annotated[
 Several = Annotated[
     Path | None, typer.Option(metavar="DIR", help="A folder of images of several digits, with labels.csv (file).")
 ]
+NumberPictures = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Pictures of numbers, with labels.csv (file,label, lines joined by |; optionally tag and touching); "
+        "`evaluate` then reads only these.",
+    ),
+]
 Sets = Annotated[
     list[Path] | None,
     typer.Option(
@@ -175,14 +183,7 @@ def evaluate(
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Use the first test images only.")] = None,
     sets: Sets = None,
-    numbers: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Evaluate only on pictures of numbers, with labels.csv (file,label, lines joined by |; optionally tag "
-            "and touching).",
-        ),
-    ] = None,
+    numbers: NumberPictures = None,
     through_service: Annotated[
         str | None, typer.Option(metavar="URL", help="Evaluate a running service instead of MODEL.")
     ] = None,
@@ -322,6 +323,7 @@ def report(
     outliers: Outliers = None,
     several: Several = None,
     sets: Sets = None,
+    numbers: NumberPictures = None,
     limit: Annotated[int | None, typer.Option(help="Corrupt the first test images only.")] = None,
 ) -> None:
     """Evaluate the exported model on the given data and write its card, plots and manifest metrics."""
@@ -335,6 +337,7 @@ def report(
         outliers=[] if outliers is None else read_unlabelled(outliers),
         several=[] if several is None else read_unlabelled(several),
         sets=sets or (),
+        numbers=[] if numbers is None else read_numbers(numbers),
         corrupted=len(mnist.x_test) if limit is None else limit,
     )
     console.print(

@@ -15,7 +15,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from pydantic_core import from_json
 from starlette.requests import Request
 
-from app.api.multipart import Part, parse_multipart
+from app.api.multipart import parse_multipart
 from app.api.query import refuse_misplaced
 from app.api.schemas import ImageBody
 from app.api.state import state_of
@@ -149,16 +149,12 @@ def image_in(content_type: str, body: bytes) -> bytes:
     return data
 
 
-def files_in(content_type: str, body: bytes, field: bytes, path: str) -> list[Part]:
-    """The parts of a form with this field, sent to ``path``. Raises BadRequest, InvalidParameter."""
-    parts = parse_multipart(content_type, body)
-    refuse_misplaced((part.field.decode("latin-1") for part in parts), path)
-    return [part for part in parts if part.field == field]
-
-
 def _image_in_form(content_type: str, body: bytes) -> bytes:
-    for part in files_in(content_type, body, b"file", "/predict"):
-        return part.data
+    parts = parse_multipart(content_type, body)
+    refuse_misplaced((part.field.decode("latin-1") for part in parts), "/predict")
+    for part in parts:
+        if part.field == b"file":
+            return part.data
     raise BadRequest("The form has no field `file`: curl -F file=@seven.png sends one.")
 
 

@@ -14,7 +14,7 @@ from app.api.authentication import is_open
 from app.api.dialects.schemas import Error, InferRequest, PredictRequest
 from app.api.problems import is_dialect_path, problem, problem_response
 from app.api.query import query_parameters
-from app.api.read_schemas import ReadParameters
+from app.api.read_schemas import EXAMPLE_READ, ReadParameters
 from app.api.schemas import EXAMPLE_PREDICTION, ImageBody, PredictQuery, Problem
 from app.api.state import state_of
 from app.imaging.formats import FORMATS
@@ -93,6 +93,12 @@ BATCH_INPUT = {"parameters": query_parameters(PredictQuery)} | _body(
     _form("files", {"type": "array", "items": _FILE}, ["(the bytes of seven.png)", "(the bytes of blank.png)"]),
 )
 READ = PREDICT
+_ENTRIES_READ: list[dict[str, object]] = [
+    {"filename": "number.png", "reading": EXAMPLE_READ, "error": None},
+    {"filename": "blank.png", "reading": None, "error": _NO_INK},
+]
+READ_BATCH = example_answer({"readings": _ENTRIES_READ, "model": EXAMPLE_READ["model"]})
+READ_BATCH_INPUT = BATCH_INPUT | {"parameters": query_parameters(ReadParameters)}
 READ_INPUT = {"parameters": query_parameters(ReadParameters)} | _body(
     f"The image in any of these ways: {FORMATS}, recognised by its content. Fields of a form may hold the parameters.",
     PREDICT_INPUT["requestBody"]["content"],
@@ -185,7 +191,7 @@ def _error_responses(path: str, method: str) -> dict[str, Any]:
 def _may_raise(kind: type[errors.DigitsError], path: str, method: str) -> bool:
     if kind is errors.Unauthorized:
         return not is_open(path)
-    if kind in (errors.UndecodableImage, errors.NoInk) and path == "/predict/batch":
+    if kind in (errors.UndecodableImage, errors.NoInk) and path.endswith("/batch"):
         return False  # its entries hold these
     if kind is errors.NotReady and path not in _WITHOUT_MODEL:
         return True

@@ -14,7 +14,7 @@ from app.errors import Overloaded
 
 log = logging.getLogger("digits")
 
-_BATCHES = "/predict/batch"  # not counted: batches have a queue of their own, and its limit
+_BATCHES = {"/predict/batch", "/read/batch"}  # not counted: batches have a queue of their own, and its limit
 _FIRST_LIMIT = 8  # times the lowest, until the rate has been measured
 _WINDOW_S = 0.1  # of the measured rate
 _WATCH_AFTER_S = 0.1  # most requests are answered sooner, and need no task that watches their connection
@@ -42,7 +42,7 @@ class Overload:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self._app(scope, receive, send)
-        counts = scope["path"] != _BATCHES
+        counts = scope["path"] not in _BATCHES
         if counts and self._in_flight >= self._limit:
             return await problem_response(self._refuse(scope), scope)(scope, receive, send)
         loop, task = asyncio.get_running_loop(), asyncio.current_task()

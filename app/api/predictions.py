@@ -1,4 +1,4 @@
-"""A result as JSON, for `POST /predict` and the command line."""
+"""A result as JSON, for `POST /predict`, `POST /read` and the command line."""
 
 import base64
 from typing import Any
@@ -6,8 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.api.read_schemas import ReadParameters
 from app.imaging.decode import encode_png
+from app.imaging.pieces import Box
 from app.inference.pipeline import Result, Stages
+from app.inference.reading import Numbers
+from app.model.numbers import Number
+
+_SEVERAL = {"several_digits": {"detail": "To read all digits as numbers, send the image to POST /read."}}
 
 
 def as_json(result: Result, top_k: int, accept_risk: float | None) -> dict[str, Any]:
@@ -22,7 +28,7 @@ def as_json(result: Result, top_k: int, accept_risk: float | None) -> dict[str, 
         "probabilities": result.probabilities,
         "top": [{"digit": digit, "probability": result.probabilities[digit]} for digit in order[:top_k]],
         "accepted": rejection is None,
-        "rejection": rejection and rejection._asdict(),
+        "rejection": rejection and rejection._asdict() | _SEVERAL.get(rejection.reason, {}),
         "model": {"name": result.manifest.name, "version": result.manifest.version},
     }
     if result.explanation is not None:
@@ -36,6 +42,16 @@ def as_json(result: Result, top_k: int, accept_risk: float | None) -> dict[str, 
     return prediction
 
 
+def numbers_as_json(result: Numbers, asked: ReadParameters) -> dict[str, Any]:
+    """The numbers of an image as `app.api.read_schemas.Numbers`."""
+    filled = [number and _number_as_json(number, asked.alternatives) for number in result.fields]
+    return {
+        "numbers": [_number_as_json(number, asked.alternatives) for number in result.numbers],
+        "fields": dict(zip([field.name for field in asked.fields], filled, strict=True)) if asked.fields else None,
+        "model": {"name": result.manifest.name, "version": result.manifest.version},
+    }
+
+
 def server_timing(stages: Stages) -> str:
     """The header that says what each stage took."""
     return (
@@ -47,3 +63,31 @@ def server_timing(stages: Stages) -> str:
 def _png(picture: NDArray[np.float32]) -> str:
     """Base64 PNG of a picture (height, width) in [0, 1]."""
     return base64.b64encode(encode_png(np.round(picture * 255).astype(np.uint8))).decode()
+
+
+def _number_as_json(number: Number, alternatives: int) -> dict[str, Any]:
+    """A number as `app.api.read_schemas.NumberRead`."""
+    why = number.rejection
+    return {
+        "text": number.text,
+        "probability": round(number.probability, 6),
+        "accepted": why is None,
+        "rejection": why and {"reason": why[0], "score": round(why[1], 6), "threshold": why[2]},
+        "box": _box(number.box),
+        "line": number.row,
+        "digits": [
+            {"digit": each.digit, "confidence": round(each.confidence, 6), "box": _box(each.box)}
+            for each in number.digits
+        ],
+        "marks": [mark._asdict() for mark in number.marks],
+        "alternatives": [
+            {"text": text, "probability": round(probability, 6)}
+            for text, probability in number.alternatives[:alternatives]
+        ],
+        "none_of_these": None if number.none_of_these is None else round(number.none_of_these, 6),
+    }
+
+
+def _box(box: Box) -> dict[str, int]:
+    left, top, right, bottom = box
+    return {"x": left, "y": top, "width": right - left, "height": bottom - top}

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from app.api.schemas import InkBox, ModelName, with_example
+from app.api.schemas import InkBox, ModelName, Problem, with_example
+from app.inference.reading import FormField
 from app.model.numbers import MAX_DIGITS, Wanted
 
 _MOST_CANDIDATES, _MOST_FIELDS, _MOST_CELLS = 10_000, 100, 50
@@ -98,6 +99,10 @@ class ReadParameters(_Limits):
     )
     alternatives: int = Field(2, ge=0, le=10, description="How many other readings of each number to give.")
 
+    @property
+    def form(self) -> list[FormField]:
+        return [FormField(field.box, field.cells, field.wanted) for field in self.fields]
+
     @model_validator(mode="after")
     def _have_names(self) -> "ReadParameters":
         if len({field.name for field in self.fields}) < len(self.fields):
@@ -151,3 +156,16 @@ class Numbers(BaseModel):
     model: ModelName
 
     model_config = with_example(EXAMPLE_READ)
+
+
+class BatchEntryRead(BaseModel):
+    """One image of a batch: its numbers or a problem."""
+
+    filename: str
+    reading: Numbers | None
+    error: Problem | None
+
+
+class BatchRead(BaseModel):
+    readings: list[BatchEntryRead] = Field(description="One entry per image, in the order sent.")
+    model: ModelName

@@ -78,6 +78,7 @@ class Rejection(BaseModel):
     reason: Literal["not_a_digit", "low_confidence", "several_digits"]
     score: float
     threshold: float
+    detail: str | None = Field(None, description="What to do instead; only with `several_digits`.")
 
 
 class InkBox(BaseModel):

@@ -1,6 +1,7 @@
 """Answers for the command line: from a running service, or from the model loaded here. Does no file or terminal I/O."""
 
 import asyncio
+import json
 import os
 import time
 from collections import Counter
@@ -9,11 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 
-from app.api.predictions import as_json
+from app.api.predictions import as_json, numbers_as_json
+from app.api.read_schemas import ReadParameters
 from app.api.schemas import PredictQuery
 from app.errors import DigitsError
 from app.imaging.codecs import configure_codecs
@@ -30,7 +32,33 @@ _RETRIED = {429, 503}
 _LAST_PORT = 65535
 
 Json = dict[str, Any]
-Ask = Callable[[bytes], Awaitable[Json]]  # encoded image -> prediction. Raises PredictionError, ServiceUnavailable
+Ask = Callable[[bytes], Awaitable[Json]]  # encoded image -> answer. Raises PredictionError, ServiceUnavailable
+
+
+class Question(NamedTuple):
+    """What to ask about each picture: of a service here, or by HTTP with ``sent``. ``key``: one of the answer's."""
+
+    ask: Callable[[Service, bytes], Awaitable[Json]]
+    path: str
+    sent: Json
+    key: str
+
+
+def digit_question(query: PredictQuery) -> Question:
+    async def ask(service: Service, data: bytes) -> Json:
+        result = await service.predict(data, query.preprocess, explain=query.explain)
+        return as_json(result, query.top_k, query.accept_risk)
+
+    return Question(ask, "/predict", {"params": query.model_dump(exclude_none=True)}, "digit")
+
+
+def numbers_question(asked: ReadParameters) -> Question:
+    async def ask(service: Service, data: bytes) -> Json:
+        return numbers_as_json(await service.read_numbers(data, asked.wanted, asked.form), asked)
+
+    given = asked.model_dump(exclude_defaults=True).items()
+    form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given}
+    return Question(ask, "/read", {"data": form}, "numbers")
 
 
 class PredictionError(Exception):
@@ -46,7 +74,7 @@ class ServiceUnavailable(Exception):
 
 
 @asynccontextmanager
-async def local(query: PredictQuery) -> AsyncIterator[Ask]:
+async def local(question: Question) -> AsyncIterator[Ask]:
     """The model in this process, on the engine of `DIGITS_ENGINE` or else one that is installed.
 
     Raises ModelError, and pydantic's ValidationError for an invalid setting.
@@ -59,8 +87,7 @@ async def local(query: PredictQuery) -> AsyncIterator[Ask]:
 
     async def ask(data: bytes) -> Json:
         try:
-            result = await service.predict(data, query.preprocess, explain=query.explain)
-            return as_json(result, query.top_k, query.accept_risk)
+            return await question.ask(service, data)
         except DigitsError as error:
             raise PredictionError({"code": error.code, "detail": str(error)}) from error
 
@@ -76,13 +103,13 @@ def _engine(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def remote(url: str, query: PredictQuery) -> AsyncIterator[Ask]:
+async def remote(url: str, question: Question) -> AsyncIterator[Ask]:
     """The service at ``url``. Honours Retry-After for up to a minute."""
     async with _client(url, CONCURRENCY) as client:
 
         async def ask(data: bytes) -> Json:
-            request = client.build_request("POST", "/predict", params=query.model_dump(exclude_none=True), content=data)
-            return await _answer(client, request, "digit")
+            request = client.build_request("POST", question.path, files={"file": ("picture", data)}, **question.sent)
+            return await _answer(client, request, question.key)
 
         yield ask
 
@@ -143,7 +170,7 @@ async def load(url: str, pictures: Sequence[bytes], connections: int, seconds: f
 
 @asynccontextmanager
 async def _client(url: str, connections: int) -> AsyncIterator[httpx2.AsyncClient]:
-    headers = {"Content-Type": "application/octet-stream"}
+    headers = {}
     if key := os.environ.get("DIGITS_API_KEY", "").strip():  # no option: other users can read a command line
         if not (key.isascii() and key.isprintable()):
             raise ServiceUnavailable("DIGITS_API_KEY must be one line of printable ASCII")

@@ -1,10 +1,8 @@
 """The commands of `digits`: files in, lines out. `app.cli.client` gets the answers."""
 
 import asyncio
-import base64
 import glob
 import json
-import math
 import os
 import re
 import sys
@@ -13,45 +11,40 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
 from app import VERSION
+from app.api.read_schemas import ReadParameters
 from app.api.schemas import PredictQuery
 from app.cli.client import (
     CONCURRENCY,
     Ask,
     Json,
-    LoadResult,
     PredictionError,
+    Question,
     ServiceUnavailable,
+    digit_question,
     load,
     local,
     model_of,
+    numbers_question,
     remote,
 )
+from app.cli.output import show_card, show_entry, show_load
 from app.errors import ModelError, ScanError
-from app.imaging.decode import decode
-from app.imaging.formats import SUFFIXES, inspect
-from app.imaging.preprocess import SIDE_PX, Mode
+from app.imaging.formats import SUFFIXES
+from app.imaging.preprocess import Mode
 from app.inference.memory import cores
 from app.model.manifest import read_manifest
 from app.settings import Settings, complaint
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 
 _STDIN = "-"
-_SHADES = " ░▒▓█"
-_ADVICE = {
-    "low_confidence": "too uncertain",
-    "not_a_digit": "if it is a digit: turn it upright, crop to it",
-    "several_digits": "crop to one of them",
-}
 
 Files = Annotated[
     list[str],
@@ -64,6 +57,7 @@ Files = Annotated[
 Url = Annotated[
     str | None, typer.Option("--url", metavar="URL", help="Use the service at this address; do not load the model.")
 ]
+AsJson = Annotated[bool, typer.Option("--json/--table", help="Print a line of JSON, or a readable line.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -85,7 +79,7 @@ def digits(
 def predict(
     files: Files,
     url: Url = None,
-    as_json: Annotated[bool, typer.Option("--json/--table", help="Print a line of JSON, or a readable line.")] = False,
+    as_json: AsJson = False,
     top_k: Annotated[
         int | None, typer.Option(min=1, max=10, help="Print this many digits, the most probable first.")
     ] = None,
@@ -107,8 +101,44 @@ def predict(
     query = PredictQuery(
         top_k=top_k or (3 if as_json else 1), preprocess=preprocess, explain=explain, accept_risk=accept_risk
     )
-    unread = asyncio.run(_predict(_names(files), url, query, as_json=as_json))
-    raise SystemExit(1 if unread else 0)
+    _ask_all(files, url, digit_question(query), "prediction", as_json=as_json)
+
+
+@app.command()
+def read(
+    files: Files,
+    url: Url = None,
+    as_json: AsJson = False,
+    digits: Annotated[
+        str | None, typer.Option(metavar="N|N-M", help="How many digits each number has, such as 4 or 3-6.")
+    ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What a number can be: one a line.", exists=True, dir_okay=False)
+    ] = None,
+    fields: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The fields of a form, as POST /read takes them.", exists=True, dir_okay=False
+        ),
+    ] = None,
+) -> None:
+    """Read the numbers on each picture.
+
+    --json prints each line as an entry of POST /read/batch: filename, and either reading or error.
+    Exit status: 0 all were read, accepted or not; 1 some could not be read; 2 wrong usage.
+    """
+    try:
+        asked = ReadParameters(
+            digits=digits,
+            candidates=candidates.read_text().split() if candidates else [],
+            fields=json.loads(fields.read_text()) if fields else [],
+        )
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise typer.BadParameter(": ".join([".".join(map(str, wrong["loc"])), wrong["msg"]]).lstrip(": ")) from error
+    except ValueError as error:
+        raise typer.BadParameter(f"a FILE cannot be read: {error}") from error
+    _ask_all(files, url, numbers_question(asked), "reading", as_json=as_json)
 
 
 @app.command()
@@ -127,7 +157,7 @@ def bench(
     except OSError as error:
         raise typer.BadParameter(f"{error.filename}: {error.strerror}") from error
     result = asyncio.run(load(_address(url), pictures, connections, seconds))
-    _show_load(result, pictures, connections, url)
+    show_load(result, pictures, connections, url)
     raise SystemExit(0 if result.times_ms else 1)
 
 
@@ -141,7 +171,7 @@ def card(url: Url = None, as_json: Annotated[bool, typer.Option("--json", help="
     if as_json:
         typer.echo(json.dumps(manifest))
     else:
-        _show_card(manifest)
+        show_card(manifest)
 
 
 @app.command()
@@ -224,34 +254,41 @@ def _arguments(given: Sequence[str]) -> list[str]:
     ]
 
 
-async def _predict(names: Sequence[str], url: str | None, query: PredictQuery, *, as_json: bool) -> int:
+def _ask_all(files: Sequence[str], url: str | None, question: Question, kind: str, *, as_json: bool) -> None:
+    unread = asyncio.run(_answer_all(_names(files), url, question, kind, as_json=as_json))
+    raise SystemExit(1 if unread else 0)
+
+
+async def _answer_all(names: Sequence[str], url: str | None, question: Question, kind: str, *, as_json: bool) -> int:
     """Print the answers in the order of the files. Returns how many files could not be read."""
     unread = 0
     width = min(40, max(map(len, names)))
     watched = sys.stderr.isatty() and not sys.stdout.isatty()  # printed lines show the progress themselves
-    async with local(query) if url is None else remote(_address(url), query) as ask:
+    async with local(question) if url is None else remote(_address(url), question) as ask:
         with Progress(console=complaints, transient=True, disable=not watched) as progress:
             bar = progress.add_task("", total=len(names))
             for start in range(0, len(names), CONCURRENCY):
-                for entry in await asyncio.gather(*(_entry(ask, name) for name in names[start : start + CONCURRENCY])):
+                part = names[start : start + CONCURRENCY]
+                for entry in await asyncio.gather(*(_entry(ask, name, kind) for name in part)):
                     unread += entry["error"] is not None
                     if as_json:
                         typer.echo(json.dumps(entry))
                     else:
-                        _show_entry(entry, width)
+                        show_entry(entry, width)
                     progress.advance(bar)
     return unread
 
 
-async def _entry(ask: Ask, name: str) -> Json:
-    """The entry of a file as in the answer of `POST /predict/batch`."""
+async def _entry(ask: Ask, name: str, kind: str) -> Json:
+    """The entry of a file as in the answer to a batch."""
+    answer = problem = None
     try:
-        prediction, problem = await ask(_content(name)), None
+        answer = await ask(_content(name))
     except OSError as error:
-        prediction, problem = None, {"code": "unreadable_file", "detail": error.strerror}
+        problem = {"code": "unreadable_file", "detail": error.strerror}
     except PredictionError as error:
-        prediction, problem = None, error.problem
-    return {"filename": os.fsencode(name).decode("utf-8", "replace"), "prediction": prediction, "error": problem}
+        problem = error.problem
+    return {"filename": os.fsencode(name).decode("utf-8", "replace"), kind: answer, "error": problem}
 
 
 def _names(files: Sequence[str]) -> list[str]:
@@ -278,80 +315,5 @@ def _content(name: str) -> bytes:
 
 
 def _address(url: str) -> str:
-    """The address of the service in ``url``, which may lack http:// or end in /predict."""
-    return re.sub("(?<=[^:/])/(predict/?)?$", "", url if "://" in url else f"http://{url}")
-
-
-def _show_entry(entry: Json, width: int) -> None:
-    name = _printable(entry["filename"]).ljust(width)
-    prediction = entry["prediction"]
-    if prediction is None:
-        problem = entry["error"]
-        console.print(f"{name}  not read: {problem['detail']} ({problem['code']})", style="red", markup=False)
-        return
-    line = f"{name}  " + ", ".join(f"{each['digit']}  {_percent(each['probability'])}" for each in prediction["top"])
-    rejection = prediction["rejection"]
-    if rejection is not None:
-        line += f"  not accepted: {rejection['reason']} ({_ADVICE[rejection['reason']]})"
-    console.print(line, style="yellow" if rejection else None, markup=False)
-    if explanation := prediction.get("explanation"):
-        _show_explanation(explanation)
-
-
-def _show_explanation(explanation: Json) -> None:
-    """Both pictures side by side, one character per 1x2 pixels."""
-    console.print(f"  {'what the model saw':{SIDE_PX}}  what its answer depends on")
-    for seen, decisive in zip(_drawn(explanation["input_png"]), _drawn(explanation["saliency_png"]), strict=True):
-        console.print(f"  {seen}  {decisive}".rstrip(), markup=False)
-    box = explanation["ink_box"]
-    ink = "darker" if explanation["inverted"] else "lighter"
-    console.print(f"  from x {box['x']}, y {box['y']}, {box['width']}x{box['height']} pixels, {ink} than the paper")
-
-
-def _drawn(png: str) -> list[str]:
-    grey = decode(inspect(base64.b64decode(png))).grey
-    halves = grey.reshape(SIDE_PX // 2, 2, SIDE_PX).mean(axis=1)
-    return ["".join(_SHADES[int(level) * len(_SHADES) // 256] for level in row) for row in halves]
-
-
-def _show_load(result: LoadResult, pictures: Sequence[bytes], connections: int, url: str) -> None:
-    sizes = [len(picture) for picture in pictures]
-    console.print(
-        f"{url}: {len(pictures)} pictures of {min(sizes):,} to {max(sizes):,} bytes, "
-        f"{connections} connections, {result.seconds:.1f} s",
-        markup=False,
-    )
-    read = len(result.times_ms)
-    console.print(f"read       {read:,} pictures, {read / result.seconds:,.1f} per second")
-    if read:
-        p50, p99 = np.percentile(result.times_ms, (50, 99))
-        console.print(f"latency    p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-    errors = ", ".join(f"{count:,} {code}" for code, count in result.errors.most_common())
-    console.print(f"errors     {errors or 'none'}", markup=False)
-    console.print(f"client     {result.client:.0%} of a processor core; near 100 % it limits the result")
-
-
-def _show_card(manifest: Json) -> None:
-    rows = {
-        "architecture": f"{manifest['architecture']}, {manifest['parameters']:,} parameters, "
-        f"{manifest['multiply_adds']:,} multiply-adds an image",
-        "preprocessing": manifest["preprocessing"],
-        "trained": ", ".join(f"{name} {value}" for name, value in manifest["trained"].items()),
-        "temperature": manifest["temperature"],
-        **{f"threshold {name}": value for name, value in manifest["thresholds"].items()},
-        **{name.replace("_", " "): value for name, value in manifest["metrics"].items()},
-    }
-    width = max(map(len, rows))
-    console.print(f"{manifest['name']} {manifest['version']}", style="bold", markup=False)
-    for name, value in rows.items():
-        console.print(f"{name.ljust(width)}  {value}", markup=False)
-
-
-def _percent(probability: float) -> str:
-    """Rounded down, so that only certainty is 100 %."""
-    return f"{math.floor(probability * 10_000) / 100:.2f} %"
-
-
-def _printable(name: str) -> str:
-    """Without control characters, which would move the cursor or change colours."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
+    """The address of the service in ``url``, which may lack http:// or end in /predict or /read."""
+    return re.sub("(?<=[^:/])/((predict|read)/?)?$", "", url if "://" in url else f"http://{url}")

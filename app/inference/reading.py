@@ -44,14 +44,20 @@ class Numbers(NamedTuple):
 
 
 async def read_numbers(
-    scheduler: Scheduler, model: Model, data: bytes, wanted: Wanted, fields: Sequence[FormField]
+    scheduler: Scheduler,
+    model: Model,
+    data: bytes,
+    wanted: Wanted,
+    fields: Sequence[FormField],
+    *,
+    admitted: bool = True,
 ) -> Numbers:
-    """Read an encoded image. Raises the errors of decoding, NoInk, TooLarge, and Overloaded when the queue is full."""
+    """Read an encoded image. Raises the errors of decoding, NoInk, TooLarge, and Overloaded as `run_many`."""
     parts, decode_ms, preprocess_ms = await scheduler.prepare(data, partial(_find, fields=fields))
     inks = np.concatenate([inks_of(lines) for cells in parts for lines in cells])
     logits, queue_ms, inference_ms = np.zeros((0, 1), np.float32), 0.0, 0.0
     if len(inks):
-        logits, queue_ms, inference_ms = await scheduler.run_many(model, inks)
+        logits, queue_ms, inference_ms = await scheduler.run_many(model, inks, admitted=admitted)
     started = time.perf_counter()
     each = [field.wanted for field in fields] or [wanted]
     read = await scheduler.in_thread(partial(_read, parts, logits, model.reader.temperature, each))
@@ -61,9 +67,7 @@ async def read_numbers(
     numbers = [] if fields else [number for cells in read for found in cells for number in found]
     inked = [[bool(lines.lines) for lines in cells] for cells in parts]
     filled = [joined(cells, ink) for cells, ink in zip(read, inked, strict=True)] if fields else []
-    for number in [*numbers, *filled]:
-        if number:
-            model.metrics.count_number(is_accepted=number.rejection is None)
+    model.metrics.count_numbers([number.rejection is None for number in [*numbers, *filled] if number], stages)
     return Numbers(numbers, filled, stages, model.engine.manifest)
 
 

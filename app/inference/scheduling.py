@@ -142,12 +142,14 @@ class Scheduler:
         finally:
             self._metrics.set_queue_depth(self.batcher.depth)
 
-    async def run_many(self, model: Model, inks: Ink) -> tuple[Logits, float, float]:
+    async def run_many(self, model: Model, inks: Ink, *, admitted: bool) -> tuple[Logits, float, float]:
         """The logits of the inks of one image, and the milliseconds that they waited and that the model ran.
 
-        In the batcher's thread, a part at a time, to leave room in the queue. Raises Overloaded when that is full.
+        In the batcher's thread, a part at a time, to leave room in the queue. Raises Overloaded when that is full,
+        unless the request was ``admitted``.
         """
-        self.batcher.check_room()
+        if not admitted:
+            self.batcher.check_room()
         answers: list[Answer] = []
         for start in range(0, len(inks), _MANY):
             part = inks[start : start + _MANY]

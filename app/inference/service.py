@@ -12,7 +12,7 @@ import numpy as np
 from app.errors import DeadlineExceeded, NotReady, Overloaded
 from app.imaging.decode import encode_png
 from app.imaging.preprocess import SIDE_PX, Ink, Mode
-from app.inference.pipeline import OCCLUSIONS_AT_ONCE, Result, read, read_ink
+from app.inference.pipeline import Result, read, read_ink
 from app.inference.reading import FormField, Numbers, read_numbers
 from app.inference.scheduling import Model, Scheduler
 from app.model.engine import Engine
@@ -22,7 +22,7 @@ from app.model.reader import Reader
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 
-_MAX_EXPLAINED = 4  # images of batches that are explained at the same time
+_MAX_LARGE = 4  # images of batches that are explained, or read as numbers, at the same time
 _SLOWEST_BATCH_S = 1  # longer than any batch of the engine, however short `request_timeout_ms` is
 
 
@@ -39,6 +39,11 @@ class Batch:
         """Read an encoded image. Raises the errors of decoding and preprocessing."""
         async with self._places:
             return await read(self._scheduler, self._model, data, mode, explain=explain)
+
+    async def read_numbers(self, data: bytes, wanted: Wanted, fields: Sequence[FormField]) -> Numbers:
+        """Read the numbers of an encoded image. Raises the errors of decoding, NoInk, TooLarge."""
+        async with self._places:
+            return await read_numbers(self._scheduler, self._model, data, wanted, fields)
 
     async def predict_ink(self, ink: Ink) -> tuple[float, ...]:
         """The ten probabilities of an ink (28, 28, 1), which is not preprocessed."""
@@ -59,7 +64,7 @@ class Service:
         self._draining = False
         self._in_batches = 0  # images of admitted batches, counted as the places in the queue that they may need
         self._places = asyncio.Semaphore(min(settings.max_batch, settings.max_queue))
-        self._places_explained = asyncio.Semaphore(_MAX_EXPLAINED)
+        self._places_large = asyncio.Semaphore(_MAX_LARGE)
 
     async def warm(self, engine: Engine) -> None:
         """Read one image with an engine that is not started yet."""
@@ -119,20 +124,21 @@ class Service:
         model = self._require_model()
         try:
             async with asyncio.timeout(self._timeout_ms / 1000):
-                return await read_numbers(self._scheduler, model, data, wanted, fields)
+                return await read_numbers(self._scheduler, model, data, wanted, fields, admitted=False)
         except TimeoutError as error:
             raise self._too_late("a smaller image") from error
 
     @asynccontextmanager
-    async def batch(self, images: int, *, explain: bool = False) -> AsyncIterator[Batch]:
+    async def batch(self, images: int, *, inks_each: int = 1) -> AsyncIterator[Batch]:
         """Admit all images of one request, which share a deadline and a model.
 
-        Raises Overloaded at once when other batches leave no room, DeadlineExceeded, NotReady.
+        ``inks_each``: how many inks an image counts for. Raises Overloaded at once when other batches leave no room,
+        DeadlineExceeded, NotReady.
         """
-        needed = images * (OCCLUSIONS_AT_ONCE if explain else 1)
+        needed = images * inks_each
         self.check_batch_capacity(needed)
         model = self._require_model()
-        places = self._places_explained if explain else self._places
+        places = self._places if inks_each == 1 else self._places_large
         batch = Batch(model.engine.manifest, self._scheduler, model, places)
         self._in_batches += needed
         try:

@@ -1,6 +1,6 @@
 // The right side of the page: the answer or the error. Knows nothing of requests.
 
-import { percent } from "./words.js";
+import { percent, why } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const PICTURES = ["seen", "seen-faintly", "saliency"];
@@ -43,6 +43,46 @@ export function showBars(probabilities) {
     fill.style.transform = `translateX(${(probability - 1) * 100}%)`;
     value.textContent = probabilities ? percent(probability) : "–";
   });
+}
+
+/** Show a line for each number, with its digits and its other readings. */
+export function showNumbers(numbers) {
+  const lines = numbers.map(({ text, probability, rejection, digits, alternatives }) => {
+    const line = document.createElement("li");
+    line.className = rejection ? "doubt" : "good";
+    const listed = (pairs) => pairs.map(([of, share]) => `${of} (${percent(share)})`).join(", ");
+    const others = listed(alternatives.map((other) => [other.text, other.probability]));
+    const texts = {
+      strong: text,
+      span: `${percent(probability)}, ${rejection ? `not accepted: ${why(rejection)}` : "accepted"}`,
+      small: `Digit by digit: ${listed(digits.map((each) => [each.digit, each.confidence]))}`,
+    };
+    for (const name in texts) line.appendChild(document.createElement(name)).textContent = texts[name];
+    if (others) line.appendChild(document.createElement("small")).textContent = `Or: ${others}`;
+    return line;
+  });
+  at("numbers").replaceChildren(...lines);
+}
+
+/** Frame boxes {x, y, width, height, label}, in pixels of a picture of this size, or none. Labels need some room. */
+export function showBoxes(boxes, size) {
+  const svg = at("found");
+  svg.toggleAttribute("hidden", !boxes.length);
+  if (size) svg.setAttribute("viewBox", `0 0 ${size.join(" ")}`);
+  const { clientWidth, clientHeight } = svg.parentElement;
+  const pixel = size && Math.max(size[0] / clientWidth, size[1] / clientHeight); // of the screen
+  const add = (name, attributes) => {
+    const element = svg.appendChild(document.createElementNS(svg.namespaceURI, name));
+    for (const name in attributes) element.setAttribute(name, attributes[name]);
+    return element;
+  };
+  svg.replaceChildren();
+  for (const { x, y, width, height, label } of boxes) {
+    add("rect", { x, y, width, height, rx: 2 });
+    if (!label || width < 14 * pixel) continue;
+    const px = Math.min(width / 2.2, 16 * pixel);
+    add("text", { x: x + width / 2, y: y > 1.4 * px ? y - px / 3 : y + height + px, "font-size": px }).textContent = label;
+  }
 }
 
 /** Show the explanation of an answer, or none (null). */

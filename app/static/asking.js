@@ -1,10 +1,10 @@
 // One request at a time: while it runs, only the newest question waits.
 //
-// A question is {picture, explain}; `picture.file()` is a promise of {blob, name}.
+// A question is {picture, explain}; `picture.file()` is a promise of {blob, name}, `picture.wide`: it holds numbers.
 
 const LONGEST_MS = 30_000; // three times the service's own timeout
 
-export const ADDRESS = new URL("predict", document.baseURI);
+export const address = (wide) => new URL(wide ? "read" : "predict", document.baseURI).href;
 
 let key = ""; // only in memory, never stored
 
@@ -76,17 +76,17 @@ async function outcomeOf({ picture, explain }, abort) {
   } catch {
     return { unreadable: true };
   }
-  return { sent, ...(await send(sent, explain, abort)) };
+  return { sent, ...(await send(sent, address(picture.wide) + (explain ? "?explain=true" : ""), abort)) };
 }
 
-async function send({ blob, name }, explain, abort) {
+async function send({ blob, name }, to, abort) {
   const form = new FormData();
   form.append("file", blob, name);
   const timer = setTimeout(() => abort.abort(), LONGEST_MS);
   const started = performance.now();
   let response;
   try {
-    response = await fetch(explain ? `${ADDRESS}?explain=true` : ADDRESS, {
+    response = await fetch(to, {
       method: "POST",
       headers: key ? { "X-API-Key": key } : {},
       body: form,

@@ -1,44 +1,44 @@
 // The page: sends pictures from the drawing sheet, a file, the clipboard or a camera to the service.
 
-import { ADDRESS, Asker, use } from "./asking.js";
-import { showBars, showInsight, showTiming, showWords } from "./answer.js";
-import { listen, png, show } from "./sheet.js";
-import { curl, trouble, verdict } from "./words.js";
+import { address, Asker, use } from "./asking.js";
+import { showBars, showBoxes, showInsight, showNumbers, showTiming, showWords } from "./answer.js";
+import { listen, png, show, sizeOf } from "./sheet.js";
+import { curl, trouble, verdict, verdictOnNumbers } from "./words.js";
 
 const DRAWING_MS = 60; // from a change of the drawing to the request
 const EXPLAINING_MS = 250; // an explanation costs as much as 80 answers: wait for a pause
 const SPEAKING_MS = 600; // an answer that stays this long is announced to screen readers
-const PNG_NAME = "digit.png";
+const pngName = (wide) => (wide ? "number.png" : "digit.png");
 const NO_PICTURE = { tone: "bad", headline: "No picture", detail: "This is not a picture file." };
-const NOTHING = {
+const nothing = (wide) => ({
   tone: "idle",
   headline: "Nothing drawn yet",
-  detail: "Draw a digit from 0 to 9, or send a picture.",
-};
+  detail: `Draw a ${wide ? "number" : "digit from 0 to 9"}, or send a picture.`,
+});
 
 const at = (id) => document.getElementById(id);
-const [sheet, canvas, preview, found] = ["sheet", "canvas", "preview", "found"].map(at);
+const [sheet, canvas, preview] = ["sheet", "canvas", "preview"].map(at);
 
-// The history, newest last: {strokes, file()}, and {url, name, kept} for a file.
-const pictures = [drawing([])];
+// The history, newest last: {strokes, wide, file()}, and {url, name, kept} for a file. `wide`: for numbers.
+const pictures = [drawing([], false)];
 const asker = new Asker(showOutcome);
 let pen = null; // the keyboard's pen, while the sheet has the focus
 let download = null; // URL of the file that the curl line sends
 let speaking = 0;
 let keyed = false; // whether requests have an API key
 
-function drawing(strokes) {
-  return { strokes, file: async () => ({ blob: await png(strokes), name: PNG_NAME }) };
+function drawing(strokes, wide) {
+  return { strokes, wide, file: async () => ({ blob: await png(strokes, wide), name: pngName(wide) }) };
 }
 
 /** `kept`: the user has the file under this name. */
-function filed(blob, kept) {
+function filed(blob, kept, wide) {
   const { name } = blob;
   const file = async () => {
     await blob.slice(0, 1).arrayBuffer(); // fails for a folder or a deleted file
     return { blob, name };
   };
-  return { strokes: [], url: URL.createObjectURL(blob), name, kept, file };
+  return { strokes: [], wide, url: URL.createObjectURL(blob), name, kept, file };
 }
 
 const current = () => pictures.at(-1);
@@ -47,15 +47,27 @@ const isBlank = (picture) => !picture.url && !picture.strokes.length;
 /** Another picture is the newest one. */
 function changed() {
   asker.drop();
-  if (isBlank(current())) forget(NOTHING);
-  else ask(current(), 0);
   refresh();
+  if (isBlank(current())) forget(nothing(current().wide));
+  else ask(current(), 0);
+}
+
+/** Read numbers, or one digit. A file is read again; a drawing makes room for an empty sheet. */
+function widen(wide) {
+  strokes.lift();
+  if (current().url) pictures[pictures.length - 1] = { ...current(), wide };
+  else if (isBlank(current())) pictures[pictures.length - 1] = drawing([], wide);
+  else pictures.push(drawing([], wide));
+  forget(nothing(wide));
+  changed();
 }
 
 function forget(words) {
   showWords(words);
   showBars(null);
   showInsight(null);
+  showNumbers([]);
+  showBoxes([]);
   showTiming();
   offerNothing();
 }
@@ -67,7 +79,7 @@ function takeFirst([file], kept) {
     return;
   }
   strokes.lift();
-  pictures.push(filed(file, kept));
+  pictures.push(filed(file, kept, current().wide));
   changed();
 }
 
@@ -82,7 +94,7 @@ function undo() {
 function clear() {
   strokes.lift();
   if (isBlank(current())) return;
-  pictures.push(drawing([]));
+  pictures.push(drawing([], current().wide));
   changed();
 }
 
@@ -95,6 +107,11 @@ function redrawn() {
 
 function refresh() {
   const picture = current();
+  const { wide } = picture;
+  at("main").classList.toggle("wide", wide);
+  at(wide ? "number" : "one").checked = true;
+  at("what").textContent = wide ? "number" : "digit";
+  canvas.setAttribute("aria-label", `Draw a ${at("what").textContent}`);
   show(canvas, picture.strokes, pen);
   at("hint").hidden = !isBlank(picture);
   at("file").hidden = !picture.url;
@@ -102,7 +119,7 @@ function refresh() {
     preview.hidden = false;
     preview.src = picture.url;
     preview.alt = at("file-name").textContent = picture.name;
-    found.setAttribute("hidden", "");
+    showBoxes([]);
   }
   if (!picture.url) preview.removeAttribute("src");
   at("undo").setAttribute("aria-disabled", pictures.length === 1);
@@ -116,11 +133,16 @@ function showOutcome(outcome, question) {
   const { answer, retryMs } = outcome;
   if (question.explain) {
     showInsight(answer?.explanation, answer?.digit);
-    if (answer && picture.url) frame(picture, answer.explanation.ink_box);
+    if (answer && picture.url) frame(picture, [answer.explanation.ink_box]);
   } else {
-    const words = answer ? verdict(answer) : trouble(outcome, !picture.url, keyed);
-    if (answer) {
-      showWords(words);
+    const judge = picture.wide ? verdictOnNumbers : verdict;
+    const words = answer ? judge(answer) : trouble(outcome, !picture.url, keyed);
+    if (answer) showWords(words);
+    if (answer && picture.wide) {
+      showNumbers(answer.numbers);
+      const digits = answer.numbers.flatMap((number) => number.digits);
+      frame(picture, digits.map(({ box, confidence }) => ({ ...box, label: `${Math.floor(confidence * 100)} %` })));
+    } else if (answer) {
       showBars(answer.probabilities);
     } else {
       forget(words);
@@ -132,26 +154,23 @@ function showOutcome(outcome, question) {
   }
   if (!asker.idle) return;
   if (retryMs) asker.ask(question, retryMs);
-  else if (answer && !question.explain) asker.ask({ picture, explain: true }, EXPLAINING_MS);
+  else if (answer && !question.explain && !picture.wide) asker.ask({ picture, explain: true }, EXPLAINING_MS);
 }
 
-/** Frame the digit that was found on a file. */
-async function frame(picture, { x, y, width, height }) {
+/** Frame the digits that were found. */
+async function frame(picture, boxes) {
   try {
-    await preview.decode();
+    if (picture.url) await preview.decode();
   } catch {
     return; // a format that the service reads and the browser does not, such as TIFF
   }
-  if (picture !== current()) return;
-  const place = { x, y, width, height };
-  for (const name in place) found.firstElementChild.setAttribute(name, place[name]);
-  found.setAttribute("viewBox", `0 0 ${preview.naturalWidth} ${preview.naturalHeight}`);
-  found.removeAttribute("hidden");
+  if (picture.url && picture !== current()) return;
+  showBoxes(boxes, picture.url ? [preview.naturalWidth, preview.naturalHeight] : sizeOf(picture.wide));
 }
 
 /** Show the curl line of the request, with the file as a download if the user does not have it. */
-function offer({ blob, name }, { kept, url }) {
-  at("curl").textContent = curl(name, ADDRESS.href, keyed);
+function offer({ blob, name }, { kept, url, wide }) {
+  at("curl").textContent = curl(name, address(wide), keyed);
   at("curl-note").textContent = kept
     ? "Run it in the folder that holds the file."
     : `It sends your ${url ? "picture" : "drawing"}:`;
@@ -162,7 +181,8 @@ function offer({ blob, name }, { kept, url }) {
 }
 
 function offerNothing() {
-  at("curl").textContent = curl(PNG_NAME, ADDRESS.href, keyed);
+  const { wide } = current();
+  at("curl").textContent = curl(pngName(wide), address(wide), keyed);
   at("curl-note").textContent = "It sends a picture.";
   at("download").hidden = true;
 }
@@ -180,7 +200,7 @@ const strokes = listen(canvas, {
   begin(stroke) {
     const before = current();
     if (before.url) asker.drop();
-    pictures.push(drawing([...before.strokes, stroke]));
+    pictures.push(drawing([...before.strokes, stroke], before.wide));
     redrawn();
   },
   extend: redrawn,
@@ -194,6 +214,7 @@ const strokes = listen(canvas, {
 
 at("undo").addEventListener("click", undo);
 at("clear").addEventListener("click", clear);
+for (const id of ["one", "number"]) at(id).addEventListener("change", () => widen(id === "number"));
 at("again").addEventListener("click", changed);
 at("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -253,5 +274,5 @@ addEventListener("online", () => {
   if (!isBlank(current()) && !at("again").hidden) changed();
 });
 
-forget(NOTHING);
+forget(nothing(false));
 refresh();

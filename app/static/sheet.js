@@ -1,8 +1,9 @@
 // The drawing sheet: strokes by pointer or keyboard, on the screen and as a PNG. Knows nothing of the service.
 //
-// A stroke is a list of points {x, y, width}; all lengths are fractions of the sheet's side.
+// A stroke is a list of points {x, y, width}; all lengths are fractions of the sheet's height.
 
 const PNG_PX = 280;
+const WIDE = 2.5; // width of the sheet for numbers, in heights, as in playground.css
 const PEN = 0.075;
 const PEN_STEP = 0.03; // per arrow key
 const NEAREST = 0.004; // skip points closer to the last one
@@ -52,8 +53,8 @@ export function listen(canvas, { begin, extend, abandon, pen: report }) {
     if (pointer !== null || event.ctrlKey || event.metaKey || event.altKey) return;
     const [across, down] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [];
     if (across !== undefined) {
-      pen.x = within(pen.x + across * PEN_STEP);
-      pen.y = within(pen.y + down * PEN_STEP);
+      pen.x = within(pen.x + across * PEN_STEP, canvas.clientWidth / canvas.clientHeight);
+      pen.y = within(pen.y + down * PEN_STEP, 1);
       if (pen.down) {
         stroke.push({ x: pen.x, y: pen.y, width: PEN });
         extend();
@@ -82,32 +83,35 @@ export function listen(canvas, { begin, extend, abandon, pen: report }) {
 
 /** Paint the strokes and the keyboard's pen, if there is one. */
 export function show(canvas, strokes, pen) {
-  const side = Math.round(canvas.clientWidth * devicePixelRatio);
-  if (canvas.width !== side) canvas.width = canvas.height = side;
+  const [width, side] = [canvas.clientWidth, canvas.clientHeight].map((px) => Math.round(px * devicePixelRatio));
+  if (canvas.width !== width || canvas.height !== side) Object.assign(canvas, { width, height: side });
   const context = canvas.getContext("2d");
   const style = getComputedStyle(canvas);
-  context.clearRect(0, 0, side, side);
+  context.clearRect(0, 0, width, side);
   paint(context, strokes, side, style.color);
   if (pen) paintPen(context, pen, side, style.accentColor);
 }
 
+/** Width and height of the PNG of a drawing. */
+export const sizeOf = (wide) => [PNG_PX * (wide ? WIDE : 1), PNG_PX];
+
 /** The PNG of a drawing: black on white, regardless of the colour scheme. */
-export function png(strokes) {
+export function png(strokes, wide) {
   const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = PNG_PX;
+  [canvas.width, canvas.height] = sizeOf(wide);
   const context = canvas.getContext("2d");
   context.fillStyle = "#fff";
-  context.fillRect(0, 0, PNG_PX, PNG_PX);
+  context.fillRect(0, 0, canvas.width, canvas.height);
   paint(context, strokes, PNG_PX, "#000");
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
 }
 
 function pointOf(event, canvas) {
-  const { left, top, width, height } = canvas.getBoundingClientRect();
+  const { left, top, height } = canvas.getBoundingClientRect();
   // A mouse reports 0.5, and so do devices without a pressure sensor; some report 0.
   const pressure = event.pointerType === "mouse" ? 0.5 : event.pressure || 0.5;
   return {
-    x: (event.clientX - left) / width,
+    x: (event.clientX - left) / height,
     y: (event.clientY - top) / height,
     width: PEN * (0.4 + 1.2 * pressure),
   };
@@ -146,4 +150,4 @@ function paintPen(context, pen, side, colour) {
   if (pen.down) context.fill();
 }
 
-const within = (share) => Math.min(1 - PEN / 2, Math.max(PEN / 2, share));
+const within = (share, most) => Math.min(most - PEN / 2, Math.max(PEN / 2, share));

@@ -8,6 +8,28 @@ export function verdict({ digit, confidence, probabilities, accepted, rejection 
   return { tone: "doubt", digit, headline: "Not accepted", detail: doubt(rejection, digit, confidence, probabilities) };
 }
 
+/** The text of an answer with numbers. */
+export function verdictOnNumbers({ numbers }) {
+  if (!numbers.length) return { tone: "doubt", headline: "No number", detail: "No digits were found." };
+  const [{ text, probability, rejection, alternatives }] = numbers;
+  const accepted = numbers.filter((number) => number.accepted).length;
+  const tone = accepted === numbers.length ? "good" : "doubt";
+  if (numbers.length > 1) {
+    const headline = `${accepted === numbers.length ? "All" : accepted || "None"} of ${numbers.length} accepted`;
+    return { tone, headline, detail: `The numbers are ${numbers.map((number) => number.text).join(", ")}.` };
+  }
+  if (accepted) return { tone, headline: "Accepted", detail: `${sure(probability)} sure that the number is ${text}.` };
+  const other = alternatives.length ? ` or ${alternatives[0].text}` : "";
+  return { tone, headline: "Not accepted", detail: `It may be ${text}${other}: ${why(rejection)}, and it is ${sure(probability)} sure.` };
+}
+
+/** Why a number is not accepted. */
+export function why({ reason, threshold }) {
+  if (reason === "not_a_number") return "there is other ink with it";
+  if (reason === "touching") return "its digits cannot be told apart";
+  return `${Math.round(threshold * 10_000) / 100} % is needed`;
+}
+
 /** The text of an error: what to do. `drawn`: a drawing, not a file. `keyed`: sent with an API key. */
 export function trouble({ problem, retryMs, unreachable, unreadable }, drawn, keyed) {
   if (unreadable) return bad("Not a picture", "This file cannot be opened: choose another.");
@@ -68,7 +90,7 @@ function sure(confidence) {
 }
 
 function doubt({ reason, score, threshold }, digit, confidence, probabilities) {
-  if (reason === "several_digits") return `There are ${score} digits side by side: send one at a time.`;
+  if (reason === "several_digits") return `There are ${score} digits side by side: send one at a time, or switch to Number.`;
   if (reason === "not_a_digit") return `This does not look like a digit. The closest is ${digit}.`;
   const others = probabilities.map((_, other) => other).filter((other) => other !== digit);
   const second = others.reduce((best, other) => (probabilities[other] > probabilities[best] ? other : best));

@@ -123,8 +123,12 @@ class Metrics:
     def count_batch(self, size: int) -> None:
         self._batches.observe(size)
 
-    def count_number(self, *, is_accepted: bool) -> None:
-        self._numbers[is_accepted].inc()
+    def count_numbers(self, accepted: Sequence[bool], stages_ms: Sequence[float]) -> None:
+        """Count one image by its numbers. ``accepted``: which of them were. ``stages_ms``: of all four stages."""
+        for stage, duration_ms in zip(self._stages, stages_ms, strict=True):
+            stage.observe(duration_ms / 1000)
+        for is_accepted in accepted:
+            self._numbers[is_accepted].inc()
 
     def set_queue_depth(self, depth: int) -> None:
         self._queue_depth.set(depth)

@@ -90,7 +90,7 @@ async def test_above_the_limit_requests_get_503_until_one_is_answered() -> None:
         await call.answer()
 
 
-@pytest.mark.parametrize(("path", "method"), [("/healthz", "GET"), ("/predict/batch", "POST")])
+@pytest.mark.parametrize(("path", "method"), [("/healthz", "GET"), ("/predict/batch", "POST"), ("/read/batch", "POST")])
 async def test_probes_and_batches_are_not_limited(path: str, method: str) -> None:
     app = App(lowest=4, highest=4)
     await fill(app, 4)

@@ -19,7 +19,7 @@ import pytest
 
 from app.cli import __main__ as cli
 from tests.drawings import digit_drawn, encoded, enlarged
-from tests.pictures import on_paper, side_by_side
+from tests.pictures import number_drawn, on_paper, side_by_side
 from tests.server import ROOT, Process, running
 
 WAIT_S = 60
@@ -131,6 +131,29 @@ def test_json_lines_are_the_entries_of_a_batch(folder: Path, url: str, where: li
     assert entries[1]["prediction"]["rejection"]["threshold"] == 0.0001
 
 
+@pytest.mark.parametrize("option", ["digits", "candidates", "fields"])
+def test_numbers_are_read_as_in_a_batch(tmp_path: Path, url: str, where: list[str], option: str) -> None:
+    text, number = tmp_path / "notes.txt", tmp_path / "27.png"
+    text.write_text("no picture")
+    number.write_bytes(encoded(on_paper(number_drawn("27"))))
+    sent = {"digits": "2", "candidates": '["21", "27"]', "fields": '[{"name": "all", "box": [0, 0, 1, 1]}]'}[option]
+    (tmp_path / "candidates").write_text("21\n27\n")
+    (tmp_path / "fields").write_text(sent)
+    uploads = [("files", (str(file), file.read_bytes())) for file in (text, number)]
+    asked = httpx2.post(f"{url}/read/batch", files=uploads, data={option: sent}).json()["readings"]
+    asked[0]["error"] = {name: asked[0]["error"][name] for name in ("code", "detail")}  # all that both give
+
+    given = sent if option == "digits" else tmp_path / option
+    ran = digits("read", "--json", f"--{option}", given, text, number, *where)
+
+    entries = [json.loads(line) for line in ran.out.splitlines()]
+    entries[0]["error"] = {name: entries[0]["error"][name] for name in ("code", "detail")}
+    assert entries == asked
+    assert ran.status == 1
+    table = digits("read", f"--{option}", given, number, *where)
+    assert re.search(r"27\.png  (all  )?27  \d\d\.\d\d %", table.out)
+
+
 def test_directories_and_patterns_are_expanded(folder: Path) -> None:
     ran = digits("predict", "--json", folder, folder / "[45].png")
 
@@ -158,7 +181,7 @@ def test_a_rejected_answer_has_its_reason(tmp_path: Path) -> None:
     ran = digits("predict", "--table", several)
 
     assert ran.status == 0
-    assert ran.out.rstrip().endswith("not accepted: several_digits (crop to one of them)")
+    assert ran.out.rstrip().endswith("not accepted: several_digits (crop to one of them, or use digits read)")
 
 
 def test_an_explanation_is_drawn(folder: Path) -> None:
@@ -181,7 +204,11 @@ def test_control_characters_in_a_file_name_are_not_printed(folder: Path) -> None
     assert "\x1b" not in ran.out
 
 
-@pytest.mark.parametrize("arguments", [["predict", "."], ["read"], ["serve", "--port", "1"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "."], ["read"], ["read", "x", "--digits", "0"], ["serve", "--port", "1"]],
+    ids=" ".join,
+)
 def test_wrong_usage_has_a_status_of_its_own(arguments: list[str], tmp_path: Path) -> None:
     assert digits(*(tmp_path if each == "." else each for each in arguments)).status == 2
 

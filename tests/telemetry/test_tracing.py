@@ -54,21 +54,22 @@ def split(exporter: InMemorySpanExporter) -> tuple[ReadableSpan, list[ReadableSp
     return request, sorted(stages, key=lambda span: span.start_time or 0)
 
 
+@pytest.mark.parametrize("path", ["/predict", "/read"])
 async def test_a_request_is_one_span_with_its_stages_below(
-    seven: KerasEngine, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
+    seven: KerasEngine, spans: InMemorySpanExporter, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     caplog.set_level("INFO", "digits")
     async with service(seven) as client:
         traceparent = f"00-{TRACE}-{PARENT}-01"
-        answer = await client.post("/predict?top_k=1", content=SEVEN, headers={"traceparent": traceparent})
+        answer = await client.post(path, content=SEVEN, headers={"traceparent": traceparent})
 
     request, stages = split(spans)
-    assert request.name == "POST /predict"
+    assert request.name == f"POST {path}"
     assert request.parent is not None
     assert f"{request.parent.span_id:016x}" == PARENT
     assert request.attributes == {
         "http.request.method": "POST",
-        "http.route": "/predict",
+        "http.route": path,
         "http.response.status_code": 200,
         "url.scheme": "http",
         "network.protocol.version": "1.1",

@@ -11,12 +11,13 @@ from app.imaging.decode import encode_png
 from app.imaging.preprocess import Mode
 from app.model.manifest import Manifest
 from training.data.arrays import Images, Labels, read_arrays, read_npz
-from training.data.folders import LabelledFile
+from training.data.folders import LabelledFile, NumberFile
 from training.data.mnist import Mnist, split
 from training.drawing.corruptions import CORRUPTIONS
 from training.errors import RunError
 from training.evaluation.classifier import Classifier, load_classifier
 from training.evaluation.measures import accuracy
+from training.evaluation.numbers import NumberFigures, read_number_files
 from training.evaluation.rejection import RejectionScores, score_rejection
 from training.evaluation.scoring import Answers, Predictor, Scores, score
 
@@ -32,6 +33,7 @@ class EvaluationData:
     outliers: Sequence[Path] = ()
     several: Sequence[Path] = ()
     sets: Sequence[Path] = ()  # see `read_sets`
+    numbers: Sequence[NumberFile] = ()
     corrupted: int = 0
 
 
@@ -52,6 +54,7 @@ class Figures:
     corruptions: dict[str, float] | None
     digit_sets: dict[str, Scores]
     other_sets: dict[str, RejectionScores]
+    numbers: NumberFigures | None
 
     @property
     def sets(self) -> dict[str, Scores]:
@@ -96,6 +99,7 @@ def measure(models: Path, data: EvaluationData) -> Figures:
         corruptions=corruptions,
         digit_sets=digit_sets,
         other_sets=other_sets,
+        numbers=read_number_files(models, data.numbers) if data.numbers else None,
     )
 
 

@@ -11,8 +11,8 @@ from app.errors import DigitsError
 from app.imaging.decode import decode
 from app.imaging.formats import inspect
 from app.imaging.lines import REDUCED_PX, find_lines
-from app.model.engine import Int8Engine
-from app.model.numbers import inks_of, read_lines
+from app.model.engine import Engine, Int8Engine
+from app.model.numbers import Number, inks_of, read_lines
 from training.data.folders import NumberFile
 from training.evaluation.measures import ece, reliability
 
@@ -27,7 +27,7 @@ class NumberScores:
     accepted_wrong: int = 0
     edits: int = 0
     digits: int = 0
-    milliseconds: list[float] = field(default_factory=list)
+    milliseconds: list[float] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ def read_number_files(models: Path, files: Sequence[NumberFile]) -> NumberFigure
     for file in files:
         started = time.process_time()
         try:
-            found = find_lines(decode(inspect(file.path.read_bytes()), REDUCED_PX))
-            numbers = read_lines(found, loaded.logits(inks_of(found)), loaded.manifest.temperature)
+            numbers = read_picture(loaded, file.path.read_bytes())
         except DigitsError:
             numbers = []
         milliseconds = (time.process_time() - started) * 1000
@@ -70,6 +69,12 @@ def read_number_files(models: Path, files: Sequence[NumberFile]) -> NumberFigure
             scores.digits += len(file.text)
             scores.milliseconds.append(milliseconds)
     return NumberFigures(kinds, ece(reliability(np.array(probabilities), np.array(right, np.bool_))), wrong)
+
+
+def read_picture(engine: Engine, data: bytes) -> list[Number]:
+    """The numbers of an encoded picture. Raises the errors of decoding, NoInk, TooLarge."""
+    found = find_lines(decode(inspect(data), REDUCED_PX))
+    return read_lines(found, engine.logits(inks_of(found)), engine.manifest.temperature)
 
 
 def edit_distance(one: str, other: str) -> int:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from app.model.manifest import Manifest, TrainingSource
 from training.data.sources import OWN, SOURCES
 from training.evaluation.evaluate import Figures
+from training.evaluation.numbers import NumberFigures
 from training.evaluation.rejection import ACCEPTED, RejectionScores
 from training.evaluation.scoring import Interval, Scores
 from training.reporting.tables import percent
@@ -43,6 +44,7 @@ def card(manifest: Manifest, figures: Figures) -> str:
         digits=_digits(figures.test),
         rejection=_rejection(figures),
         corruptions=_corruptions(figures),
+        numbers=_numbers(figures.numbers),
         failures=_failures(figures),
     )
 
@@ -107,7 +109,8 @@ def _title(name: str) -> str:
 def _not_measured(figures: Figures) -> list[str]:
     measured = figures.sets | figures.to_reject
     missing = [title for name, title in (_SETS | _TO_REJECT).items() if name not in measured]
-    return missing if figures.corruptions else [*missing, "MNIST-C"]
+    missing += [] if figures.corruptions else ["MNIST-C"]
+    return missing if figures.numbers else [*missing, "numbers"]
 
 
 def _row(title: str, scores: Scores) -> tuple[str, ...]:
@@ -164,6 +167,28 @@ def _corruptions(figures: Figures) -> str:
         "(Mu and Gilmer 2019), reimplemented in `training/drawing/corruptions.py`. Some resemble the augmentation, "
         "which also has lines across the digit, hollow strokes and strong noise, generated differently:\n\n"
         + _table(("corruption", "accuracy %"), [*rows, ("**mean**", f"**{percent(figures.corrupted_accuracy)}**")])
+        + "\n"
+    )
+
+
+def _numbers(figures: NumberFigures | None) -> str:
+    if figures is None:
+        return ""
+    rows = [
+        (
+            kind,
+            f"{each.pictures}",
+            f"{each.exact}, {percent(each.exact / each.pictures)} %",
+            f"{each.accepted}",
+            f"{each.accepted_wrong}",
+            f"{each.edits / each.digits:.3f}",
+        )
+        for kind, each in sorted(figures.kinds.items())
+    ]
+    return (
+        "### Numbers\n\nPictures of several digits, read as by `POST /read` with 8-bit weights. Calibration error "
+        f"(ECE) of the probability that all of a picture is right: {percent(figures.ece)} %.\n\n"
+        + _table(("", "pictures", "read without a mistake", "accepted", "of these wrong", "digit error rate"), rows)
         + "\n"
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
@@ -31,6 +32,15 @@ class Pair:
 
     picture: NDArray[np.uint8]
     ink: NDArray[np.uint8]
+    title: str
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A picture, boxes in it (left, top, right, bottom) and a title."""
+
+    picture: NDArray[np.uint8]
+    boxes: Sequence[tuple[int, int, int, int]]
     title: str
 
 
@@ -163,6 +173,17 @@ def pairs(shown: Sequence[Pair], path: Path, *, columns: int = 8) -> None:
             for axes, image in zip(grid[row, 2 * column : 2 * column + 2], (pair.picture, pair.ink), strict=True):
                 axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             grid[row, 2 * column].set_title(pair.title, fontsize=7, color=INK, loc="left")
+
+
+def framed(shown: Sequence[Framed], path: Path) -> None:
+    """Each picture with its boxes and its title, three in a row."""
+    with _figure(path, 9.6, 1.6 * -(-len(shown) // 3)) as figure:
+        for axes, each in zip(figure.subplots(-(-len(shown) // 3), 3, squeeze=False).flat, shown, strict=True):
+            axes.axis("off")
+            axes.imshow(each.picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            for left, top, right, bottom in each.boxes:
+                axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=SERIES[1], lw=1))
+            axes.set_title(each.title, fontsize=8, color=INK, loc="left")
 
 
 def _plain_axes(axes: Axes, x_label: str, y_label: str) -> None:

@@ -10,9 +10,10 @@ from app.model.manifest import read_manifest, write_manifest
 from training.data.mnist import Mnist
 from training.errors import RunError
 from training.evaluation.classifier import load_classifier
-from training.evaluation.evaluate import EvaluationData, Figures, measure
+from training.evaluation.evaluate import EvaluationData, Figures, measure, validation_set
 from training.reporting import plots
 from training.reporting.card import card
+from training.reporting.number_sheet import numbers_sheet
 from training.reporting.sheets import hard_sheet
 from training.run_directory import HISTORY, read_history_table, write_text
 
@@ -33,6 +34,7 @@ def report(models: Path, data: EvaluationData) -> Figures:
     manifest = manifest.model_copy(update={"metrics": metrics(figures)})
     _draw(models, figures, data.mnist)
     hard_sheet(data.mnist, load_classifier(models), models / FIGURES / "hard.png")
+    numbers_sheet(models, *validation_set(manifest, data.mnist), models / FIGURES / "numbers.png")
     write_text(models / CARD, card(manifest, figures))
     write_manifest(manifest, models)
     return figures

@@ -1,7 +1,6 @@
 """`POST /predict`: one image in, ten probabilities out. `POST /predict/batch`: many images."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,16 +9,16 @@ from fastapi.routing import APIRoute
 from pydantic_core import to_json
 
 from app.api import openapi
-from app.api.authentication import charge
-from app.api.bodies import WholeBody, files_in, image_in, parse_off_loop
+from app.api.batches import Ask, answer_batch
+from app.api.bodies import WholeBody, image_in, parse_off_loop
 from app.api.hints import hinted
 from app.api.multipart import Part
 from app.api.predictions import as_json, server_timing
-from app.api.problems import problem
-from app.api.query import parse_query
+from app.api.query import parse_query, refuse_misplaced
 from app.api.schemas import BatchPrediction, Prediction, PredictQuery
-from app.api.state import service_of, settings_of
-from app.errors import BadRequest, DigitsError, TooLarge
+from app.api.state import service_of
+from app.errors import DigitsError
+from app.inference.pipeline import OCCLUSIONS_AT_ONCE
 from app.inference.service import Batch
 
 
@@ -70,35 +69,16 @@ async def predict(request: Request) -> Response:
 )
 async def predict_batch(request: Request) -> Response:
     query = parse_query(request, PredictQuery)
-    service = service_of(request)
-    manifest = service.require_loaded()
+    manifest = service_of(request).require_loaded()
     if query.accept_risk is not None:
         manifest.require_risk()
-    service.check_batch_capacity()
-    max_images = settings_of(request).max_images
 
-    async def answer(batch: Batch, file: Part) -> dict[str, Any]:
-        name = file.filename.decode("utf-8", "replace")
-        try:
-            if not file.data:
-                raise BadRequest("The file is empty.")
-            result = await batch.predict(file.data, query.preprocess, explain=query.explain)
-            prediction = as_json(result, query.top_k, query.accept_risk)
-        except DigitsError as error:
-            told = problem(hinted(error, "", file.data), request.scope)
-            return {"filename": name, "prediction": None, "error": told}
-        return {"filename": name, "prediction": prediction, "error": None}
+    async def ask(batch: Batch, data: bytes) -> dict[str, Any]:
+        result = await batch.predict(data, query.preprocess, explain=query.explain)
+        return as_json(result, query.top_k, query.accept_risk)
 
-    async with WholeBody(request) as body:
-        files = files_in(request.headers.get("content-type", ""), body, b"files", "/predict/batch")
-        if not files:
-            raise BadRequest("The form has no field `files`: curl -F files=@one.png -F files=@two.png sends two.")
-        if len(files) > max_images:
-            raise TooLarge(f"The request has more than {max_images} images: send them in several requests.")
-        await charge(request, len(files))
-        async with service.batch(len(files), explain=query.explain) as batch, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(answer(batch, file)) for file in files]
-    entries = [task.result() for task in tasks]
-    request.state.log |= {"images": len(entries)}
-    model = {"name": batch.manifest.name, "version": batch.manifest.version}
-    return Response(to_json({"predictions": entries, "model": model}), media_type="application/json")
+    def asked_in(parts: Sequence[Part]) -> Ask:
+        refuse_misplaced((part.field.decode("latin-1") for part in parts), "/predict/batch")
+        return ask
+
+    return await answer_batch(request, "prediction", asked_in, OCCLUSIONS_AT_ONCE if query.explain else 1)

@@ -1,4 +1,4 @@
-"""`POST /read`: one image in, the numbers on it out."""
+"""`POST /read`: one image in, the numbers on it out. `POST /read/batch`: many images."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,19 +10,19 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from app.api import openapi
+from app.api.batches import Ask, answer_batch
 from app.api.bodies import WholeBody, image_in, parse_off_loop
 from app.api.hints import hinted
-from app.api.multipart import parse_multipart
-from app.api.predictions import server_timing
+from app.api.multipart import Part, parse_multipart
+from app.api.predictions import numbers_as_json, server_timing
 from app.api.query import check_known, refuse_misplaced
-from app.api.read_schemas import Numbers, ReadParameters
+from app.api.read_schemas import BatchRead, Numbers, ReadParameters
 from app.api.routes.predict import RequestRoute
 from app.api.state import service_of
 from app.errors import DigitsError, InvalidParameter
-from app.imaging.pieces import Box
-from app.inference.reading import FormField
-from app.model.numbers import Number
+from app.inference.service import Batch
 
+_INKS_EACH = 16  # that a picture of a batch counts for; of 101 real pictures, half had at most 24
 _IN_JSON = {"candidates", "fields"}  # parameters that hold lists
 
 router = APIRouter(tags=["read"], route_class=RequestRoute, generate_unique_id_function=lambda route: route.name)
@@ -42,33 +42,52 @@ async def read(request: Request) -> Response:
     query = request.query_params.multi_items()
     async with WholeBody(request) as body:
         data, asked = await parse_off_loop(body, partial(_parse, content_type, query))
-        fields = [FormField(field.box, field.cells, field.wanted) for field in asked.fields]
         try:
-            result = await service.read_numbers(data, asked.wanted, fields)
+            result = await service.read_numbers(data, asked.wanted, asked.form)
         except DigitsError as error:
             raise hinted(error, content_type, data) from None
-    numbers = [_as_json(number, asked.alternatives) for number in result.numbers]
-    filled = [number and _as_json(number, asked.alternatives) for number in result.fields]
-    answer = {
-        "numbers": numbers,
-        "fields": dict(zip([field.name for field in asked.fields], filled, strict=True)) if fields else None,
-        "model": {"name": result.manifest.name, "version": result.manifest.version},
-    }
-    request.state.log |= {"numbers": len(numbers) + sum(number is not None for number in filled)}
+    request.state.log |= {"numbers": len(result.numbers) + sum(number is not None for number in result.fields)}
     headers = {"Server-Timing": server_timing(result.stages)}
-    return Response(to_json(answer), headers=headers, media_type="application/json")
+    return Response(to_json(numbers_as_json(result, asked)), headers=headers, media_type="application/json")
+
+
+@router.post(
+    "/read/batch",
+    summary="Read the handwritten numbers of many images",
+    response_model=BatchRead,
+    responses=openapi.READ_BATCH,
+    openapi_extra=openapi.READ_BATCH_INPUT,
+)
+async def read_batch(request: Request) -> Response:
+    service_of(request).require_loaded()
+    query = request.query_params.multi_items()
+
+    def asked_in(parts: Sequence[Part]) -> Ask:
+        asked = _asked(query, parts)
+
+        async def ask(batch: Batch, data: bytes) -> dict[str, Any]:
+            return numbers_as_json(await batch.read_numbers(data, asked.wanted, asked.form), asked)
+
+        return ask
+
+    return await answer_batch(request, "reading", asked_in, _INKS_EACH)
 
 
 def _parse(content_type: str, query: Sequence[tuple[str, str]], body: bytes) -> tuple[bytes, ReadParameters]:
     """The image, and the parameters of the query and the form. Raises BadRequest, InvalidParameter."""
     image = image_in(content_type, body)
-    form = []
+    parts: list[Part] = []
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        parts = [(part.field.decode("latin-1"), part.data) for part in parse_multipart(content_type, body)]
-        form = [(name, data.decode("utf-8", "replace")) for name, data in parts if name != "file"]
+        parts = [part for part in parse_multipart(content_type, body) if part.field != b"file"]
     elif media_type == "application/json":
         refuse_misplaced(_names_in_json(body), "/read", ReadParameters)
+    return image, _asked(query, parts)
+
+
+def _asked(query: Sequence[tuple[str, str]], parts: Sequence[Part]) -> ReadParameters:
+    """The parameters of the query and of the parts of a form. Raises InvalidParameter, RequestValidationError."""
+    form = [(part.field.decode("latin-1"), part.data.decode("utf-8", "replace")) for part in parts]
     check_known([name for name, _ in [*query, *form]], ReadParameters)
     for name in dict(query).keys() & dict(form).keys():
         raise InvalidParameter(f"{name} is both in the query and in the form: send it once.")
@@ -81,7 +100,7 @@ def _parse(content_type: str, query: Sequence[tuple[str, str]], body: bytes) -> 
         else:
             given[name] = _list_in(name, text) if name in _IN_JSON else text
     try:
-        return image, ReadParameters.model_validate(given)
+        return ReadParameters.model_validate(given)
     except ValidationError as error:
         raise RequestValidationError(
             [wrong | {"loc": (".".join(map(str, wrong["loc"])) or "parameters",)} for wrong in error.errors()[:3]]
@@ -101,31 +120,3 @@ def _list_in(name: str, text: str) -> list[object]:
     if not isinstance(found, list):
         raise InvalidParameter(f"{name} is no JSON list.")
     return found
-
-
-def _as_json(number: Number, alternatives: int) -> dict[str, Any]:
-    """A number as `app.api.read_schemas.NumberRead`."""
-    why = number.rejection
-    return {
-        "text": number.text,
-        "probability": round(number.probability, 6),
-        "accepted": why is None,
-        "rejection": why and {"reason": why[0], "score": round(why[1], 6), "threshold": why[2]},
-        "box": _box(number.box),
-        "line": number.row,
-        "digits": [
-            {"digit": each.digit, "confidence": round(each.confidence, 6), "box": _box(each.box)}
-            for each in number.digits
-        ],
-        "marks": [mark._asdict() for mark in number.marks],
-        "alternatives": [
-            {"text": text, "probability": round(probability, 6)}
-            for text, probability in number.alternatives[:alternatives]
-        ],
-        "none_of_these": None if number.none_of_these is None else round(number.none_of_these, 6),
-    }
-
-
-def _box(box: Box) -> dict[str, int]:
-    left, top, right, bottom = box
-    return {"x": left, "y": top, "width": right - left, "height": bottom - top}

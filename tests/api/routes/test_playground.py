@@ -33,7 +33,7 @@ from app.model.engine import KerasEngine
 from app.settings import Settings
 from tests.asking import WAIT_S, Run
 from tests.drawings import digit_drawn, encoded, enlarged
-from tests.pictures import on_paper
+from tests.pictures import number_drawn, on_paper
 from tests.server import ROOT
 
 POLICY = (
@@ -349,9 +349,49 @@ def test_a_chosen_picture_is_shown_with_the_digit_framed_and_its_command(
 
 def run_as_shown(page: Page, folder: Path) -> list[str]:
     """The probabilities that the page's curl line prints, run in ``folder``, as the bars show them."""
+    return [f"{100 * probability:.1f} %" for probability in json.loads(shown_command(page, folder))["probabilities"]]
+
+
+def shown_command(page: Page, folder: Path) -> bytes:
+    """What the page's curl line prints, run in ``folder``."""
     command = page.locator("#curl").inner_text()
-    ran = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, check=True)
-    return [f"{100 * probability:.1f} %" for probability in json.loads(ran.stdout)["probabilities"]]
+    return subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, check=True).stdout
+
+
+# Numbers
+
+
+@in_chromium
+def test_a_chosen_number_is_shown_with_its_digits_framed_and_its_command(
+    url: str, visit: Callable[..., Page], tmp_path: Path
+) -> None:
+    (tmp_path / "27.png").write_bytes(encoded(on_paper(number_drawn("27"))))
+    page = visit(url)
+    page.get_by_label("Choose a picture").set_input_files(tmp_path / "27.png")
+    expect_answer(page, "Not accepted", "There are 2 digits")
+
+    page.get_by_role("radio", name="Number").check()
+
+    expect(page.get_by_role("list", name="Numbers").get_by_role("listitem")).to_have_text(
+        re.compile(r"^27 ?\d+\.\d %, (not )?accepted.*Digit by digit: 2 \(.* %\), 7 \(.*Or: ")
+    )
+    expect(page.locator("#found rect")).to_have_count(2)
+    expect(page.locator("#found text").first).to_have_text(re.compile(r"^\d+ %$"))
+    [number] = json.loads(shown_command(page, tmp_path))["numbers"]
+    assert number["text"] == "27"
+
+
+@in_chromium
+def test_a_number_is_drawn_on_a_wide_sheet(served_seven: str, visit: Callable[..., Page]) -> None:
+    page = visit(served_seven, viewport={"width": 390, "height": 800})
+    page.get_by_role("radio", name="Number").check()
+    draw(page, *([(left + 0.3 * x, y) for x, y in SEVEN] for left in (0.1, 0.6)))
+
+    expect(page.locator("#detail")).to_contain_text("77")
+    expect(page.get_by_role("status")).to_have_text(re.compile("77"))
+    page.get_by_role("button", name="Clear").click()
+    expect_answer(page, "Nothing drawn yet", "Draw a number")
+    expect(page.get_by_role("listitem")).to_have_count(0)
 
 
 # What goes wrong
@@ -415,6 +455,11 @@ def test_axe_finds_nothing_wrong(served_seven: str, visit: Callable[..., Page], 
     choose(page, b"seven")
     expect_answer(page, "Not a picture")
     assert violations() == []
+    page.get_by_role("radio", name="Number").check()
+    choose(page, PICTURE)
+    expect(page.get_by_role("listitem")).to_have_count(1)
+    assert violations() == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 # Keys and quotas

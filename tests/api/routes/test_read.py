@@ -1,6 +1,7 @@
 """`POST /read` with a stand-in for the model: parameters, limits and errors. What is read is in tests/model."""
 
 import json
+import re
 from base64 import b64encode
 from typing import Any
 
@@ -114,3 +115,37 @@ async def test_an_unknown_parameter_of_the_query_is_refused(seven: KerasEngine) 
 
     assert_is_problem(answer, 422, "invalid_parameter")
     assert "Did you mean digits?" in answer.json()["detail"]
+
+
+async def test_a_batch_has_an_entry_for_each_picture_and_an_error_costs_no_other_its_answer(seven: KerasEngine) -> None:
+    sent = form(digits="2", alternatives="0")
+    pictures = [("files", ("one.png", NUMBER)), ("files", ("text.txt", b"a text")), ("files", ("two.png", NUMBER))]
+    async with service(seven) as client:
+        alone = (await client.post("/read", files=sent)).json()
+        answer = await client.post("/read/batch", files=[*sent[1:], *pictures])
+        metrics = (await client.get("/metrics")).text
+
+    assert answer.status_code == httpx2.codes.OK
+    assert list(answer.json()) == ["readings", "model"]
+    one, text, two = answer.json()["readings"]
+    assert one == {"filename": "one.png", "reading": alone, "error": None}
+    assert (text["reading"], text["error"]["code"]) == (None, "unsupported_media_type")
+    assert two == one | {"filename": "two.png"}
+    assert 'digits_stage_duration_seconds_count{stage="inference"} 3.0' in metrics
+    assert sum(map(float, re.findall(r"digits_numbers_total{.*} (.*)", metrics))) == 3
+
+
+async def test_a_batch_counts_its_pictures_in_the_quota(seven: KerasEngine) -> None:
+    async with service(seven, rate_limit="3/hour") as client:
+        statuses = [
+            (await client.post("/read/batch", files=[("files", ("a.png", NUMBER))] * 2)).status_code for _ in range(2)
+        ]
+
+    assert statuses == [200, 429]
+
+
+async def test_a_parameter_of_a_batch_that_cannot_be_is_refused(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        answer = await client.post("/read/batch?digits=0", files=[("files", ("a.png", NUMBER))])
+
+    assert_is_problem(answer, 422, "invalid_parameter")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.model.manifest import read_manifest
-from training.data.folders import LabelledFile
+from training.data.folders import LabelledFile, NumberFile
 from training.data.mnist import Mnist
 from training.drawing.corruptions import CORRUPTIONS
 from training.errors import RunError
@@ -38,6 +38,7 @@ def sources(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Evaluatio
         outliers=[folder / "texture.png"],
         several=[folder / "two.png"],
         sets=[folder / "semeion.npz", folder / "lines.npz"],
+        numbers=[NumberFile(folder / "two.png", "72", ("handwritten",))],
         corrupted=5,
     )
 
@@ -54,7 +55,7 @@ def reported(
 def test_the_card_says_what_was_not_measured(exported: tuple[Path, Scores]) -> None:
     card = (exported[0] / "card.md").read_text()
     not_measured = card.partition("Not measured, because no data was given: ")[2].partition(".\n")[0]
-    for missing in ("by other people", "images without a digit", "several digits", "MNIST-C"):
+    for missing in ("by other people", "images without a digit", "several digits", "MNIST-C", "numbers"):
         assert missing in not_measured
     assert "### Rejection" not in card
     assert "### Corruptions" not in card
@@ -73,6 +74,7 @@ def test_the_card_has_the_scores_of_all_data_with_the_number_of_images(reported:
         "| lines | 3 |",
         "| images without a digit | 1 |",
         "| images of several digits | 1 |",
+        "| handwritten | 1 |",
         "The first 5 test images",
         *(f"| {name.replace('_', ' ')} |" for name in CORRUPTIONS),
     ):
