@@ -85,8 +85,6 @@ class FieldOfForm(_Limits):
     def _has_size(self) -> "FieldOfForm":
         if not (min(self.box) >= 0 and 0 < self.box[2] < 1e5 and 0 < self.box[3] < 1e5 and max(self.box[:2]) < 1e5):
             raise ValueError("box is [x, y, width, height], no number below 0, width and height above")
-        if self.cells and (self.digits or self.candidates):
-            raise ValueError("a field with cells takes neither digits nor candidates: each cell has one digit or none")
         return self
 
 

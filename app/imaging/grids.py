@@ -61,12 +61,12 @@ def _without_lines(own: Grey, size: float) -> Grey:
     found, row_labels, _, centres = cv2.connectedComponentsWithStats(rows)
     if not other and (found < 3 or (width <= 2 * height and cv2.connectedComponents(columns)[0] < 3)):
         return own
-    rest = _erase(own, rows)
+    rest = erase_lines(own, rows)
     if found > 2:
         space = float(np.diff(np.sort(centres[1:, 1])).max())
         if space > 8:
             columns |= _walls(own, row_labels, round(_WALL * space), thickest).T
-    return as_uint8(_erase(np.ascontiguousarray(rest.T), columns & rest.T).T)
+    return as_uint8(erase_lines(np.ascontiguousarray(rest.T), columns & rest.T).T)
 
 
 def _lines(mask: Grey, length: int, thickest: float) -> Grey:
@@ -90,7 +90,7 @@ def _walls(mask: Grey, rows: MatLike, length: int, thickest: float) -> Grey:
     return as_uint8(walls.astype(np.uint8)[labels])
 
 
-def _erase(mask: Grey, lines: Grey) -> Grey:
+def erase_lines(mask: Grey, lines: Grey) -> Grey:
     """The mask without horizontal ``lines`` but where something crosses them."""
     if not lines.any():
         return mask

@@ -48,13 +48,18 @@ def find_lines(decoded: Decoded) -> Lines:
     picture, _ = shrink(decoded.grey, _WORK_PX)
     contrast = writing_contrast(picture)
     mask, sure = _ink(contrast)
-    mask = without_grids(mask)
+    lines = lines_of(contrast, without_grids(mask), sure)
+    return Lines(lines, (decoded.width / picture.shape[1], decoded.height / picture.shape[0]))
+
+
+def lines_of(contrast: Grey, mask: Grey, sure: float) -> list[Line]:
+    """The lines of a mask of strokes. Raises TooLarge beyond 400 digits."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
     page = Page(contrast, labels, stats, sure)
     lines: list[Line] = []
     for row, parts in _rows(stats, mask.shape):
         lines.append(cut_line(page, parts, row, MOST_PIECES - sum(line.pieces for line in lines)))
-    return Lines(lines, (decoded.width / picture.shape[1], decoded.height / picture.shape[0]))
+    return lines
 
 
 def _ink(contrast: Grey) -> tuple[Grey, float]:

@@ -110,12 +110,13 @@ def _arcs(
             crossed = cuts[first] + cuts[end]
             bend, slant = _shape(strokes) if end == first + 1 and not crossed else (0.0, 0.0)
             placed = (box[0] + origin[0], box[1] + origin[1], box[2] + origin[0], box[3] + origin[1])
-            ink = _ink(contrast[cut], strokes, page.sure)
+            ink = fitted(contrast[cut], strokes, page.sure)
             arcs.append(Arc(first, end, crossed, joined, gap, bend, slant, placed, ink))
     return arcs
 
 
-def _ink(contrast: Grey, strokes: Grey, sure: float) -> Ink:
+def fitted(contrast: Grey, strokes: Grey, sure: float) -> Ink:
+    """The ink of some strokes, reduced first where they are large."""
     scale = _FIT_PX / max(strokes.shape)
     levels = as_uint8(contrast * strokes)
     if scale < 1:

@@ -128,26 +128,25 @@ def read_lines(found: Lines, logits: Logits, temperature: float, wanted: Wanted 
     return numbers
 
 
-def joined(cells: Sequence[Sequence[Number]], inked: Sequence[bool]) -> Number | None:
-    """What a field holds: its best number, or the digits of its cells as one; None if nothing is read.
+def read_field(found: Lines, logits: Logits, temperature: float, wanted: Wanted = ANY) -> Number | None:
+    """The best number of a field; None if nothing is read. Not accepted if there is another."""
+    numbers = read_lines(found, logits, temperature, wanted)
+    best = max(numbers, key=lambda number: len(number.text) * number.probability, default=None)
+    return best and best._replace(is_whole=len(numbers) == 1)
 
-    ``inked``: which cells have ink. Not accepted if one of them has no number, or more than one.
-    """
-    best = [max(numbers, key=lambda number: len(number.text) * number.probability) for numbers in cells if numbers]
-    whole = all(len(numbers) == has_ink for numbers, has_ink in zip(cells, inked, strict=True))
-    if len(best) < 2:
-        return best[0]._replace(is_whole=whole) if best else None
-    boxes = np.array([number.box for number in best])
-    return best[0]._replace(
-        text="".join(number.text for number in best),
-        probability=math.prod(number.probability for number in best),
-        box=(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()),
-        digits=[digit for number in best for digit in number.digits],
-        row=0,
-        marks=[],
-        alternatives=[],
-        is_whole=whole,
-    )
+
+def read_cells(found: Lines, logits: Logits, temperature: float, wanted: Wanted = ANY) -> Number | None:
+    """The number in cells whose digits are the arcs of one line; None without. Not accepted if one has no digit."""
+    if np.isnan(logits).any():
+        raise RuntimeError("the engine gave a NaN")
+    number = None
+    for line in found.lines:
+        most = min(wanted.most, line.pieces)
+        limits = wanted._replace(least=min(wanted.least, most), most=most)
+        number = _number(line, _score(line, logits, temperature), 0, line.pieces, limits)
+        if number:
+            number = _placed(number, found)._replace(is_whole=len(number.digits) == line.pieces)
+    return number
 
 
 def inks_of(found: Lines) -> Ink:
@@ -261,7 +260,8 @@ def _spans(line: Line, path: Sequence[tuple[int, int | None]], scores: _Scores, 
 
 def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -> Number | None:
     """The number on some pieces of a line; None if nothing there looks like one, or fits."""
-    beam = _BEAM if wanted == ANY or wanted.candidates else _CONSTRAINED_BEAM
+    is_free = wanted.least == 1 and wanted.most >= end - first
+    beam = _BEAM if is_free or wanted.candidates else _CONSTRAINED_BEAM
     states = _search(line, scores, first, end, lambda text: len(text) <= wanted.most, beam)
     masses = {text: mass / _TEMPERATURE for text, (mass, _, _) in states.items()}
     none = None
