@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from app.api.schemas import InkBox, ModelName, with_example
+from app.api.schemas import AcceptRisk, InkBox, ModelName, with_example
 from app.model.numbers import MAX_DIGITS, Wanted
 
 _MOST_CANDIDATES, _MOST_FIELDS, _MOST_CELLS = 10_000, 100, 50
@@ -94,6 +94,9 @@ class ReadParameters(_Limits):
     fields: list[FieldOfForm] = Field(
         [], max_length=_MOST_FIELDS, description="A form: a JSON list of fields, each read by itself."
     )
+    accept_risk: Annotated[
+        AcceptRisk, Field(description="Accept numbers whose probability of being wrong is at most this.")
+    ] = None
     alternatives: int = Field(2, ge=0, le=10, description="How many other readings of each number to give.")
 
     @model_validator(mode="after")

@@ -85,11 +85,16 @@ class Number(NamedTuple):
     @property
     def rejection(self) -> tuple[Reason, float, float] | None:
         """Why it is not accepted, its score and the threshold; None if it is accepted."""
+        return self.rejection_at(1 - _ACCEPTED)
+
+    def rejection_at(self, accept_risk: float) -> tuple[Reason, float, float] | None:
+        """The same where numbers are accepted that are wrong with at most this probability."""
+        threshold = round(1 - accept_risk, 6)
         if not self.is_whole:
-            return "not_a_number", self.probability, _ACCEPTED
-        if self.probability >= _ACCEPTED:
+            return "not_a_number", self.probability, threshold
+        if self.probability >= threshold:
             return None
-        return "low_confidence", self.probability, _ACCEPTED
+        return "low_confidence", self.probability, threshold
 
 
 class _Scores(NamedTuple):

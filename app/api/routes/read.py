@@ -47,8 +47,8 @@ async def read(request: Request) -> Response:
             result = await service.read_numbers(data, asked.wanted, fields)
         except DigitsError as error:
             raise hinted(error, content_type, data) from None
-    numbers = [_as_json(number, asked.alternatives) for number in result.numbers]
-    filled = [number and _as_json(number, asked.alternatives) for number in result.fields]
+    numbers = [_as_json(number, asked) for number in result.numbers]
+    filled = [number and _as_json(number, asked) for number in result.fields]
     answer = {
         "numbers": numbers,
         "fields": dict(zip([field.name for field in asked.fields], filled, strict=True)) if fields else None,
@@ -103,9 +103,9 @@ def _list_in(name: str, text: str) -> list[object]:
     return found
 
 
-def _as_json(number: Number, alternatives: int) -> dict[str, Any]:
+def _as_json(number: Number, asked: ReadParameters) -> dict[str, Any]:
     """A number as `app.api.read_schemas.NumberRead`."""
-    why = number.rejection
+    why = number.rejection if asked.accept_risk is None else number.rejection_at(asked.accept_risk)
     return {
         "text": number.text,
         "probability": round(number.probability, 6),
@@ -120,7 +120,7 @@ def _as_json(number: Number, alternatives: int) -> dict[str, Any]:
         "marks": [mark._asdict() for mark in number.marks],
         "alternatives": [
             {"text": text, "probability": round(probability, 6)}
-            for text, probability in number.alternatives[:alternatives]
+            for text, probability in number.alternatives[: asked.alternatives]
         ],
         "none_of_these": None if number.none_of_these is None else round(number.none_of_these, 6),
     }

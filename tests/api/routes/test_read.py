@@ -73,6 +73,7 @@ async def test_parameters_come_in_the_query_or_in_the_form(seven: KerasEngine) -
     "query",
     [
         {"digits": "0"},
+        {"accept_risk": "0.2"},
         {"digits": "5-3"},
         {"digits": "four"},
         {"alternatives": "11"},
@@ -99,6 +100,27 @@ async def test_a_parameter_that_cannot_be_is_refused(seven: KerasEngine, query: 
         answer = await client.post("/read", files=sent)
 
     assert_is_problem(answer, 422, "invalid_parameter")
+
+
+@pytest.mark.parametrize(("risk", "accepted"), [(0.1, True), (0.0001, False)])
+async def test_a_number_is_accepted_at_the_risk_that_is_asked_for(
+    seven: KerasEngine, risk: float, *, accepted: bool
+) -> None:
+    async with service(seven) as client:
+        answer = await client.post(f"/read?accept_risk={risk}&digits=2", content=NUMBER)
+
+    [number] = answer.json()["numbers"]
+    assert (number["accepted"], number["probability"] >= 1 - risk) == (accepted, accepted)
+
+
+async def test_cells_take_digits_and_candidates_for_the_whole_field(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        sent = form(fields=json.dumps([FIELDS[1] | {"candidates": ["77", "78"]}]))
+        number = (await client.post("/read", files=sent)).json()["fields"]["all"]
+
+    assert number["text"] == "77"
+    assert [other["text"] for other in number["alternatives"]] == ["78"]
+    assert number["none_of_these"] > 0
 
 
 async def test_parameters_in_json_would_have_no_effect_and_are_refused(seven: KerasEngine) -> None:
