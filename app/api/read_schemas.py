@@ -59,8 +59,8 @@ class _Limits(BaseModel):
     def wanted(self) -> Wanted:
         least, _, most = (self.digits or f"1-{MAX_DIGITS}").partition("-")
         within = Wanted(int(least), int(most or least))
-        chosen = [text for text in dict.fromkeys(self.candidates) if within.has(text)]
-        return within._replace(candidates=tuple(chosen))
+        chosen = dict.fromkeys(self.candidates)
+        return within._replace(candidates=tuple(filter(within.has, chosen) if self.digits else chosen))
 
     @model_validator(mode="after")
     def _is_possible(self) -> "_Limits":

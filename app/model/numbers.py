@@ -6,8 +6,7 @@ are log-probabilities; what a path costs besides, for cuts and joins and unusual
 
 import math
 from collections.abc import Callable, Sequence
-from heapq import nlargest
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -271,8 +270,7 @@ def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -
     masses = {text: mass / _TEMPERATURE for text, (mass, _, _) in states.items()}
     none = None
     if wanted.candidates:
-        probable, none = _posterior(_fits(line, scores, first, end, wanted.candidates), masses)
-        states = {}
+        probable, none = _posterior(*_fits(line, scores, first, end, wanted.candidates), masses)
     else:
         fitting = {text: mass for text, mass in masses.items() if wanted == ANY or wanted.has(text)}
         total = _log_sum(list(fitting.values()))
@@ -337,45 +335,60 @@ def _search(
     return states[end]
 
 
-def _fits(line: Line, scores: _Scores, first: int, end: int, candidates: Sequence[str]) -> dict[str, float]:
-    """The score of the best path of every candidate, all at once (Viterbi)."""
-    found: dict[str, float] = {}
+def _fits(
+    line: Line, scores: _Scores, first: int, end: int, candidates: Sequence[str]
+) -> tuple[list[str], NDArray[np.float64], float]:
+    """The candidates, the score of the best path of each, all at once (Viterbi), and the log of how many are like them.
+
+    Like them: numbers with one of the candidates' digits in each place.
+    """
     digits = scores.digits.astype(np.float32)
-    for length in {len(text) for text in candidates}:
+    ordered: list[str] = []
+    found = []
+    seen = np.zeros((max(map(len, candidates)), DIGITS), np.bool_)
+    for length in sorted(set(map(len, candidates))):
         texts = [text for text in candidates if len(text) == length]
-        codes = (np.frombuffer("".join(texts).encode(), np.uint8).reshape(-1, length) - ord("0")).T
+        codes = np.frombuffer("".join(texts).encode(), np.uint8).reshape(-1, length).T.astype(np.intp) - ord("0")
+        for place, column in enumerate(codes):
+            seen[place] |= np.bincount(column, minlength=DIGITS) > 0
         best = np.full((end - first + 1, length + 1, len(texts)), -np.inf, np.float32)
         best[0, 0] = 0
+        longer = np.empty((length, len(texts)), np.float32)
         for index, arc in enumerate(line.arcs):
             if arc.first < first or arc.end > end:
                 continue
             before, after = best[arc.first - first], best[arc.end - first]
-            for place in range(max(0, length - end + arc.first), min(length, arc.first - first + 1)):
-                np.maximum(after[place + 1], before[place] + digits[index][codes[place]], out=after[place + 1])
+            low, high = max(0, length - 1 - end + arc.end), min(length, arc.first - first + 1)
+            if low < high:
+                np.take(digits[index], codes[low:high], out=longer[low:high], mode="clip")
+                longer[low:high] += before[low:high]
+                np.maximum(after[low + 1 : high + 1], longer[low:high], out=after[low + 1 : high + 1])
             if scores.other[index] > -math.inf:
                 cost = float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)
-                np.maximum(after, before + np.float32(cost), out=after)
-        found.update(zip(texts, (best[-1, length] / _TEMPERATURE).tolist(), strict=True))
-    return {text: score for text, score in found.items() if score > -math.inf}
+                low, high = max(0, length - end + arc.end), min(length, arc.first - first) + 1
+                np.maximum(after[low:high], before[low:high] + np.float32(cost), out=after[low:high])
+        ordered += texts
+        found.append(best[-1, length].astype(np.float64) / _TEMPERATURE)
+    return ordered, np.concatenate(found), float(np.log(seen.sum(axis=1)).sum())
 
 
-def _posterior(fits: dict[str, float], masses: dict[str, float]) -> tuple[dict[str, float], float]:
+def _posterior(
+    texts: Sequence[str], fits: NDArray[np.float64], alike: float, masses: dict[str, float]
+) -> tuple[dict[str, float], float]:
     """The probability of each candidate, and that the number is none of them (Bayes' rule).
 
     Before it is read, every candidate is as probable as another. So is every other number that has one of the
     candidates' digits in each place: there are few beside a dense list, and very many beside a random one.
     """
-    if not fits:
-        return {}, 1.0
-    prior = math.log(_LISTED / len(fits))
-    places = zip_longest(*fits)
-    unlisted = max(math.log(_FEWEST_UNLISTED), sum(math.log(len(set(place) - {None})) for place in places))
-    others = [mass + math.log(1 - _LISTED) - unlisted for text, mass in masses.items() if text not in fits]
-    listed = prior + float(np.logaddexp.reduce(np.array(list(fits.values()))))
-    rest = _log_sum(others) if others else -math.inf
-    total = _log_sum([listed, rest])
-    best = nlargest(_MOST_READINGS, fits, key=fits.__getitem__)
-    return {text: math.exp(fits[text] + prior - total) for text in best}, math.exp(rest - total)
+    prior = math.log(_LISTED / max(1, int((fits > -math.inf).sum())))
+    unlisted = max(math.log(_FEWEST_UNLISTED), alike)
+    listed = set(texts)
+    others = [mass + math.log(1 - _LISTED) - unlisted for text, mass in masses.items() if text not in listed]
+    rest = _log_sum(others)
+    total = _log_sum([prior + float(np.logaddexp.reduce(fits)), rest])
+    best = np.argsort(-fits)[:_MOST_READINGS].tolist() if total > -math.inf else []
+    probable = {texts[each]: math.exp(float(fits[each]) + prior - total) for each in best if fits[each] > -math.inf}
+    return probable, math.exp(rest - total) if probable else 1.0
 
 
 def _marks(line: Line, steps: Sequence[_Step]) -> list[Mark]:
