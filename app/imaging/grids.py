@@ -12,7 +12,7 @@ _SPAN = 0.4  # of the width of a frame whose digits all touch it
 _WALL = 0.75  # of the space between two lines: a wall of a box
 _REACH_PX = 3  # from a wall's end to the line that it ends at
 _FRAMES = 20  # parts that may hold others
-_MOST = 200  # parts that are looked at, the largest first
+_MOST, _MOST_AREA = 200, 3  # parts that are looked at, the largest first; of the picture, their bounds together
 
 
 def digit_height(stats: MatLike) -> float:
@@ -42,8 +42,12 @@ def without_grids(mask: Grey) -> Grey:
     large[0] = False
     parts = np.flatnonzero(large)
     kept = mask.copy()
+    room = _MOST_AREA * mask.size
     for part in parts[np.argsort(-np.maximum(wide, high)[parts])][:_MOST]:
         x, y, width, height, _ = (int(value) for value in stats[part])
+        room -= width * height
+        if room < 0:
+            break
         cut = np.s_[y : y + height, x : x + width]
         own = (labels[cut] == part).astype(np.uint8)
         kept[cut] -= own - _without_lines(own, size)

@@ -10,7 +10,7 @@ import numpy as np
 from app.imaging.decode import decode
 from app.imaging.forms import FORM_PX, Place, find_fields
 from app.imaging.headers import Encoded
-from app.imaging.lines import REDUCED_PX, Lines, find_lines
+from app.imaging.lines import REDUCED_PX, Lines, find_lines, longest_px
 from app.inference.pipeline import Stages
 from app.inference.scheduling import Model, Scheduler
 from app.model.engine import Logits
@@ -63,7 +63,7 @@ async def read_numbers(
 def _find(image: Encoded, fields: Sequence[FormField]) -> tuple[list[Lines], float, float]:
     """The lines of the image, or of every field, and the milliseconds for decoding and finding."""
     started = time.perf_counter()
-    decoded = decode(image, FORM_PX if fields else REDUCED_PX)
+    decoded = decode(image, FORM_PX if fields else longest_px((image.height, image.width), REDUCED_PX))
     between = time.perf_counter()
     places = [Place(field.box, field.cells) for field in fields]
     parts = find_fields(decoded, places) if fields else [find_lines(decoded)]

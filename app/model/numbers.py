@@ -289,7 +289,7 @@ def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -
     steps.reverse()
     shown = [one for one in steps if one.digit is not None]
     score = sum(float(scores.digits[one.arc, one.digit]) for one in shown) / max(1, len(shown))
-    if wanted == ANY and score + math.log(probable[text]) / 2 < _LEAST:
+    if wanted == ANY and score + math.log(probable[text]) / max(2, len(text) / 10) < _LEAST:
         return None
     arcs = [line.arcs[one.arc] for one in shown]
     boxes = np.array([arc.box for arc in arcs])
