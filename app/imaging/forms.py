@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import TooLarge
 from app.imaging.decode import Decoded
 from app.imaging.grids import erase_lines, without_grids
 from app.imaging.lines import Lines, lines_of
@@ -16,6 +17,7 @@ from app.imaging.pixels import Grey, as_uint8
 
 FORM_PX = 2000  # longest side at which fields are read: a JPEG may be decoded as small
 
+_MOST_AREA = 4  # of the page: all fields together
 _GRAIN = 4.5  # standard deviations of the paper: less contrast is none
 _FAINT = 0.2  # of the page's usual ink: less contrast is no pen
 _SURE, _PALE = 0.9, 0.45  # of Otsu's level, as in `app.imaging.lines`
@@ -46,7 +48,10 @@ class _Crop(NamedTuple):
 
 
 def find_fields(decoded: Decoded, places: Sequence[Place]) -> list[Lines]:
-    """The lines of each field; of a field with cells one, with a piece and an arc for each cell that has ink."""
+    """The lines of each field; of a field with cells one, with a piece and an arc for each cell that has ink.
+
+    Raises TooLarge for fields that overlap too much, or hold too much.
+    """
     scale = min(1.0, FORM_PX / max(decoded.grey.shape))
     grey = decoded.grey
     if scale < 1:
@@ -55,6 +60,7 @@ def find_fields(decoded: Decoded, places: Sequence[Place]) -> list[Lines]:
     floor = _floor(contrast)
     across, down = decoded.width / grey.shape[1], decoded.height / grey.shape[0]
     found = []
+    room = _MOST_AREA * contrast.size
     for box, cells in places:
         x, y, width, height = box
         if max(box) <= 1:
@@ -63,6 +69,9 @@ def find_fields(decoded: Decoded, places: Sequence[Place]) -> list[Lines]:
         around = round(_AROUND * height)
         left, top = max(0, round(x) - around), max(0, round(y) - around)
         part = contrast[top : round(y + height) + around, left : round(x + width) + around]
+        room -= part.size
+        if room < 0:
+            raise TooLarge("The fields overlap too much: send them in several requests.")
         lines: list[Line] = []
         if min(part.shape) > 2 and (levels := _levels(part := _on_even_paper(part), floor)):
             crop = _Crop(part, *levels, x - left, y - top, width, height)
