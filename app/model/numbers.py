@@ -33,6 +33,7 @@ _BEAM, _CONSTRAINED_BEAM, _CHOICES = 16, 64, 3  # readings kept at each piece; d
 _LEAST = -1.6  # score of a digit, and half the log-probability of its number: with less it is none
 _TEMPERATURE = 1.0  # fitted on strings of MNIST's validation digits
 _ACCEPTED = 0.98  # probability: of such strings 2 % are wrong
+_LONG, _LONG_BEAM = 100, 4  # pieces of a long number, for which fewer readings are kept
 _MOST_READINGS = 11  # of a number: the best and its alternatives
 _LISTED, _FEWEST_UNLISTED = 0.9, 100  # how probable it is that a number is on its list; numbers that are not on it
 
@@ -265,7 +266,9 @@ def _spans(line: Line, path: Sequence[tuple[int, int | None]], scores: _Scores, 
 def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -> Number | None:
     """The number on some pieces of a line; None if nothing there looks like one, or fits."""
     is_free = wanted.least == 1 and wanted.most >= end - first
-    beam = _BEAM if is_free or wanted.candidates else _CONSTRAINED_BEAM
+    beam = _CONSTRAINED_BEAM
+    if is_free or wanted.candidates:
+        beam = _BEAM if end - first <= _LONG else _LONG_BEAM
     states = _search(line, scores, first, end, lambda text: len(text) <= wanted.most, beam)
     masses = {text: mass / _TEMPERATURE for text, (mass, _, _) in states.items()}
     none = None
@@ -308,7 +311,7 @@ def _search(
     """The readings of some pieces (beam search); those with the same text add up."""
     states: list[_States] = [{} for _ in range(end + 1)]
     states[first][""] = (0.0, 0.0, None)
-    choices = np.argsort(-scores.digits, axis=1)[:, : _CHOICES if beam == _BEAM else DIGITS].tolist()
+    choices = np.argsort(-scores.digits, axis=1)[:, : _CHOICES if beam <= _BEAM else DIGITS].tolist()
     for index, arc in enumerate(line.arcs):
         if arc.first < first or arc.end > end or not states[arc.first]:
             continue
