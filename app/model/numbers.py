@@ -265,7 +265,7 @@ def _spans(line: Line, path: Sequence[tuple[int, int | None]], scores: _Scores, 
 
 def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -> Number | None:
     """The number on some pieces of a line; None if nothing there looks like one, or fits."""
-    is_free = wanted.least == 1 and wanted.most >= end - first
+    is_free = wanted.least == 1 and wanted.most >= min(end - first, MAX_DIGITS)
     beam = _CONSTRAINED_BEAM
     if is_free or wanted.candidates:
         beam = _BEAM if end - first <= _LONG else _LONG_BEAM
