@@ -69,8 +69,10 @@ def example_answer(example: object, media_type: str = "application/json", **desc
     return {200: {"content": {media_type: {"example": example, **described}}}}
 
 
-def _form(field: str, schema: dict[str, Any], example: str | list[str]) -> dict[str, Any]:
-    form = {"type": "object", "required": [field], "properties": {field: schema}}
+def _form(
+    field: str, schema: dict[str, Any], example: str | list[str], others: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    form = {"type": "object", "required": [field], "properties": {field: schema, **(others or {})}}
     return {"multipart/form-data": {"schema": form, "example": {field: example}}}
 
 
@@ -93,15 +95,22 @@ BATCH_INPUT = {"parameters": query_parameters(PredictQuery)} | _body(
     _form("files", {"type": "array", "items": _FILE}, ["(the bytes of seven.png)", "(the bytes of blank.png)"]),
 )
 READ = PREDICT
+_READ_PARAMETERS = query_parameters(ReadParameters)
 _ENTRIES_READ: list[dict[str, object]] = [
     {"filename": "number.png", "reading": EXAMPLE_READ, "error": None},
     {"filename": "blank.png", "reading": None, "error": _NO_INK},
 ]
 READ_BATCH = example_answer({"readings": _ENTRIES_READ, "model": EXAMPLE_READ["model"]})
-READ_BATCH_INPUT = BATCH_INPUT | {"parameters": query_parameters(ReadParameters)}
-READ_INPUT = {"parameters": query_parameters(ReadParameters)} | _body(
+READ_BATCH_INPUT = BATCH_INPUT | {"parameters": _READ_PARAMETERS}
+READ_INPUT = {"parameters": _READ_PARAMETERS} | _body(
     f"The image in any of these ways: {FORMATS}, recognised by its content. Fields of a form may hold the parameters.",
-    PREDICT_INPUT["requestBody"]["content"],
+    PREDICT_INPUT["requestBody"]["content"]
+    | _form(
+        "file",
+        _FILE,
+        "(the bytes of number.png)",
+        {each["name"]: each["schema"] | {"description": each["description"]} for each in _READ_PARAMETERS},
+    ),
 )
 CARD = example_answer(
     {

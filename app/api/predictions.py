@@ -44,9 +44,9 @@ def as_json(result: Result, top_k: int, accept_risk: float | None) -> dict[str, 
 
 def numbers_as_json(result: Numbers, asked: ReadParameters) -> dict[str, Any]:
     """The numbers of an image as `app.api.read_schemas.Numbers`."""
-    filled = [number and _number_as_json(number, asked.alternatives) for number in result.fields]
+    filled = [number and _number_as_json(number, asked) for number in result.fields]
     return {
-        "numbers": [_number_as_json(number, asked.alternatives) for number in result.numbers],
+        "numbers": [_number_as_json(number, asked) for number in result.numbers],
         "fields": dict(zip([field.name for field in asked.fields], filled, strict=True)) if asked.fields else None,
         "model": {"name": result.manifest.name, "version": result.manifest.version},
     }
@@ -65,9 +65,9 @@ def _png(picture: NDArray[np.float32]) -> str:
     return base64.b64encode(encode_png(np.round(picture * 255).astype(np.uint8))).decode()
 
 
-def _number_as_json(number: Number, alternatives: int) -> dict[str, Any]:
+def _number_as_json(number: Number, asked: ReadParameters) -> dict[str, Any]:
     """A number as `app.api.read_schemas.NumberRead`."""
-    why = number.rejection
+    why = number.rejection if asked.accept_risk is None else number.rejection_at(asked.accept_risk)
     return {
         "text": number.text,
         "probability": round(number.probability, 6),
@@ -82,7 +82,7 @@ def _number_as_json(number: Number, alternatives: int) -> dict[str, Any]:
         "marks": [mark._asdict() for mark in number.marks],
         "alternatives": [
             {"text": text, "probability": round(probability, 6)}
-            for text, probability in number.alternatives[:alternatives]
+            for text, probability in number.alternatives[: asked.alternatives]
         ],
         "none_of_these": None if number.none_of_these is None else round(number.none_of_these, 6),
     }

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from app.api.schemas import InkBox, ModelName, Problem, with_example
+from app.api.schemas import AcceptRisk, InkBox, ModelName, Problem, with_example
 from app.inference.reading import FormField
 from app.model.numbers import MAX_DIGITS, Wanted
 
@@ -60,8 +60,8 @@ class _Limits(BaseModel):
     def wanted(self) -> Wanted:
         least, _, most = (self.digits or f"1-{MAX_DIGITS}").partition("-")
         within = Wanted(int(least), int(most or least))
-        chosen = [text for text in dict.fromkeys(self.candidates) if within.has(text)]
-        return within._replace(candidates=tuple(chosen))
+        chosen = dict.fromkeys(self.candidates)
+        return within._replace(candidates=tuple(filter(within.has, chosen) if self.digits else chosen))
 
     @model_validator(mode="after")
     def _is_possible(self) -> "_Limits":
@@ -86,8 +86,6 @@ class FieldOfForm(_Limits):
     def _has_size(self) -> "FieldOfForm":
         if not (min(self.box) >= 0 and 0 < self.box[2] < 1e5 and 0 < self.box[3] < 1e5 and max(self.box[:2]) < 1e5):
             raise ValueError("box is [x, y, width, height], no number below 0, width and height above")
-        if self.cells and (self.digits or self.candidates):
-            raise ValueError("a field with cells takes neither digits nor candidates: each cell has one digit or none")
         return self
 
 
@@ -97,6 +95,9 @@ class ReadParameters(_Limits):
     fields: list[FieldOfForm] = Field(
         [], max_length=_MOST_FIELDS, description="A form: a JSON list of fields, each read by itself."
     )
+    accept_risk: Annotated[
+        AcceptRisk, Field(description="Accept numbers whose probability of being wrong is at most this.")
+    ] = None
     alternatives: int = Field(2, ge=0, le=10, description="How many other readings of each number to give.")
 
     @property

@@ -12,7 +12,7 @@ _SPAN = 0.4  # of the width of a frame whose digits all touch it
 _WALL = 0.75  # of the space between two lines: a wall of a box
 _REACH_PX = 3  # from a wall's end to the line that it ends at
 _FRAMES = 20  # parts that may hold others
-_MOST = 200  # parts that are looked at, the largest first
+_MOST, _MOST_AREA = 200, 3  # parts that are looked at, the largest first; of the picture, their bounds together
 
 
 def digit_height(stats: MatLike) -> float:
@@ -42,8 +42,12 @@ def without_grids(mask: Grey) -> Grey:
     large[0] = False
     parts = np.flatnonzero(large)
     kept = mask.copy()
+    room = _MOST_AREA * mask.size
     for part in parts[np.argsort(-np.maximum(wide, high)[parts])][:_MOST]:
         x, y, width, height, _ = (int(value) for value in stats[part])
+        room -= width * height
+        if room < 0:
+            break
         cut = np.s_[y : y + height, x : x + width]
         own = (labels[cut] == part).astype(np.uint8)
         kept[cut] -= own - _without_lines(own, size)
@@ -61,12 +65,12 @@ def _without_lines(own: Grey, size: float) -> Grey:
     found, row_labels, _, centres = cv2.connectedComponentsWithStats(rows)
     if not other and (found < 3 or (width <= 2 * height and cv2.connectedComponents(columns)[0] < 3)):
         return own
-    rest = _erase(own, rows)
+    rest = erase_lines(own, rows)
     if found > 2:
         space = float(np.diff(np.sort(centres[1:, 1])).max())
         if space > 8:
             columns |= _walls(own, row_labels, round(_WALL * space), thickest).T
-    return as_uint8(_erase(np.ascontiguousarray(rest.T), columns & rest.T).T)
+    return as_uint8(erase_lines(np.ascontiguousarray(rest.T), columns & rest.T).T)
 
 
 def _lines(mask: Grey, length: int, thickest: float) -> Grey:
@@ -90,7 +94,7 @@ def _walls(mask: Grey, rows: MatLike, length: int, thickest: float) -> Grey:
     return as_uint8(walls.astype(np.uint8)[labels])
 
 
-def _erase(mask: Grey, lines: Grey) -> Grey:
+def erase_lines(mask: Grey, lines: Grey) -> Grey:
     """The mask without horizontal ``lines`` but where something crosses them."""
     if not lines.any():
         return mask

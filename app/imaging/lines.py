@@ -3,6 +3,7 @@
 Every part of a line is cut into pieces by `app.imaging.pieces`; `app.model.numbers` decides which of them are digits.
 """
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -14,7 +15,7 @@ from app.errors import NoInk, TooLarge
 from app.imaging.decode import Decoded
 from app.imaging.grids import digit_height, weighted_median, without_grids
 from app.imaging.paper import NOISE, RULED_PX, writing_contrast
-from app.imaging.pieces import MOST_PIECES, TOO_MANY, Line, Page, cut_line
+from app.imaging.pieces import MOST_PIECES, Line, Page, cut_line
 from app.imaging.pixels import Grey, as_uint8, shrink
 from app.imaging.rules import without_ruling
 
@@ -23,7 +24,8 @@ REDUCED_PX = 800  # longest side: a JPEG may be decoded as small
 _WORK_PX = 1600  # longest side at which lines are looked for
 _SURE, _PALE = 0.9, 0.45  # of Otsu's level: a stroke has a sure pixel, and pale ones that touch it
 _SMALLEST_PX = 6  # height of a digit
-_MOST_PARTS = 800  # of a picture: 400 digits with marks and broken ones
+_MOST_PARTS = 3000  # of a picture: a page of letters has as many
+_MOST_MARKS = 200  # of a picture, the largest
 _REACH = 8  # heights to the next digit of a line
 _LEVEL, _ALIKE = 0.4, 2.2  # of the lower of two neighbours, at the height of the other; the taller against the lower
 _STEM = 6, 1.4  # times its width, and a digit's height: a taller part is the line of a table
@@ -43,18 +45,28 @@ class Lines(NamedTuple):
     origin: tuple[int, int] = (0, 0)
 
 
+def longest_px(shape: tuple[int, ...], side_px: int) -> int:
+    """The longest side at which a picture is searched: strips are not reduced as much as others."""
+    return round(side_px * max(1.0, math.sqrt(max(shape) / min(shape)) / 2))
+
+
 def find_lines(decoded: Decoded) -> Lines:
     """The lines of a picture. Raises NoInk when nothing stands out, TooLarge beyond 400 digits."""
-    picture, _ = shrink(decoded.grey, _WORK_PX)
+    picture, _ = shrink(decoded.grey, longest_px(decoded.grey.shape, _WORK_PX))
     contrast = writing_contrast(picture)
     mask, sure = _ink(contrast)
-    mask = without_grids(mask)
+    lines = lines_of(contrast, without_grids(mask), sure)
+    return Lines(lines, (decoded.width / picture.shape[1], decoded.height / picture.shape[0]))
+
+
+def lines_of(contrast: Grey, mask: Grey, sure: float) -> list[Line]:
+    """The lines of a mask of strokes. Raises TooLarge beyond 400 digits."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
     page = Page(contrast, labels, stats, sure)
     lines: list[Line] = []
     for row, parts in _rows(stats, mask.shape):
         lines.append(cut_line(page, parts, row, MOST_PIECES - sum(line.pieces for line in lines)))
-    return Lines(lines, (decoded.width / picture.shape[1], decoded.height / picture.shape[0]))
+    return lines
 
 
 def _ink(contrast: Grey) -> tuple[Grey, float]:
@@ -99,20 +111,22 @@ def _rows(stats: MatLike, shape: tuple[int, ...]) -> list[tuple[int, list[int]]]
     parts = np.arange(1, len(stats))
     parts = parts[np.maximum(high, wide)[parts] >= _SMALLEST_PX - 1]
     if np.count_nonzero(high[parts] > _SPECK[0] * size) > _MOST_PARTS:
-        raise TooLarge(TOO_MANY)
+        raise TooLarge(f"The image has more than {_MOST_PARTS} characters or marks: send parts of it.")
     parts = parts[np.argsort(-high[parts], kind="stable")][:_MOST_PARTS]
     parts = parts[~((high > _STEM[0] * wide) & (high > _STEM[1] * size))[parts]]
     upright = (high[parts] >= _SMALLEST_PX) & ((wide < 3 * high) | (high > _TOUCHING * size))[parts]
     chains = _chains(parts[upright], stats)
-    marks = [[int(part)] for part in parts[~upright] if wide[part] < 2 * size]
+    marks = [[int(part)] for part in parts[~upright] if wide[part] < 2 * size][:_MOST_MARKS]
     lines: list[tuple[list[int], float]] = []
     for chain in chains + marks:
         height = weighted_median(high[chain], high[chain])
         middle = (top[chain].min() + bottom[chain].max()) / 2
         for other, tall in lines:
+            if height > _MARK * tall:
+                continue
             near = (left[other] - right[chain].max() < 1.2 * tall) & (left[chain].min() - right[other] < 1.2 * tall)
             level = (middle > top[other] - 0.15 * tall) & (middle < bottom[other] + 0.25 * tall)
-            if height <= _MARK * tall and (near & level).any():
+            if (near & level).any():
                 other.extend(chain)
                 break
         else:

@@ -278,3 +278,8 @@ def writing_contrast(grey: Grey) -> Grey:
     usual = float(np.median(paper))
     lit = np.maximum(paper, max(_DARKEST_PAPER, int(_DARKEST_SHARE * usual)))
     return as_uint8(cv2.divide(darker, lit, scale=usual))
+
+
+def page_contrast(grey: Grey) -> Grey:
+    """The same where strokes are few, as on forms: half of the grain is below a wide median."""
+    return _stand_out(grey, None).levels

@@ -8,18 +8,17 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-from app.errors import TooLarge
 from app.imaging.grids import weighted_median
 from app.imaging.pixels import Grey, as_uint8
 from app.imaging.preprocess import Ink, fit
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-MOST_PIECES = 1200  # of a picture: 400 digits may need as many
-TOO_MANY = "The image has more than 400 digits or other characters: send parts of it."
+MOST_PIECES = 2400  # of a picture: with more, touching digits are not cut
 
 _MOST_JOINED = 6  # pieces of a digit
 _WIDEST = 1.6  # of the line's height
+_MOST_AREA = 8  # of the picture: the bounds of a line's parts together, and of its arcs, where parts are within others
 _FIT_PX = 96  # larger digits are reduced first
 _CUT_WIDTH = 0.7  # of the line's height: wider parts are cut
 _CUT_ROWS = 40  # at which cuts are looked for
@@ -66,10 +65,15 @@ class Line(NamedTuple):
 
 
 def cut_line(page: Page, parts: list[int], row: int, most: int = MOST_PIECES) -> Line:
-    """The line of these parts, given from left to right. Raises TooLarge if it has more than ``most`` pieces."""
+    """The line of these parts, given from left to right; without arcs if they are texture.
+
+    With ``most`` pieces no more parts are cut.
+    """
     stats = page.stats[parts]
     high = stats[:, 3].astype(np.float64)
     height = weighted_median(high, high * (stats[:, 2] < 3 * high) + 1e-3)
+    if stats[:, 2] @ high > _MOST_AREA * page.labels.size:
+        return Line(height, 0, [], row)
     left, top = (int(edge) for edge in stats[:, :2].min(axis=0))
     right, bottom = (int(edge) for edge in (stats[:, :2] + stats[:, 2:4]).max(axis=0))
     area = np.s_[top:bottom, left:right]
@@ -80,11 +84,9 @@ def cut_line(page: Page, parts: list[int], row: int, most: int = MOST_PIECES) ->
     for part, (x, y, width, tall, _) in zip(parts, stats.tolist(), strict=True):
         inner = np.s_[y - top : y - top + tall, x - left : x - left + width]
         mask = labels[inner] == part
-        sides, crossed = _cut(mask, height)
+        sides, crossed = _cut(mask, height) if len(owners) < most else (np.zeros(mask.shape, np.int32), [])
         pieces[inner][mask] = len(owners) + 1 + sides[mask]
         owners += [part] * (len(crossed) + 1)
-        if len(owners) > most:
-            raise TooLarge(TOO_MANY)
         cuts += [0.0, *crossed]
     arcs = _arcs(page, pieces, owners, [*cuts, 0.0], (left, top), height)
     return Line(height, len(owners), arcs, row)
@@ -96,6 +98,7 @@ def _arcs(
     boxes = _boxes(pieces, len(owners))
     contrast = page.contrast[origin[1] :, origin[0] :]
     arcs = []
+    room = _MOST_AREA * page.labels.size
     for first in range(len(owners)):
         box, joined, gap = boxes[first], 0, 0.0
         for end in range(first + 1, min(first + _MOST_JOINED, len(owners)) + 1):
@@ -103,19 +106,21 @@ def _arcs(
             if owners[end - 1] != owners[max(end - 2, first)]:
                 joined, gap = joined + 1, gap + max((other[0] - box[2]) / height, 0.0)
             box = (min(box[0], other[0]), min(box[1], other[1]), max(box[2], other[2]), max(box[3], other[3]))
-            if end > first + 1 and box[2] - box[0] > _WIDEST * height:
+            room -= (box[2] - box[0]) * (box[3] - box[1])
+            if end > first + 1 and (box[2] - box[0] > _WIDEST * height or room < 0):
                 break
             cut = np.s_[box[1] : box[3], box[0] : box[2]]
             strokes = ((pieces[cut] > first) & (pieces[cut] <= end)).astype(np.uint8)
             crossed = cuts[first] + cuts[end]
             bend, slant = _shape(strokes) if end == first + 1 and not crossed else (0.0, 0.0)
             placed = (box[0] + origin[0], box[1] + origin[1], box[2] + origin[0], box[3] + origin[1])
-            ink = _ink(contrast[cut], strokes, page.sure)
+            ink = fitted(contrast[cut], strokes, page.sure)
             arcs.append(Arc(first, end, crossed, joined, gap, bend, slant, placed, ink))
     return arcs
 
 
-def _ink(contrast: Grey, strokes: Grey, sure: float) -> Ink:
+def fitted(contrast: Grey, strokes: Grey, sure: float) -> Ink:
+    """The ink of some strokes, reduced first where they are large."""
     scale = _FIT_PX / max(strokes.shape)
     levels = as_uint8(contrast * strokes)
     if scale < 1:

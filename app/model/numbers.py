@@ -6,8 +6,7 @@ are log-probabilities; what a path costs besides, for cuts and joins and unusual
 
 import math
 from collections.abc import Callable, Sequence
-from heapq import nlargest
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -34,6 +33,7 @@ _BEAM, _CONSTRAINED_BEAM, _CHOICES = 16, 64, 3  # readings kept at each piece; d
 _LEAST = -1.6  # score of a digit, and half the log-probability of its number: with less it is none
 _TEMPERATURE = 1.0  # fitted on strings of MNIST's validation digits
 _ACCEPTED = 0.98  # probability: of such strings 2 % are wrong
+_LONG, _LONG_BEAM = 100, 4  # pieces of a long number, for which fewer readings are kept
 _MOST_READINGS = 11  # of a number: the best and its alternatives
 _LISTED, _FEWEST_UNLISTED = 0.9, 100  # how probable it is that a number is on its list; numbers that are not on it
 
@@ -85,11 +85,16 @@ class Number(NamedTuple):
     @property
     def rejection(self) -> tuple[Reason, float, float] | None:
         """Why it is not accepted, its score and the threshold; None if it is accepted."""
+        return self.rejection_at(1 - _ACCEPTED)
+
+    def rejection_at(self, accept_risk: float) -> tuple[Reason, float, float] | None:
+        """The same where numbers are accepted that are wrong with at most this probability."""
+        threshold = round(1 - accept_risk, 6)
         if not self.is_whole:
-            return "not_a_number", self.probability, _ACCEPTED
-        if self.probability >= _ACCEPTED:
+            return "not_a_number", self.probability, threshold
+        if self.probability >= threshold:
             return None
-        return "low_confidence", self.probability, _ACCEPTED
+        return "low_confidence", self.probability, threshold
 
 
 class _Scores(NamedTuple):
@@ -128,26 +133,25 @@ def read_lines(found: Lines, logits: Logits, temperature: float, wanted: Wanted 
     return numbers
 
 
-def joined(cells: Sequence[Sequence[Number]], inked: Sequence[bool]) -> Number | None:
-    """What a field holds: its best number, or the digits of its cells as one; None if nothing is read.
+def read_field(found: Lines, logits: Logits, temperature: float, wanted: Wanted = ANY) -> Number | None:
+    """The best number of a field; None if nothing is read. Not accepted if there is another."""
+    numbers = read_lines(found, logits, temperature, wanted)
+    best = max(numbers, key=lambda number: len(number.text) * number.probability, default=None)
+    return best and best._replace(is_whole=len(numbers) == 1)
 
-    ``inked``: which cells have ink. Not accepted if one of them has no number, or more than one.
-    """
-    best = [max(numbers, key=lambda number: len(number.text) * number.probability) for numbers in cells if numbers]
-    whole = all(len(numbers) == has_ink for numbers, has_ink in zip(cells, inked, strict=True))
-    if len(best) < 2:
-        return best[0]._replace(is_whole=whole) if best else None
-    boxes = np.array([number.box for number in best])
-    return best[0]._replace(
-        text="".join(number.text for number in best),
-        probability=math.prod(number.probability for number in best),
-        box=(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()),
-        digits=[digit for number in best for digit in number.digits],
-        row=0,
-        marks=[],
-        alternatives=[],
-        is_whole=whole,
-    )
+
+def read_cells(found: Lines, logits: Logits, temperature: float, wanted: Wanted = ANY) -> Number | None:
+    """The number in cells whose digits are the arcs of one line; None without. Not accepted if one has no digit."""
+    if np.isnan(logits).any():
+        raise RuntimeError("the engine gave a NaN")
+    number = None
+    for line in found.lines:
+        most = min(wanted.most, line.pieces)
+        limits = wanted._replace(least=min(wanted.least, most), most=most)
+        number = _number(line, _score(line, logits, temperature), 0, line.pieces, limits)
+        if number:
+            number = _placed(number, found)._replace(is_whole=len(number.digits) == line.pieces)
+    return number
 
 
 def inks_of(found: Lines) -> Ink:
@@ -261,13 +265,15 @@ def _spans(line: Line, path: Sequence[tuple[int, int | None]], scores: _Scores, 
 
 def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -> Number | None:
     """The number on some pieces of a line; None if nothing there looks like one, or fits."""
-    beam = _BEAM if wanted == ANY or wanted.candidates else _CONSTRAINED_BEAM
+    is_free = wanted.least == 1 and wanted.most >= min(end - first, MAX_DIGITS)
+    beam = _CONSTRAINED_BEAM
+    if is_free or wanted.candidates:
+        beam = _BEAM if end - first <= _LONG else _LONG_BEAM
     states = _search(line, scores, first, end, lambda text: len(text) <= wanted.most, beam)
     masses = {text: mass / _TEMPERATURE for text, (mass, _, _) in states.items()}
     none = None
     if wanted.candidates:
-        probable, none = _posterior(_fits(line, scores, first, end, wanted.candidates), masses)
-        states = {}
+        probable, none = _posterior(*_fits(line, scores, first, end, wanted.candidates), masses)
     else:
         fitting = {text: mass for text, mass in masses.items() if wanted == ANY or wanted.has(text)}
         total = _log_sum(list(fitting.values()))
@@ -286,7 +292,7 @@ def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -
     steps.reverse()
     shown = [one for one in steps if one.digit is not None]
     score = sum(float(scores.digits[one.arc, one.digit]) for one in shown) / max(1, len(shown))
-    if wanted == ANY and score + math.log(probable[text]) / 2 < _LEAST:
+    if wanted == ANY and score + math.log(probable[text]) / max(2, len(text) / 10) < _LEAST:
         return None
     arcs = [line.arcs[one.arc] for one in shown]
     boxes = np.array([arc.box for arc in arcs])
@@ -305,7 +311,7 @@ def _search(
     """The readings of some pieces (beam search); those with the same text add up."""
     states: list[_States] = [{} for _ in range(end + 1)]
     states[first][""] = (0.0, 0.0, None)
-    choices = np.argsort(-scores.digits, axis=1)[:, : _CHOICES if beam == _BEAM else DIGITS].tolist()
+    choices = np.argsort(-scores.digits, axis=1)[:, : _CHOICES if beam <= _BEAM else DIGITS].tolist()
     for index, arc in enumerate(line.arcs):
         if arc.first < first or arc.end > end or not states[arc.first]:
             continue
@@ -332,45 +338,60 @@ def _search(
     return states[end]
 
 
-def _fits(line: Line, scores: _Scores, first: int, end: int, candidates: Sequence[str]) -> dict[str, float]:
-    """The score of the best path of every candidate, all at once (Viterbi)."""
-    found: dict[str, float] = {}
+def _fits(
+    line: Line, scores: _Scores, first: int, end: int, candidates: Sequence[str]
+) -> tuple[list[str], NDArray[np.float64], float]:
+    """The candidates, the score of the best path of each, all at once (Viterbi), and the log of how many are like them.
+
+    Like them: numbers with one of the candidates' digits in each place.
+    """
     digits = scores.digits.astype(np.float32)
-    for length in {len(text) for text in candidates}:
+    ordered: list[str] = []
+    found = []
+    seen = np.zeros((max(map(len, candidates)), DIGITS), np.bool_)
+    for length in sorted(set(map(len, candidates))):
         texts = [text for text in candidates if len(text) == length]
-        codes = (np.frombuffer("".join(texts).encode(), np.uint8).reshape(-1, length) - ord("0")).T
+        codes = np.frombuffer("".join(texts).encode(), np.uint8).reshape(-1, length).T.astype(np.intp) - ord("0")
+        for place, column in enumerate(codes):
+            seen[place] |= np.bincount(column, minlength=DIGITS) > 0
         best = np.full((end - first + 1, length + 1, len(texts)), -np.inf, np.float32)
         best[0, 0] = 0
+        longer = np.empty((length, len(texts)), np.float32)
         for index, arc in enumerate(line.arcs):
             if arc.first < first or arc.end > end:
                 continue
             before, after = best[arc.first - first], best[arc.end - first]
-            for place in range(max(0, length - end + arc.first), min(length, arc.first - first + 1)):
-                np.maximum(after[place + 1], before[place] + digits[index][codes[place]], out=after[place + 1])
+            low, high = max(0, length - 1 - end + arc.end), min(length, arc.first - first + 1)
+            if low < high:
+                np.take(digits[index], codes[low:high], out=longer[low:high], mode="clip")
+                longer[low:high] += before[low:high]
+                np.maximum(after[low + 1 : high + 1], longer[low:high], out=after[low + 1 : high + 1])
             if scores.other[index] > -math.inf:
                 cost = float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)
-                np.maximum(after, before + np.float32(cost), out=after)
-        found.update(zip(texts, (best[-1, length] / _TEMPERATURE).tolist(), strict=True))
-    return {text: score for text, score in found.items() if score > -math.inf}
+                low, high = max(0, length - end + arc.end), min(length, arc.first - first) + 1
+                np.maximum(after[low:high], before[low:high] + np.float32(cost), out=after[low:high])
+        ordered += texts
+        found.append(best[-1, length].astype(np.float64) / _TEMPERATURE)
+    return ordered, np.concatenate(found), float(np.log(seen.sum(axis=1)).sum())
 
 
-def _posterior(fits: dict[str, float], masses: dict[str, float]) -> tuple[dict[str, float], float]:
+def _posterior(
+    texts: Sequence[str], fits: NDArray[np.float64], alike: float, masses: dict[str, float]
+) -> tuple[dict[str, float], float]:
     """The probability of each candidate, and that the number is none of them (Bayes' rule).
 
     Before it is read, every candidate is as probable as another. So is every other number that has one of the
     candidates' digits in each place: there are few beside a dense list, and very many beside a random one.
     """
-    if not fits:
-        return {}, 1.0
-    prior = math.log(_LISTED / len(fits))
-    places = zip_longest(*fits)
-    unlisted = max(math.log(_FEWEST_UNLISTED), sum(math.log(len(set(place) - {None})) for place in places))
-    others = [mass + math.log(1 - _LISTED) - unlisted for text, mass in masses.items() if text not in fits]
-    listed = prior + float(np.logaddexp.reduce(np.array(list(fits.values()))))
-    rest = _log_sum(others) if others else -math.inf
-    total = _log_sum([listed, rest])
-    best = nlargest(_MOST_READINGS, fits, key=fits.__getitem__)
-    return {text: math.exp(fits[text] + prior - total) for text in best}, math.exp(rest - total)
+    prior = math.log(_LISTED / max(1, int((fits > -math.inf).sum())))
+    unlisted = max(math.log(_FEWEST_UNLISTED), alike)
+    listed = set(texts)
+    others = [mass + math.log(1 - _LISTED) - unlisted for text, mass in masses.items() if text not in listed]
+    rest = _log_sum(others)
+    total = _log_sum([prior + float(np.logaddexp.reduce(fits)), rest])
+    best = np.argsort(-fits)[:_MOST_READINGS].tolist() if total > -math.inf else []
+    probable = {texts[each]: math.exp(float(fits[each]) + prior - total) for each in best if fits[each] > -math.inf}
+    return probable, math.exp(rest - total) if probable else 1.0
 
 
 def _marks(line: Line, steps: Sequence[_Step]) -> list[Mark]:

@@ -11,7 +11,7 @@ from app.imaging.decode import Decoded
 from app.imaging.lines import find_lines
 from app.imaging.pixels import as_uint8
 from app.model.engine import Int8Engine
-from app.model.numbers import ANY, Number, Wanted, inks_of, joined, read_lines
+from app.model.numbers import ANY, Number, Wanted, inks_of, read_lines
 from tests.drawings import Grey
 from tests.pictures import framed, number_drawn, on_paper, ruled, shadowed
 
@@ -31,7 +31,6 @@ def texts(numbers: list[Number]) -> list[str]:
 
 
 NUMBER = number_drawn("20746")
-SURE = Number("7", 0.999, (0, 0, 9, 9), 0, [], [], [])
 TURNED = as_uint8(cv2.warpAffine(NUMBER, cv2.getRotationMatrix2D((200, 75), 8, 1), NUMBER.shape[::-1]))
 
 
@@ -155,26 +154,6 @@ def test_more_than_400_digits_are_too_many(engine: Int8Engine) -> None:
 
     with pytest.raises(TooLarge, match="400"):
         read(engine, page)
-
-
-@pytest.mark.parametrize(
-    ("cells", "inked", "text", "accepted"),
-    [
-        ([[SURE], [], [SURE]], [True, False, True], "77", True),
-        ([[SURE], [], [SURE]], [True, True, True], "77", False),
-        ([[SURE, SURE]], [True], "7", False),
-        ([[SURE]], [True], "7", True),
-        ([[]], [True], None, True),
-    ],
-    ids=["an empty cell", "a cell that is not read", "two numbers in a field", "one number", "nothing read"],
-)
-def test_a_field_is_accepted_only_if_all_its_ink_is_read(
-    cells: list[list[Number]], inked: list[bool], text: str | None, accepted: bool
-) -> None:
-    number = joined(cells, inked)
-
-    assert (number and number.text) == text
-    assert number is None or (number.rejection is None) == accepted
 
 
 @pytest.mark.parametrize("candidate", ["0" * 95, "1" * 130])

@@ -16,7 +16,7 @@ from tests.pictures import number_drawn, on_paper
 NUMBER = encoded(on_paper(number_drawn("77")))
 FIELDS: list[dict[str, Any]] = [
     {"name": "left", "box": [0, 0, 0.5, 1]},
-    {"name": "all", "box": [0, 0, 250, 150], "cells": 2},
+    {"name": "all", "box": [0, 0, 1, 1], "cells": 2},
     {"name": "empty", "box": [0, 0, 12, 12]},
 ]
 
@@ -72,6 +72,7 @@ async def test_parameters_come_in_the_query_or_in_the_form(seven: KerasEngine) -
     "query",
     [
         {"digits": "0"},
+        {"accept_risk": "0.2"},
         {"digits": "5-3"},
         {"digits": "four"},
         {"alternatives": "11"},
@@ -86,7 +87,6 @@ async def test_parameters_come_in_the_query_or_in_the_form(seven: KerasEngine) -
         {"fields": json.dumps([FIELDS[0] | {"box": [0, 0, 1e999, 1]}])},
         {"fields": json.dumps([FIELDS[0] | {"box": [0, float("nan"), 1, 1]}])},
         {"fields": json.dumps([FIELDS[0] | {"cells": 51}])},
-        {"fields": json.dumps([FIELDS[1] | {"digits": "2"}])},
         {"fields": json.dumps(FIELDS), "digits": "2"},
         {"digit": "4"},
         {"candidates": json.dumps(["1"] * 10_001)},
@@ -99,6 +99,27 @@ async def test_a_parameter_that_cannot_be_is_refused(seven: KerasEngine, query: 
         answer = await client.post("/read", files=sent)
 
     assert_is_problem(answer, 422, "invalid_parameter")
+
+
+@pytest.mark.parametrize(("risk", "accepted"), [(0.1, True), (0.0001, False)])
+async def test_a_number_is_accepted_at_the_risk_that_is_asked_for(
+    seven: KerasEngine, risk: float, *, accepted: bool
+) -> None:
+    async with service(seven) as client:
+        answer = await client.post(f"/read?accept_risk={risk}&digits=2", content=NUMBER)
+
+    [number] = answer.json()["numbers"]
+    assert (number["accepted"], number["probability"] >= 1 - risk) == (accepted, accepted)
+
+
+async def test_cells_take_digits_and_candidates_for_the_whole_field(seven: KerasEngine) -> None:
+    async with service(seven) as client:
+        sent = form(fields=json.dumps([FIELDS[1] | {"candidates": ["77", "78"]}]))
+        number = (await client.post("/read", files=sent)).json()["fields"]["all"]
+
+    assert number["text"] == "77"
+    assert [other["text"] for other in number["alternatives"]] == ["78"]
+    assert number["none_of_these"] > 0
 
 
 async def test_parameters_in_json_would_have_no_effect_and_are_refused(seven: KerasEngine) -> None:
