@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.errors import NoInk, TooLarge
 from app.imaging.decode import Decoded
 from app.imaging.grids import digit_height, weighted_median, without_grids
-from app.imaging.paper import NOISE, RULED_PX, writing_contrast
+from app.imaging.paper import NOISE, RULED_PX, find_sheet, writing_contrast
 from app.imaging.pieces import MOST_PIECES, TOO_MANY, Line, Page, cut_line
 from app.imaging.pixels import Grey, as_uint8, shrink
 from app.imaging.rules import without_ruling
@@ -21,7 +21,9 @@ from app.imaging.rules import without_ruling
 REDUCED_PX = 800  # longest side: a JPEG may be decoded as small
 
 _WORK_PX = 1600  # longest side at which lines are looked for
+_ENLARGED_PX, _ENLARGED = 300, 2  # longest side of small pictures, whose strokes touch where they are blurred; times
 _SURE, _PALE = 0.9, 0.45  # of Otsu's level: a stroke has a sure pixel, and pale ones that touch it
+_WRITING = 0.1  # of the shorter side of a sheet: its digits are larger
 _SMALLEST_PX = 6  # height of a digit
 _MOST_PARTS = 800  # of a picture: 400 digits with marks and broken ones
 _REACH = 8  # heights to the next digit of a line
@@ -46,7 +48,9 @@ class Lines(NamedTuple):
 def find_lines(decoded: Decoded) -> Lines:
     """The lines of a picture. Raises NoInk when nothing stands out, TooLarge beyond 400 digits."""
     picture, _ = shrink(decoded.grey, _WORK_PX)
-    contrast = writing_contrast(picture)
+    contrast = _contrast(picture)
+    if max(contrast.shape) < _ENLARGED_PX:
+        contrast = as_uint8(cv2.resize(contrast, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC))
     mask, sure = _ink(contrast)
     mask = without_grids(mask)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
@@ -54,7 +58,18 @@ def find_lines(decoded: Decoded) -> Lines:
     lines: list[Line] = []
     for row, parts in _rows(stats, mask.shape):
         lines.append(cut_line(page, parts, row, MOST_PIECES - sum(line.pieces for line in lines)))
-    return Lines(lines, (decoded.width / picture.shape[1], decoded.height / picture.shape[0]))
+    return Lines(lines, (decoded.width / mask.shape[1], decoded.height / mask.shape[0]))
+
+
+def _contrast(picture: Grey) -> Grey:
+    """How far the writing stands out: on the sheet, note or display, if that is only a part of the picture."""
+    sheet = find_sheet(picture, _WRITING) if min(picture.shape) >= RULED_PX else None
+    if sheet is None:
+        return writing_contrast(picture)
+    grey, (left, top) = sheet
+    contrast = np.zeros_like(picture)
+    contrast[top : top + grey.shape[0], left : left + grey.shape[1]] = writing_contrast(grey)
+    return contrast
 
 
 def _ink(contrast: Grey) -> tuple[Grey, float]:
