@@ -26,8 +26,9 @@ _FLOOR = 1e-3  # the network is wrong at least this often
 _CUT, _JOIN, _SPACE = -0.5, -0.7, -4.0  # per width of a stroke that is cut, part that is joined, space in between
 _LOW, _TALL, _WIDE = (-6.0, 0.75), (-4.0, 1.4), (-3.0, 1.1)  # per log-height below and above, height beyond
 _SIGN = -6.0  # a parenthesis or slash as a digit
-_MARK, _OTHER, _WORD, _WIDTH = -0.5, -2.5, -1.0, -0.8  # a mark, no digit, another in a row, per height of its width
-_MARK_SIZE, _FLAT = 0.45, 0.25  # in heights of the line: smaller or flatter parts are marks
+_MARK, _OTHER, _WORD, _WIDTH = 0.0, -3.2, -0.6, -1.1  # a mark, no digit, another in a row, per height of its width
+_DOT, _NONE, _OTHER_CUT = 0.0, 1.0, -0.5
+_MARK_SIZE, _FLAT = 0.51, 0.25  # in heights of the line: smaller or flatter parts are marks
 _BEND, _SLANT = 0.045, 0.3  # of a parenthesis; of a slash
 _GAP, _GAPS = 1.3, 3.0  # heights of a line, and times its usual gap: a larger gap ends a number
 _BEAM, _CONSTRAINED_BEAM, _CHOICES = 16, 64, 3  # readings kept at each piece; digits tried for each arc
@@ -198,10 +199,11 @@ def _score(line: Line, logits: Logits, temperature: float) -> _Scores:
     geometry = _CUT * cut + _JOIN * joined + _SPACE * gap + _SIGN * (arch | slash)
     geometry += _LOW[0] * np.maximum(0, np.log(_LOW[1] / size)) + _TALL[0] * np.maximum(0, np.log(height / _TALL[1]))
     geometry += _WIDE[0] * np.maximum(0, width - _WIDE[1])
-    is_mark = (size < _MARK_SIZE) | (height < _FLAT) | slash
+    is_mark = ((size < _MARK_SIZE) | (height < _FLAT) | slash) & (cut == 0)
     none = log[:, DIGITS] if probable.shape[1] > DIGITS else np.full(len(log), math.log(_FLOOR))
-    other = np.where(is_mark, _MARK, np.where(arch, 0.0, none) + _WIDTH * width)
-    other[(cut > 0) | (joined > 0)] = -math.inf
+    mark = _MARK + np.where(slash, 0.0, _DOT * none)
+    other = np.where(is_mark, mark, np.where(arch, 0.0, _NONE * none) + _WIDTH * width + _OTHER_CUT * cut)
+    other[joined > 0] = -math.inf
     return _Scores(log[:, :DIGITS] + geometry[:, None], other, is_mark, probable)
 
 
