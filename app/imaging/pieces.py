@@ -185,9 +185,11 @@ def _seams(ink: MatLike, line_height: float) -> list[tuple[NDArray[np.int32], fl
     found: list[tuple[int, NDArray[np.int32], float]] = []
     apart = _APART * line_height
     reach = int(max(1, _LOWEST * line_height))
-    lowest = np.lib.stride_tricks.sliding_window_view(np.pad(total, reach, constant_values=np.inf), 2 * reach + 1).min(axis=1)
+    lowest = np.lib.stride_tricks.sliding_window_view(np.pad(total, reach, constant_values=np.inf), 2 * reach + 1).min(
+        axis=1
+    )
     for column in np.argsort(total, kind="stable").tolist():
-        if total[column] > lowest[column] + 1e-6:
+        if total[column] > lowest[column]:
             continue
         crossed = float(total[column]) / stroke
         if crossed > _MOST_CUT or len(found) == _CUTS:
