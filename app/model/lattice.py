@@ -16,11 +16,11 @@ from app.model.decision import DIGITS
 from app.model.engine import Logits
 
 _FLOOR = 1e-3  # the network is wrong at least this often
-_CUT, _JOIN, _SPACE = -0.5, -0.7, -4.0  # per width of a stroke that is cut, part that is joined, space in between
-_LOW, _TALL, _WIDE = (-6.0, 0.75), (-4.0, 1.4), (-3.0, 1.1)  # per log-height below and above, height beyond
+_CUT, _JOIN, _SPACE = -0.5, -0.7, -2.5  # per width of a stroke that is cut, part that is joined, space in between
+_LOW, _TALL, _WIDE = (-6.0, 0.75), (-4.0, 1.4), (-4.0, 1.1)  # per log-height below and above, height beyond
 _SIGN = -6.0  # a parenthesis or slash as a digit
-_MARK, _OTHER, _WORD, _WIDTH = 0.0, -3.2, -0.6, -1.1  # a mark, no digit, another in a row, per height of its width
-_DOT, _NONE, _OTHER_CUT = 0.0, 1.0, -0.5
+_MARK, _OTHER, _WORD, _WIDTH = 0.0, -3.2, -0.6, -0.8  # a mark, no digit, another in a row, per height of its width
+_OTHER_CUT = -0.8  # per width of a stroke that is cut beside what is no digit
 _MARK_SIZE, _FLAT = 0.51, 0.25  # in heights of the line: smaller or flatter parts are marks
 _BEND, SLANT = 0.045, 0.3  # of a parenthesis; of a slash
 _GAP, _GAPS = 1.3, 3.0  # heights of a line, and times its usual gap: a larger gap ends a number
@@ -66,8 +66,7 @@ def score_arcs(line: Line, logits: Logits, temperature: float) -> Scores:
     geometry += _WIDE[0] * np.maximum(0, width - _WIDE[1])
     is_mark = ((size < _MARK_SIZE) | (height < _FLAT) | slash) & (cut == 0)
     none = log[:, DIGITS] if probable.shape[1] > DIGITS else np.full(len(log), math.log(_FLOOR))
-    mark = _MARK + np.where(slash, 0.0, _DOT * none)
-    other = np.where(is_mark, mark, np.where(arch, 0.0, _NONE * none) + _WIDTH * width + _OTHER_CUT * cut)
+    other = np.where(is_mark, _MARK, np.where(arch, 0.0, none) + _WIDTH * width + _OTHER_CUT * cut)
     other[joined > 0] = -math.inf
     return Scores(log[:, :DIGITS] + geometry[:, None], other, is_mark, probable)
 

@@ -34,6 +34,7 @@ MAX_DIGITS = 400  # of a picture
 
 _LEAST = -1.6  # score of a digit, and half the log-probability of its number: with less it is none
 _CALIBRATION = (0.0, 1.0, 0.0, 0.0, 0.0)  # of the log-odds: constant, share, worst digit, log of digits, ink beside
+_BESIDE = 1.0
 _LEAST_DOUBT = 1e-4
 _ACCEPTED = 0.98  # probability: of such strings 2 % are wrong
 _MOST_READINGS = 11  # of a number: the best and its alternatives
@@ -171,7 +172,10 @@ def _read_line(line: Line, logits: Logits, temperature: float, wanted: Wanted) -
 def _beside(line: Line, path: Path, scores: Scores, span: tuple[int, int]) -> Reason | None:
     """What the path leaves unread next to a number; nothing beyond a gap as high as the line."""
     boxes = [line.arcs[index].box for index, digit in path if digit is not None and _is_in(line.arcs[index], span)]
-    left, right = min(box[0] for box in boxes) - line.height, max(box[2] for box in boxes) + line.height
+    left, right = (
+        min(box[0] for box in boxes) - _BESIDE * line.height,
+        max(box[2] for box in boxes) + _BESIDE * line.height,
+    )
     beside = [
         line.arcs[index]
         for index, digit in path
