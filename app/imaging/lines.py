@@ -14,8 +14,9 @@ from app.errors import NoInk, TooLarge
 from app.imaging.decode import Decoded
 from app.imaging.grids import digit_height, weighted_median, without_grids
 from app.imaging.paper import NOISE, RULED_PX, find_sheet, writing_contrast
-from app.imaging.pieces import MOST_PIECES, TOO_MANY, Line, Page, cut_line
+from app.imaging.pieces import MOST_PIECES, TOO_MANY, Arc, Line, Page, cut_line
 from app.imaging.pixels import Grey, as_uint8, shrink
+from app.imaging.preprocess import ink_from_decoded
 from app.imaging.rules import without_ruling
 
 REDUCED_PX = 800  # longest side: a JPEG may be decoded as small
@@ -24,6 +25,7 @@ _WORK_PX = 1600  # longest side at which lines are looked for
 _ENLARGED_PX, _ENLARGED = 300, 2  # longest side of small pictures, whose strokes touch where they are blurred; times
 _SURE, _PALE = 0.9, 0.45  # of Otsu's level: a stroke has a sure pixel, and pale ones that touch it
 _WRITING = 0.1  # of the shorter side of a sheet: its digits are larger
+_LONE = 24  # pieces: a picture with more of them shows more than one digit
 _SMALLEST_PX = 6  # height of a digit
 _MOST_PARTS = 800  # of a picture: 400 digits with marks and broken ones
 _REACH = 8  # heights to the next digit of a line
@@ -58,7 +60,22 @@ def find_lines(decoded: Decoded) -> Lines:
     lines: list[Line] = []
     for row, parts in _rows(stats, mask.shape):
         lines.append(cut_line(page, parts, row, MOST_PIECES - sum(line.pieces for line in lines)))
-    return Lines(lines, (decoded.width / mask.shape[1], decoded.height / mask.shape[0]))
+    scale = decoded.width / mask.shape[1], decoded.height / mask.shape[0]
+    if lines and sum(line.pieces for line in lines) <= _LONE:
+        lines += _whole(decoded, scale)
+    return Lines(lines, scale)
+
+
+def _whole(decoded: Decoded, scale: tuple[float, float]) -> list[Line]:
+    """The picture as that of one digit, as `/predict` sees it."""
+    try:
+        found = ink_from_decoded(decoded)
+    except NoInk:
+        return []
+    x, y, width, height = found.ink_box
+    left, top, right, bottom = (round(edge) for edge in np.array([x, y, x + width, y + height]) / (*scale, *scale))
+    arc = Arc(0, 1, 0.0, 0, 0.0, 0.0, 0.0, (left, top, right, bottom), found.ink)
+    return [Line(max(1, bottom - top), 1, [arc], 0, is_whole=True)]
 
 
 def _contrast(picture: Grey) -> Grey:

@@ -59,12 +59,16 @@ class Arc(NamedTuple):
 
 
 class Line(NamedTuple):
-    """``height``: of its digits, in pixels. ``pieces``: how many. ``row``: lines beside each other have the same."""
+    """``height``: of its digits, in pixels. ``pieces``: how many. ``row``: lines beside each other have the same.
+
+    ``is_whole``: all the strokes of a picture as one digit, to be read if the other lines hold no more than one.
+    """
 
     height: float
     pieces: int
     arcs: list[Arc]
     row: int
+    is_whole: bool = False
 
 
 def cut_line(page: Page, parts: list[int], row: int, most: int = MOST_PIECES) -> Line:

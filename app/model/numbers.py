@@ -103,14 +103,26 @@ def read_lines(found: Lines, logits: Logits, temperature: float, wanted: Wanted 
     """
     if np.isnan(logits).any():
         raise RuntimeError("the engine gave a NaN")
-    numbers, start = [], 0
+    numbers: list[Number] = []
+    start = 0
     for line in found.lines:
         end = start + len(line.arcs)
-        numbers += [_placed(number, found) for number in _read_line(line, logits[start:end], temperature, wanted)]
+        read = [_placed(number, found) for number in _read_line(line, logits[start:end], temperature, wanted)]
+        if not line.is_whole:
+            numbers += read
+        elif read and _is_surer(read[0], numbers):
+            numbers = read
         start = end
     if sum(len(number.text) for number in numbers) > MAX_DIGITS:
         raise TooLarge(f"The image has more than {MAX_DIGITS} digits: send parts of it.")
     return numbers
+
+
+def _is_surer(whole: Number, numbers: Sequence[Number]) -> bool:
+    """Whether a picture shows one digit rather than these numbers."""
+    if not numbers:
+        return True
+    return len(numbers) == len(numbers[0].text) == 1 and whole.probability > numbers[0].probability
 
 
 def joined(cells: Sequence[Sequence[Number]], inked: Sequence[bool]) -> Number | None:
