@@ -33,10 +33,10 @@ from app.model.lattice import (
 MAX_DIGITS = 400  # of a picture
 
 _LEAST = -1.6  # score of a digit, and half the log-probability of its number: with less it is none
-_CALIBRATION = (0.0, 1.0, 0.0, 0.0, 0.0)  # of the log-odds: constant, share, worst digit, log of digits, ink beside
-_BESIDE = 1.0
-_LEAST_DOUBT = 1e-4
-_ACCEPTED = 0.98  # probability: of such strings 2 % are wrong
+_CALIBRATION = (-0.92, 0.59, 0.28, 1.34, -1.92)  # of the log-odds: 1, share, worst digit, log of digits, ink beside
+_BESIDE = 4.0  # heights of the line: so near is unread ink beside a number
+_LEAST_DOUBT = 1e-4  # about a reading without rivals
+_ACCEPTED = 0.9  # probability: of the numbers for choosing that are surer, none is wrong
 _MOST_READINGS = 11  # of a number: the best and its alternatives
 _LISTED, _FEWEST_UNLISTED = 0.9, 100  # how probable it is that a number is on its list; numbers that are not on it
 
@@ -170,6 +170,10 @@ def _read_line(line: Line, logits: Logits, temperature: float, wanted: Wanted) -
     if not line.arcs:
         return []
     scores = score_arcs(line, logits, temperature)
+    if line.is_whole and wanted == ANY:
+        beside: Reason | None = None if scores.digits.max() > scores.other[0] else "not_a_number"
+        number = _number(line, scores._replace(other=np.full(1, -math.inf)), (0, 1), wanted, beside)
+        return [number] if number else []
     path = best_path(line, scores)
     numbers: list[Number] = []
     for large in (large_gap(line, path), math.inf):
@@ -239,7 +243,7 @@ def _number(line: Line, scores: Scores, span: tuple[int, int], wanted: Wanted, b
     steps.reverse()
     shown = [one for one in steps if one.digit is not None]
     score = sum(float(scores.digits[one.arc, one.digit]) for one in shown) / max(1, len(shown))
-    if wanted == ANY and score + math.log(probable[text]) / 2 < _LEAST:
+    if wanted == ANY and not line.is_whole and score + math.log(probable[text]) / 2 < _LEAST:
         return None
     arcs = [line.arcs[one.arc] for one in shown]
     boxes = np.array([arc.box for arc in arcs])
@@ -252,6 +256,7 @@ def _number(line: Line, scores: Scores, span: tuple[int, int], wanted: Wanted, b
     if not wanted.candidates:
         worst = min(float(scores.digits[one.arc, one.digit]) for one in shown if one.digit is not None)
         right = _calibrated(share, worst, len(text), is_beside=beside is not None)
+        right = min(right, math.exp(worst)) if line.is_whole else right
     scale = min(right / share, (1 - right) / max(1 - share, _LEAST_DOUBT))
     others = [(other, probable[other] * scale) for other in ranked[1:_MOST_READINGS] if other]
     marks = _marks(line, steps)
