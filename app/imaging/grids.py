@@ -12,6 +12,8 @@ _SPAN = 0.4  # of the width of a frame whose digits all touch it
 _WALL = 0.75  # of the space between two lines: a wall of a box
 _REACH_PX = 3  # from a wall's end to the line that it ends at
 _FRAMES = 20  # parts that may hold others
+_SLOPES = np.linspace(-0.12, 0.12, 25)  # of lines, down for one to the right
+_SLOPE_PX = 400  # width at which the slope is measured
 _MOST, _MOST_AREA = 200, 3  # parts that are looked at, the largest first; of the picture, their bounds together
 
 
@@ -74,15 +76,33 @@ def _without_lines(own: Grey, size: float) -> Grey:
 
 
 def _lines(mask: Grey, length: int, thickest: float) -> Grey:
-    """The straight, thin, nearly horizontal runs of at least this length."""
+    """The straight, thin, nearly horizontal runs of at least this length, which may slope as one."""
     if length < 8 or mask.shape[1] < length:
         return np.zeros_like(mask)
-    steeper = cv2.dilate(mask, np.ones((3, 1), np.uint8))
-    runs = as_uint8(cv2.morphologyEx(steeper, cv2.MORPH_OPEN, np.ones((1, length), np.uint8))) & mask
+    shift = np.rint(_slope(mask) * np.arange(mask.shape[1])).astype(np.int32)
+    reach = int(np.abs(shift).max())
+    level = np.pad(mask, ((reach, reach), (0, 0)))
+    rows = np.arange(len(level))[:, None] + shift
+    level = np.take_along_axis(level, np.clip(rows, 0, len(level) - 1), 0)
+    steeper = cv2.dilate(level, np.ones((3, 1), np.uint8))
+    runs = as_uint8(cv2.morphologyEx(steeper, cv2.MORPH_OPEN, np.ones((1, length), np.uint8)))
+    runs = np.take_along_axis(runs, np.arange(reach, reach + len(mask))[:, None] - shift, 0) & mask
     _, labels, stats, _ = cv2.connectedComponentsWithStats(runs, connectivity=8, ltype=cv2.CV_32S)
     thin = (stats[:, 4] <= thickest * stats[:, 2]) & (stats[:, 2] >= 0.7 * length)
     thin[0] = False
     return as_uint8(thin.astype(np.uint8)[labels])
+
+
+def _slope(mask: Grey) -> float:
+    """How far its lines go down for one to the right: in rows along them there is most ink."""
+    scale = min(1.0, _SLOPE_PX / mask.shape[1])
+    small = mask if scale == 1 else cv2.resize(mask, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    rows, columns = np.nonzero(small)
+    fullest = [
+        int((np.bincount(np.rint(rows - slope * columns).astype(np.int32) + small.shape[1]) ** 2).sum())
+        for slope in _SLOPES
+    ]
+    return float(_SLOPES[int(np.argmax(fullest))])
 
 
 def _walls(mask: Grey, rows: MatLike, length: int, thickest: float) -> Grey:

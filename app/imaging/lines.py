@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 from app.errors import NoInk, TooLarge
 from app.imaging.decode import Decoded
 from app.imaging.grids import digit_height, weighted_median, without_grids
-from app.imaging.paper import NOISE, RULED_PX, writing_contrast
-from app.imaging.pieces import MOST_PIECES, Line, Page, cut_line
+from app.imaging.paper import NOISE, RULED_PX, find_sheet, writing_contrast
+from app.imaging.pieces import MOST_PIECES, Arc, Line, Page, cut_line
 from app.imaging.pixels import Grey, as_uint8, shrink
+from app.imaging.preprocess import ink_from_decoded
 from app.imaging.rules import without_ruling
 
 REDUCED_PX = 800  # longest side: a JPEG may be decoded as small
 
 _WORK_PX = 1600  # longest side at which lines are looked for
+_ENLARGED_PX, _ENLARGED = 300, 2  # longest side of small pictures, whose strokes touch where they are blurred; times
 _SURE, _PALE = 0.9, 0.45  # of Otsu's level: a stroke has a sure pixel, and pale ones that touch it
+_WRITING = 0.1  # of the shorter side of a sheet: its digits are larger
+_LONE = 24  # pieces: a picture with more of them shows more than one digit
 _SMALLEST_PX = 6  # height of a digit
 _MOST_PARTS = 3000  # of a picture: a page of letters has as many
 _MOST_MARKS = 200  # of a picture, the largest
@@ -53,10 +57,15 @@ def longest_px(shape: tuple[int, ...], side_px: int) -> int:
 def find_lines(decoded: Decoded) -> Lines:
     """The lines of a picture. Raises NoInk when nothing stands out, TooLarge beyond 400 digits."""
     picture, _ = shrink(decoded.grey, longest_px(decoded.grey.shape, _WORK_PX))
-    contrast = writing_contrast(picture)
+    contrast = _contrast(picture)
+    if max(contrast.shape) < _ENLARGED_PX:
+        contrast = as_uint8(cv2.resize(contrast, None, fx=_ENLARGED, fy=_ENLARGED, interpolation=cv2.INTER_CUBIC))
     mask, sure = _ink(contrast)
     lines = lines_of(contrast, without_grids(mask), sure)
-    return Lines(lines, (decoded.width / picture.shape[1], decoded.height / picture.shape[0]))
+    scale = decoded.width / mask.shape[1], decoded.height / mask.shape[0]
+    if lines and sum(line.pieces for line in lines) <= _LONE:
+        lines += _whole(decoded, scale)
+    return Lines(lines, scale)
 
 
 def lines_of(contrast: Grey, mask: Grey, sure: float) -> list[Line]:
@@ -67,6 +76,29 @@ def lines_of(contrast: Grey, mask: Grey, sure: float) -> list[Line]:
     for row, parts in _rows(stats, mask.shape):
         lines.append(cut_line(page, parts, row, MOST_PIECES - sum(line.pieces for line in lines)))
     return lines
+
+
+def _whole(decoded: Decoded, scale: tuple[float, float]) -> list[Line]:
+    """The picture as that of one digit, as `/predict` sees it."""
+    try:
+        found = ink_from_decoded(decoded)
+    except NoInk:
+        return []
+    x, y, width, height = found.ink_box
+    left, top, right, bottom = (round(edge) for edge in np.array([x, y, x + width, y + height]) / (*scale, *scale))
+    arc = Arc(0, 1, 0.0, 0, 0.0, 0.0, 0.0, (left, top, right, bottom), found.ink)
+    return [Line(max(1, bottom - top), 1, [arc], 0, is_whole=True)]
+
+
+def _contrast(picture: Grey) -> Grey:
+    """How far the writing stands out: on the sheet, note or display, if that is only a part of the picture."""
+    sheet = find_sheet(picture, _WRITING) if min(picture.shape) >= RULED_PX else None
+    if sheet is None:
+        return writing_contrast(picture)
+    grey, (left, top) = sheet
+    contrast = np.zeros_like(picture)
+    contrast[top : top + grey.shape[0], left : left + grey.shape[1]] = writing_contrast(grey)
+    return contrast
 
 
 def _ink(contrast: Grey) -> tuple[Grey, float]:

@@ -56,7 +56,7 @@ class Contrast(NamedTuple):
 
 def find_contrast(grey: Grey) -> Contrast:
     """What stands out from the paper of a picture: of the sheet, if the paper is only a part of it."""
-    sheet = _sheet(grey) if min(grey.shape) >= RULED_PX else None
+    sheet = find_sheet(grey) if min(grey.shape) >= RULED_PX else None
     if sheet is not None:
         grey, origin = sheet
         return _stand_out(grey, _even_level(grey), origin)
@@ -65,6 +65,37 @@ def find_contrast(grey: Grey) -> Contrast:
         grey = _level_bands(_level_bands(grey).T).T
         level = _even_level(grey)
     return _stand_out(grey, level)
+
+
+def find_sheet(grey: Grey, least_ink: float = _SHEET_INK_SIZE) -> tuple[Grey, tuple[int, int]] | None:
+    """The sheet, card or plot that the ink is on, and where it lies; None if it is the whole picture, or one of many.
+
+    It is an even surface with an edge all around; of nested ones the innermost. The corners beside a turned sheet get
+    the level of the paper. ``least_ink``: how long ink on it is at least, of its shorter side.
+    """
+    small, step = shrink(grey, _SHEET_PX)
+    edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
+    if cv2.countNonZero(edges) > _GRAINY * edges.size:
+        small = as_uint8(cv2.medianBlur(small, 3))
+        edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
+    even = cv2.threshold(edges, _SHEET_EDGE, 1, cv2.THRESH_BINARY_INV)[1]
+    outlines, tree = cv2.findContours(even, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    sheets = []
+    for place in np.flatnonzero(tree[0, :, 3] < 0).tolist() if outlines else ():
+        if cv2.contourArea(outlines[place]) > _SHEET_SHARE * small.size:
+            holes = [outlines[hole] for hole in np.flatnonzero(tree[0, :, 3] == place).tolist()]
+            if _is_sheet(outlines[place], holes, small, least_ink):
+                sheets.append(cv2.convexHull(outlines[place]))
+    inner = [sheet for sheet in sheets if not any(_lies_in(other, sheet) for other in sheets)]
+    if len(inner) != 1:
+        return None
+    hull = inner[0]
+    corners = ((hull + 0.5) * step).astype(np.int32)
+    left, top, width, height = cv2.boundingRect(corners)
+    cut = grey[top : top + height, left : left + width]
+    inside = cv2.fillConvexPoly(np.zeros_like(cut), corners - (left, top), 1)
+    level = np.uint8(np.median(small[cv2.fillConvexPoly(np.zeros_like(small), hull, 1) > 0]))
+    return np.where(inside, cut, level), (left, top)
 
 
 def alternative_contrasts(grey: Grey, *, inverted: bool) -> list[Contrast]:
@@ -94,38 +125,7 @@ def _blank_border(grey: Grey) -> int | None:
     return level if min(left, top, columns - left - width, rows - top - height) > 0 else None
 
 
-def _sheet(grey: Grey) -> tuple[Grey, tuple[int, int]] | None:
-    """The sheet, card or plot that the ink is on, and where it lies; None if it is the whole picture, or one of many.
-
-    It is an even surface with an edge all around; of nested ones the innermost. The corners beside a turned sheet get
-    the level of the paper.
-    """
-    small, step = shrink(grey, _SHEET_PX)
-    edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
-    if cv2.countNonZero(edges) > _GRAINY * edges.size:
-        small = as_uint8(cv2.medianBlur(small, 3))
-        edges = cv2.morphologyEx(small, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
-    even = cv2.threshold(edges, _SHEET_EDGE, 1, cv2.THRESH_BINARY_INV)[1]
-    outlines, tree = cv2.findContours(even, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    sheets = []
-    for place in np.flatnonzero(tree[0, :, 3] < 0).tolist() if outlines else ():
-        if cv2.contourArea(outlines[place]) > _SHEET_SHARE * small.size:
-            holes = [outlines[hole] for hole in np.flatnonzero(tree[0, :, 3] == place).tolist()]
-            if _is_sheet(outlines[place], holes, small):
-                sheets.append(cv2.convexHull(outlines[place]))
-    inner = [sheet for sheet in sheets if not any(_lies_in(other, sheet) for other in sheets)]
-    if len(inner) != 1:
-        return None
-    hull = inner[0]
-    corners = ((hull + 0.5) * step).astype(np.int32)
-    left, top, width, height = cv2.boundingRect(corners)
-    cut = grey[top : top + height, left : left + width]
-    inside = cv2.fillConvexPoly(np.zeros_like(cut), corners - (left, top), 1)
-    level = np.uint8(np.median(small[cv2.fillConvexPoly(np.zeros_like(small), hull, 1) > 0]))
-    return np.where(inside, cut, level), (left, top)
-
-
-def _is_sheet(outline: MatLike, holes: list[MatLike], small: Grey) -> bool:
+def _is_sheet(outline: MatLike, holes: list[MatLike], small: Grey, least_ink: float) -> bool:
     """Whether an even surface is nearly a rectangle, a part of the picture, and has ink on it or a margin around it.
 
     Or nearly an ellipse that is written on: a thick zero is one that is not.
@@ -137,7 +137,7 @@ def _is_sheet(outline: MatLike, holes: list[MatLike], small: Grey) -> bool:
     _, _, width, height = cv2.boundingRect(outline)
     if height == small.shape[0] or width == small.shape[1]:
         return False
-    ink = [hole for hole in holes if _is_ink(hole, short, small)]
+    ink = [hole for hole in holes if _is_ink(hole, least_ink * short, small)]
     if area < _SHEET_BOX * long * short:
         return any(_is_written(hole, int(small[outline[0, 0, 1], outline[0, 0, 0]]), small) for hole in ink)
     return area > _MARGIN_SHARE * small.size or bool(ink)
@@ -156,10 +156,10 @@ def _lies_in(inner: MatLike, outer: MatLike) -> bool:
     return cv2.pointPolygonTest(outer, inner[0, 0].tolist(), measureDist=False) > 0
 
 
-def _is_ink(hole: MatLike, side: float, small: Grey) -> bool:
-    """Whether a hole in a sheet with this shorter ``side`` is long and strong enough for a digit."""
+def _is_ink(hole: MatLike, least: float, small: Grey) -> bool:
+    """Whether a hole in a sheet is long and strong enough for a digit."""
     left, top, width, height = cv2.boundingRect(hole)
-    if max(width, height) < _SHEET_INK_SIZE * side:
+    if max(width, height) < least:
         return False
     return float(np.ptp(small[top : top + height, left : left + width])) > _SHEET_INK_LEVELS * float(np.ptp(small))
 

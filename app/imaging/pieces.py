@@ -24,6 +24,8 @@ _CUT_WIDTH = 0.7  # of the line's height: wider parts are cut
 _CUT_ROWS = 40  # at which cuts are looked for
 _MOST_CUT, _CUTS = 4, 60  # widths of a stroke that a cut may cross; cuts of a part
 _APART = 0.12  # of the line's height, between two cuts
+_SIDEWAYS = 0.02  # of a stroke's ink: what a step of a cut to the side costs
+_LOWEST = 0.1  # of its height: a cut crosses the least ink on either side so far
 _STROKE = 0.25  # of its height: the width of a single thin stroke
 
 
@@ -56,12 +58,16 @@ class Arc(NamedTuple):
 
 
 class Line(NamedTuple):
-    """``height``: of its digits, in pixels. ``pieces``: how many. ``row``: lines beside each other have the same."""
+    """``height``: of its digits, in pixels. ``pieces``: how many. ``row``: lines beside each other have the same.
+
+    ``is_whole``: all the strokes of a picture as one digit, to be read if the other lines hold no more than one.
+    """
 
     height: float
     pieces: int
     arcs: list[Arc]
     row: int
+    is_whole: bool = False
 
 
 def cut_line(page: Page, parts: list[int], row: int, most: int = MOST_PIECES) -> Line:
@@ -181,26 +187,46 @@ def _seams(ink: MatLike, line_height: float) -> list[tuple[NDArray[np.int32], fl
     framed = cv2.copyMakeBorder((ink > 0.5).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     distance = cv2.distanceTransform(framed, cv2.DIST_L2, 3)
     stroke = max(1.0, 4 * cv2.sumElems(distance)[0] / max(1.0, cv2.sumElems(framed)[0]) - 1)
-    total = ink[0] + 0.01
-    steps = np.zeros((rows, columns), np.int8)
-    for row in range(1, rows):
-        wide = np.pad(total, 1, constant_values=np.inf)
-        before = np.stack([wide[1:-1], wide[:-2] + 0.02, wide[2:] + 0.02])
-        best = before.argmin(axis=0)
-        steps[row] = np.array([0, -1, 1], np.int8)[best]
-        total = before.min(axis=0) + (ink[row] + 0.01) * np.where(best == 0, 1.0, 1.3)
-    found: list[tuple[float, NDArray[np.int32], float]] = []
+    half = rows // 2
+    upper, above = _descent(ink[: half + 1])
+    lower, below = _descent(ink[: half - 1 : -1] if half else ink[::-1])
+    total = upper + lower - ink[half]
+    found: list[tuple[int, NDArray[np.int32], float]] = []
     apart = _APART * line_height
+    reach = int(max(1, _LOWEST * line_height))
+    lowest = np.lib.stride_tricks.sliding_window_view(np.pad(total, reach, constant_values=np.inf), 2 * reach + 1).min(
+        axis=1
+    )
     for column in np.argsort(total, kind="stable").tolist():
+        if total[column] > lowest[column]:
+            continue
         crossed = float(total[column]) / stroke
         if crossed > _MOST_CUT or len(found) == _CUTS:
             break
-        path = np.empty(rows, np.int32)
-        for row in range(rows - 1, -1, -1):
-            path[row] = column
-            column += int(steps[row, column])
-        middle = float(path.mean())
-        near = any(abs(middle - other) < max(3, apart) for other, _, _ in found)
-        if apart < middle < columns - apart and not near:
-            found.append((middle, path, crossed))
+        near = any(abs(column - other) < max(3, apart) for other, _, _ in found)
+        if apart < column < columns - apart and not near:
+            path = np.concatenate([_path(above, column), _path(below, column)[-2::-1]])
+            found.append((column, path, crossed))
     return [(path, crossed) for _, path, crossed in sorted(found, key=lambda cut: cut[0])]
+
+
+def _descent(ink: MatLike) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """The least ink on a way from the first row to each column of the last, and the steps to each pixel."""
+    total = ink[0] + 0.01
+    steps = np.zeros(ink.shape, np.int8)
+    for row in range(1, len(ink)):
+        wide = np.pad(total, 1, constant_values=np.inf)
+        before = np.stack([wide[1:-1], wide[:-2] + _SIDEWAYS, wide[2:] + _SIDEWAYS])
+        best = before.argmin(axis=0)
+        steps[row] = np.array([0, -1, 1], np.int8)[best]
+        total = before.min(axis=0) + (ink[row] + 0.01) * np.where(best == 0, 1.0, 1.3)
+    return total, steps
+
+
+def _path(steps: NDArray[np.int8], column: int) -> NDArray[np.int32]:
+    """The column in each row of the way that ends in this one."""
+    path = np.empty(len(steps), np.int32)
+    for row in range(len(steps) - 1, -1, -1):
+        path[row] = column
+        column += int(steps[row, column])
+    return path

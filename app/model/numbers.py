@@ -1,12 +1,7 @@
-"""The pieces of lines -> numbers, each with the probability that all of it is right. Pure and synchronous.
-
-A line is a lattice: its arcs are neighbouring pieces that may be one digit, and a path through it is a reading. Scores
-are log-probabilities; what a path costs besides, for cuts and joins and unusual sizes, was chosen on real pictures.
-"""
+"""The pieces of lines -> numbers, each with the probability that all of it is right. Pure and synchronous."""
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,25 +9,33 @@ from numpy.typing import NDArray
 
 from app.errors import TooLarge
 from app.imaging.lines import Lines
-from app.imaging.pieces import Box, Line
+from app.imaging.pieces import Arc, Box, Line
 from app.imaging.preprocess import SIDE_PX, Ink
-from app.model.decision import DIGITS
 from app.model.engine import Logits
+from app.model.lattice import (
+    BEAM,
+    CONSTRAINED_BEAM,
+    SLANT,
+    TEMPERATURE,
+    Path,
+    Scores,
+    Step,
+    best_path,
+    fit_candidates,
+    large_gap,
+    log_sum,
+    score_arcs,
+    search,
+    spans_of,
+)
 
 MAX_DIGITS = 400  # of a picture
 
-_FLOOR = 1e-3  # the network is wrong at least this often
-_CUT, _JOIN, _SPACE = -0.5, -0.7, -4.0  # per width of a stroke that is cut, part that is joined, space in between
-_LOW, _TALL, _WIDE = (-6.0, 0.75), (-4.0, 1.4), (-3.0, 1.1)  # per log-height below and above, height beyond
-_SIGN = -6.0  # a parenthesis or slash as a digit
-_MARK, _OTHER, _WORD, _WIDTH = -0.5, -2.5, -1.0, -0.8  # a mark, no digit, another in a row, per height of its width
-_MARK_SIZE, _FLAT = 0.45, 0.25  # in heights of the line: smaller or flatter parts are marks
-_BEND, _SLANT = 0.045, 0.3  # of a parenthesis; of a slash
-_GAP, _GAPS = 1.3, 3.0  # heights of a line, and times its usual gap: a larger gap ends a number
-_BEAM, _CONSTRAINED_BEAM, _CHOICES = 16, 64, 3  # readings kept at each piece; digits tried for each arc
 _LEAST = -1.6  # score of a digit, and half the log-probability of its number: with less it is none
-_TEMPERATURE = 1.0  # fitted on strings of MNIST's validation digits
-_ACCEPTED = 0.98  # probability: of such strings 2 % are wrong
+_CALIBRATION = (-0.92, 0.59, 0.28, 1.34, -1.92)  # of the log-odds: 1, share, worst digit, log of digits, ink beside
+_BESIDE = 4.0  # heights of the line: so near is unread ink beside a number
+_LEAST_DOUBT = 1e-4  # about a reading without rivals
+_ACCEPTED = 0.9  # probability: of the numbers for choosing that are surer, none is wrong
 _LONG, _LONG_BEAM = 100, 4  # pieces of a long number, for which fewer readings are kept
 _MOST_READINGS = 11  # of a number: the best and its alternatives
 _LISTED, _FEWEST_UNLISTED = 0.9, 100  # how probable it is that a number is on its list; numbers that are not on it
@@ -81,6 +84,7 @@ class Number(NamedTuple):
     alternatives: list[tuple[str, float]]
     none_of_these: float | None = None
     is_whole: bool = True  # False: beside it is ink, in its field or cells, that is not read
+    beside: Reason | None = None  # what is beside it on its line and is not read: letters, or digits that touch
 
     @property
     def rejection(self) -> tuple[Reason, float, float] | None:
@@ -94,26 +98,7 @@ class Number(NamedTuple):
             return "not_a_number", self.probability, threshold
         if self.probability >= threshold:
             return None
-        return "low_confidence", self.probability, threshold
-
-
-class _Scores(NamedTuple):
-    """Of each arc as each digit (n, 10), and as something else (n,), minus infinity where it is no whole part."""
-
-    digits: NDArray[np.float64]
-    other: NDArray[np.float64]
-    is_mark: NDArray[np.bool_]
-    confidence: NDArray[np.float64]
-
-
-class _Step(NamedTuple):
-    before: "_Step | None"
-    arc: int
-    digit: int | None
-
-
-_State = tuple[float, float, _Step | None]  # log-probability of all that leads here, of the best way, and that way
-_States = dict[str, _State]  # by text
+        return self.beside or "low_confidence", self.probability, threshold
 
 
 def read_lines(found: Lines, logits: Logits, temperature: float, wanted: Wanted = ANY) -> list[Number]:
@@ -123,10 +108,15 @@ def read_lines(found: Lines, logits: Logits, temperature: float, wanted: Wanted 
     """
     if np.isnan(logits).any():
         raise RuntimeError("the engine gave a NaN")
-    numbers, start = [], 0
+    numbers: list[Number] = []
+    start = 0
     for line in found.lines:
         end = start + len(line.arcs)
-        numbers += [_placed(number, found) for number in _read_line(line, logits[start:end], temperature, wanted)]
+        read = [_placed(number, found) for number in _read_line(line, logits[start:end], temperature, wanted)]
+        if not line.is_whole:
+            numbers += read
+        elif read and _is_surer(read[0], numbers):
+            numbers = read
         start = end
     if sum(len(number.text) for number in numbers) > MAX_DIGITS:
         raise TooLarge(f"The image has more than {MAX_DIGITS} digits: send parts of it.")
@@ -140,6 +130,13 @@ def read_field(found: Lines, logits: Logits, temperature: float, wanted: Wanted 
     return best and best._replace(is_whole=len(numbers) == 1)
 
 
+def _is_surer(whole: Number, numbers: Sequence[Number]) -> bool:
+    """Whether a picture shows one digit rather than these numbers."""
+    if not numbers:
+        return True
+    return len(numbers) == len(numbers[0].text) == 1 and whole.probability > numbers[0].probability
+
+
 def read_cells(found: Lines, logits: Logits, temperature: float, wanted: Wanted = ANY) -> Number | None:
     """The number in cells whose digits are the arcs of one line; None without. Not accepted if one has no digit."""
     if np.isnan(logits).any():
@@ -148,7 +145,7 @@ def read_cells(found: Lines, logits: Logits, temperature: float, wanted: Wanted 
     for line in found.lines:
         most = min(wanted.most, line.pieces)
         limits = wanted._replace(least=min(wanted.least, most), most=most)
-        number = _number(line, _score(line, logits, temperature), 0, line.pieces, limits)
+        number = _number(line, score_arcs(line, logits, temperature), (0, line.pieces), limits, None)
         if number:
             number = _placed(number, found)._replace(is_whole=len(number.digits) == line.pieces)
     return number
@@ -176,114 +173,74 @@ def _read_line(line: Line, logits: Logits, temperature: float, wanted: Wanted) -
     """The numbers of a line, from left to right. ``logits``: (n, 10 or 11), of its arcs."""
     if not line.arcs:
         return []
-    scores = _score(line, logits, temperature)
-    path = _best_path(line, scores)
+    scores = score_arcs(line, logits, temperature)
+    if line.is_whole and wanted == ANY:
+        beside: Reason | None = None if scores.digits.max() > scores.other[0] else "not_a_number"
+        number = _number(line, scores._replace(other=np.full(1, -math.inf)), (0, 1), wanted, beside)
+        return [number] if number else []
+    path = best_path(line, scores)
     numbers: list[Number] = []
-    for large in (_large_gap(line, path), math.inf):
-        spans = _spans(line, path, scores, large)
-        found = [_number(line, scores, first, end, wanted) for first, end in spans]
+    for large in (large_gap(line, path), math.inf):
+        spans = spans_of(line, path, scores, large)
+        found = [_number(line, scores, span, wanted, _beside(line, path, scores, span)) for span in spans]
         numbers = [number for number in found if number]
         if wanted == ANY or len(numbers) == len(spans):
             break
     return numbers
 
 
-def _score(line: Line, logits: Logits, temperature: float) -> _Scores:
-    scaled = logits.astype(np.float64) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    probable = exponents / exponents.sum(axis=1, keepdims=True)
-    log = np.log(probable * (1 - _FLOOR) + _FLOOR / probable.shape[1])
-    cut, joined, gap, bend, slant = np.array([arc[2:7] for arc in line.arcs], np.float64).T
-    left, top, right, bottom = np.array([arc.box for arc in line.arcs], np.float64).T
-    width, height = (right - left) / line.height, (bottom - top) / line.height
-    size = np.maximum(height, 0.8 * width)
-    arch = _parentheses(bend * (height > 0.95), left, log[:, :DIGITS])
-    slash = (slant > _SLANT) & (np.abs(bend) < _BEND) & (height > 1.15)
-    geometry = _CUT * cut + _JOIN * joined + _SPACE * gap + _SIGN * (arch | slash)
-    geometry += _LOW[0] * np.maximum(0, np.log(_LOW[1] / size)) + _TALL[0] * np.maximum(0, np.log(height / _TALL[1]))
-    geometry += _WIDE[0] * np.maximum(0, width - _WIDE[1])
-    is_mark = (size < _MARK_SIZE) | (height < _FLAT) | slash
-    none = log[:, DIGITS] if probable.shape[1] > DIGITS else np.full(len(log), math.log(_FLOOR))
-    other = np.where(is_mark, _MARK, np.where(arch, 0.0, none) + _WIDTH * width)
-    other[(cut > 0) | (joined > 0)] = -math.inf
-    return _Scores(log[:, :DIGITS] + geometry[:, None], other, is_mark, probable)
+def _beside(line: Line, path: Path, scores: Scores, span: tuple[int, int]) -> Reason | None:
+    """What the path leaves unread next to a number; nothing beyond a gap as high as the line."""
+    boxes = [line.arcs[index].box for index, digit in path if digit is not None and _is_in(line.arcs[index], span)]
+    left, right = (
+        min(box[0] for box in boxes) - _BESIDE * line.height,
+        max(box[2] for box in boxes) + _BESIDE * line.height,
+    )
+    beside = [
+        line.arcs[index]
+        for index, digit in path
+        if digit is None
+        and not scores.is_mark[index]
+        and line.arcs[index].box[2] > left
+        and line.arcs[index].box[0] < right
+    ]
+    if not beside:
+        return None
+    return "touching" if any(arc.end > arc.first + 1 for arc in beside) else "not_a_number"
 
 
-def _parentheses(bend: NDArray[np.float64], left: NDArray[np.float64], log: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which arcs are one of a pair: the network is sure of other digits than ones and sevens."""
-    doubtful = np.isin(log.argmax(axis=1), (1, 7)) | (log.max(axis=1) < math.log(0.9))
-    opening, closing = doubtful & (bend < -_BEND), doubtful & (bend > _BEND)
-    if not (opening.any() and closing.any()):
-        return np.zeros(len(log), np.bool_)
-    pair: NDArray[np.bool_] = (opening & (left < left[closing].max())) | (closing & (left > left[opening].min()))
-    return pair
+def _is_in(arc: Arc, span: tuple[int, int]) -> bool:
+    return span[0] <= arc.first and arc.end <= span[1]
 
 
-def _best_path(line: Line, scores: _Scores) -> list[tuple[int, int | None]]:
-    """(arc, its digit or None) from left to right (Viterbi). It costs more to begin a word than to go on with it."""
-    best = [[-math.inf, -math.inf] for _ in range(line.pieces + 1)]  # outside a word, and inside
-    back: list[list[tuple[int, int | None, int] | None]] = [[None, None] for _ in range(line.pieces + 1)]
-    best[0][0] = 0.0
-    top, digits = scores.digits.max(axis=1).tolist(), scores.digits.argmax(axis=1).tolist()
-    for index, arc in enumerate(line.arcs):
-        other, is_mark = float(scores.other[index]), bool(scores.is_mark[index])
-        for state in (0, 1):
-            cost = 0.0 if is_mark else _WORD if state else _OTHER
-            for score, digit, after in ((top[index], digits[index], 0), (other + cost, None, state if is_mark else 1)):
-                if best[arc.first][state] + score > best[arc.end][after]:
-                    best[arc.end][after] = best[arc.first][state] + score
-                    back[arc.end][after] = (index, digit, state)
-    node, state = line.pieces, int(best[-1][1] > best[-1][0])
-    path = []
-    while step := back[node][state]:
-        path.append(step[:2])
-        node, state = line.arcs[step[0]].first, step[2]
-    return path[::-1]
+def _calibrated(share: float, worst: float, digits: int, *, is_beside: bool) -> float:
+    """The probability that a number is right. ``share``: of its reading among all; ``worst``: digit's score."""
+    features = 1, math.log((share + _LEAST_DOUBT) / (1 - share + _LEAST_DOUBT)), worst, math.log(digits), is_beside
+    return 1 / (1 + math.exp(-sum(weight * feature for weight, feature in zip(_CALIBRATION, features, strict=True))))
 
 
-def _large_gap(line: Line, path: Sequence[tuple[int, int | None]]) -> float:
-    boxes = [line.arcs[arc].box for arc, digit in path if digit is not None]
-    gaps = [two[0] - one[2] for one, two in pairwise(boxes)]
-    return max(_GAP * line.height, _GAPS * float(np.median(gaps))) if gaps else math.inf
-
-
-def _spans(line: Line, path: Sequence[tuple[int, int | None]], scores: _Scores, large: float) -> list[tuple[int, int]]:
-    """The pieces of each number, from its first digit to its last: words and large gaps are between them."""
-    spans: list[tuple[int, int]] = []
-    end, right = -1, 0
-    for index, digit in path:
-        arc = line.arcs[index]
-        if digit is None:
-            end = end if scores.is_mark[index] else -1
-        elif end >= 0 and arc.box[0] - right <= large:
-            spans[-1], end, right = (spans[-1][0], arc.end), arc.end, arc.box[2]
-        else:
-            spans.append((arc.first, arc.end))
-            end, right = arc.end, arc.box[2]
-    return spans
-
-
-def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -> Number | None:
+def _number(line: Line, scores: Scores, span: tuple[int, int], wanted: Wanted, beside: Reason | None) -> Number | None:
     """The number on some pieces of a line; None if nothing there looks like one, or fits."""
+    first, end = span
     is_free = wanted.least == 1 and wanted.most >= min(end - first, MAX_DIGITS)
-    beam = _CONSTRAINED_BEAM
+    beam = CONSTRAINED_BEAM
     if is_free or wanted.candidates:
-        beam = _BEAM if end - first <= _LONG else _LONG_BEAM
-    states = _search(line, scores, first, end, lambda text: len(text) <= wanted.most, beam)
-    masses = {text: mass / _TEMPERATURE for text, (mass, _, _) in states.items()}
+        beam = BEAM if end - first <= _LONG else _LONG_BEAM
+    states = search(line, scores, first, end, lambda text: len(text) <= wanted.most, beam)
+    masses = {text: mass / TEMPERATURE for text, (mass, _, _) in states.items()}
     none = None
     if wanted.candidates:
-        probable, none = _posterior(*_fits(line, scores, first, end, wanted.candidates), masses)
+        probable, none = _posterior(*fit_candidates(line, scores, first, end, wanted.candidates), masses)
     else:
         fitting = {text: mass for text, mass in masses.items() if wanted == ANY or wanted.has(text)}
-        total = _log_sum(list(fitting.values()))
+        total = log_sum(list(fitting.values()))
         probable = {text: math.exp(mass - total) for text, mass in fitting.items()}
     ranked = sorted(probable, key=probable.__getitem__, reverse=True)
     if not ranked or not ranked[0]:
         return None
     text = ranked[0]
     if text not in states:
-        states = _search(line, scores, first, end, text.startswith, max(_CONSTRAINED_BEAM, len(text) + 1))
+        states = search(line, scores, first, end, text.startswith, max(CONSTRAINED_BEAM, len(text) + 1))
     steps = []
     step = states[text][2] if text in states else None
     while step:
@@ -292,7 +249,8 @@ def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -
     steps.reverse()
     shown = [one for one in steps if one.digit is not None]
     score = sum(float(scores.digits[one.arc, one.digit]) for one in shown) / max(1, len(shown))
-    if wanted == ANY and score + math.log(probable[text]) / max(2, len(text) / 10) < _LEAST:
+    doubt = math.log(probable[text]) / max(2, len(text) / 10)
+    if wanted == ANY and not line.is_whole and score + doubt < _LEAST:
         return None
     arcs = [line.arcs[one.arc] for one in shown]
     boxes = np.array([arc.box for arc in arcs])
@@ -301,78 +259,15 @@ def _number(line: Line, scores: _Scores, first: int, end: int, wanted: Wanted) -
         Digit(int(char), float(scores.confidence[one.arc, int(char)]), arc.box)
         for char, one, arc in zip(text, shown, arcs, strict=True)
     ]
-    others = [(other, probable[other]) for other in ranked[1:_MOST_READINGS] if other]
-    return Number(text, probable[text], box, line.row, digits, _marks(line, steps), others, none)
-
-
-def _search(
-    line: Line, scores: _Scores, first: int, end: int, is_possible: Callable[[str], bool], beam: int
-) -> _States:
-    """The readings of some pieces (beam search); those with the same text add up."""
-    states: list[_States] = [{} for _ in range(end + 1)]
-    states[first][""] = (0.0, 0.0, None)
-    choices = np.argsort(-scores.digits, axis=1)[:, : _CHOICES if beam <= _BEAM else DIGITS].tolist()
-    for index, arc in enumerate(line.arcs):
-        if arc.first < first or arc.end > end or not states[arc.first]:
-            continue
-        if len(states[arc.first]) > beam:
-            kept = sorted(states[arc.first].items(), key=lambda state: -state[1][0])
-            states[arc.first] = dict(kept[:beam])
-        options: list[tuple[str, int | None, float]] = [
-            (str(digit), digit, float(scores.digits[index, digit])) for digit in choices[index]
-        ]
-        if scores.other[index] > -math.inf:
-            options.append(("", None, float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)))
-        after = states[arc.end]
-        for text, (mass, best, step) in states[arc.first].items():
-            for char, digit, score in options:
-                longer = text + char
-                if not is_possible(longer):
-                    continue
-                old = after.get(longer)
-                way: _State = (mass + score, best + score, _Step(step, index, digit))
-                if old is not None:
-                    best_way = way if way[1] > old[1] else old
-                    way = (_log_sum([way[0], old[0]]), *best_way[1:])
-                after[longer] = way
-    return states[end]
-
-
-def _fits(
-    line: Line, scores: _Scores, first: int, end: int, candidates: Sequence[str]
-) -> tuple[list[str], NDArray[np.float64], float]:
-    """The candidates, the score of the best path of each, all at once (Viterbi), and the log of how many are like them.
-
-    Like them: numbers with one of the candidates' digits in each place.
-    """
-    digits = scores.digits.astype(np.float32)
-    ordered: list[str] = []
-    found = []
-    seen = np.zeros((max(map(len, candidates)), DIGITS), np.bool_)
-    for length in sorted(set(map(len, candidates))):
-        texts = [text for text in candidates if len(text) == length]
-        codes = np.frombuffer("".join(texts).encode(), np.uint8).reshape(-1, length).T.astype(np.intp) - ord("0")
-        for place, column in enumerate(codes):
-            seen[place] |= np.bincount(column, minlength=DIGITS) > 0
-        best = np.full((end - first + 1, length + 1, len(texts)), -np.inf, np.float32)
-        best[0, 0] = 0
-        longer = np.empty((length, len(texts)), np.float32)
-        for index, arc in enumerate(line.arcs):
-            if arc.first < first or arc.end > end:
-                continue
-            before, after = best[arc.first - first], best[arc.end - first]
-            low, high = max(0, length - 1 - end + arc.end), min(length, arc.first - first + 1)
-            if low < high:
-                np.take(digits[index], codes[low:high], out=longer[low:high], mode="clip")
-                longer[low:high] += before[low:high]
-                np.maximum(after[low + 1 : high + 1], longer[low:high], out=after[low + 1 : high + 1])
-            if scores.other[index] > -math.inf:
-                cost = float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)
-                low, high = max(0, length - end + arc.end), min(length, arc.first - first) + 1
-                np.maximum(after[low:high], before[low:high] + np.float32(cost), out=after[low:high])
-        ordered += texts
-        found.append(best[-1, length].astype(np.float64) / _TEMPERATURE)
-    return ordered, np.concatenate(found), float(np.log(seen.sum(axis=1)).sum())
+    share = right = probable[text]
+    if not wanted.candidates:
+        worst = min(float(scores.digits[one.arc, one.digit]) for one in shown if one.digit is not None)
+        right = _calibrated(share, worst, len(text), is_beside=beside is not None)
+        right = min(right, math.exp(worst)) if line.is_whole else right
+    scale = min(right / share, (1 - right) / max(1 - share, _LEAST_DOUBT))
+    others = [(other, probable[other] * scale) for other in ranked[1:_MOST_READINGS] if other]
+    marks = _marks(line, steps)
+    return Number(text, right, box, line.row, digits, marks, others, none, beside=beside)
 
 
 def _posterior(
@@ -387,14 +282,14 @@ def _posterior(
     unlisted = max(math.log(_FEWEST_UNLISTED), alike)
     listed = set(texts)
     others = [mass + math.log(1 - _LISTED) - unlisted for text, mass in masses.items() if text not in listed]
-    rest = _log_sum(others)
-    total = _log_sum([prior + float(np.logaddexp.reduce(fits)), rest])
+    rest = log_sum(others)
+    total = log_sum([prior + float(np.logaddexp.reduce(fits)), rest])
     best = np.argsort(-fits)[:_MOST_READINGS].tolist() if total > -math.inf else []
     probable = {texts[each]: math.exp(float(fits[each]) + prior - total) for each in best if fits[each] > -math.inf}
     return probable, math.exp(rest - total) if probable else 1.0
 
 
-def _marks(line: Line, steps: Sequence[_Step]) -> list[Mark]:
+def _marks(line: Line, steps: Sequence[Step]) -> list[Mark]:
     """The marks between the digits of a number, named by their shape and place."""
     marks: list[Mark] = []
     after = 0
@@ -405,7 +300,7 @@ def _marks(line: Line, steps: Sequence[_Step]) -> list[Mark]:
         if step.digit is None and after:
             left, top, right, bottom = arc.box
             width, height = right - left, bottom - top
-            if arc.slant > _SLANT and height > line.height:
+            if arc.slant > SLANT and height > line.height:
                 mark = "/"
             else:
                 mark = "-" if width > 1.6 * height else "," if height > 1.6 * width else "."
@@ -414,8 +309,3 @@ def _marks(line: Line, steps: Sequence[_Step]) -> list[Mark]:
             else:
                 marks.append(Mark(after, mark, 0.9))
     return marks
-
-
-def _log_sum(logs: Sequence[float]) -> float:
-    highest = max(logs, default=-math.inf)
-    return highest if highest == -math.inf else highest + math.log(sum(math.exp(each - highest) for each in logs))
