@@ -139,7 +139,7 @@ def search(line: Line, scores: Scores, first: int, end: int, is_possible: Callab
         options: list[tuple[str, int | None, float]] = [
             (str(digit), digit, float(scores.digits[index, digit])) for digit in choices[index]
         ]
-        if scores.other[index] > -math.inf:
+        if scores.other[index] > -math.inf and not arc.cut:
             options.append(("", None, float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)))
         after = states[arc.end]
         for text, (mass, best, step) in states[arc.first].items():
@@ -171,7 +171,7 @@ def fit_candidates(line: Line, scores: Scores, first: int, end: int, candidates:
             before, after = best[arc.first - first], best[arc.end - first]
             for place in range(max(0, length - end + arc.first), min(length, arc.first - first + 1)):
                 np.maximum(after[place + 1], before[place] + digits[index][codes[place]], out=after[place + 1])
-            if scores.other[index] > -math.inf:
+            if scores.other[index] > -math.inf and not arc.cut:
                 cost = float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)
                 np.maximum(after, before + np.float32(cost), out=after)
         found.update(zip(texts, (best[-1, length] / TEMPERATURE).tolist(), strict=True))
