@@ -139,7 +139,7 @@ def search(line: Line, scores: Scores, first: int, end: int, is_possible: Callab
         options: list[tuple[str, int | None, float]] = [
             (str(digit), digit, float(scores.digits[index, digit])) for digit in choices[index]
         ]
-        if scores.other[index] > -math.inf:
+        if scores.other[index] > -math.inf and not arc.cut:
             options.append(("", None, float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)))
         after = states[arc.end]
         for text, (mass, best, step) in states[arc.first].items():
@@ -184,7 +184,7 @@ def fit_candidates(
                 np.take(digits[index], codes[low:high], out=longer[low:high], mode="clip")
                 longer[low:high] += before[low:high]
                 np.maximum(after[low + 1 : high + 1], longer[low:high], out=after[low + 1 : high + 1])
-            if scores.other[index] > -math.inf:
+            if scores.other[index] > -math.inf and not arc.cut:
                 cost = float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)
                 low, high = max(0, length - end + arc.end), min(length, arc.first - first) + 1
                 np.maximum(after[low:high], before[low:high] + np.float32(cost), out=after[low:high])

@@ -36,6 +36,7 @@ _CALIBRATION = (-0.92, 0.59, 0.28, 1.34, -1.92)  # of the log-odds: 1, share, wo
 _BESIDE = 4.0  # heights of the line: so near is unread ink beside a number
 _LEAST_DOUBT = 1e-4  # about a reading without rivals
 _ACCEPTED = 0.9  # probability: of the numbers for choosing that are surer, none is wrong
+_LISTED_ACCEPTED = 0.98  # posterior of a candidate
 _LONG, _LONG_BEAM = 100, 4  # pieces of a long number, for which fewer readings are kept
 _MOST_READINGS = 11  # of a number: the best and its alternatives
 _LISTED, _FEWEST_UNLISTED = 0.9, 100  # how probable it is that a number is on its list; numbers that are not on it
@@ -89,7 +90,7 @@ class Number(NamedTuple):
     @property
     def rejection(self) -> tuple[Reason, float, float] | None:
         """Why it is not accepted, its score and the threshold; None if it is accepted."""
-        return self.rejection_at(1 - _ACCEPTED)
+        return self.rejection_at(1 - (_ACCEPTED if self.none_of_these is None else _LISTED_ACCEPTED))
 
     def rejection_at(self, accept_risk: float) -> tuple[Reason, float, float] | None:
         """The same where numbers are accepted that are wrong with at most this probability."""
@@ -260,11 +261,12 @@ def _number(line: Line, scores: Scores, span: tuple[int, int], wanted: Wanted, b
         for char, one, arc in zip(text, shown, arcs, strict=True)
     ]
     share = right = probable[text]
+    scale = 1.0
     if not wanted.candidates:
         worst = min(float(scores.digits[one.arc, one.digit]) for one in shown if one.digit is not None)
         right = _calibrated(share, worst, len(text), is_beside=beside is not None)
         right = min(right, math.exp(worst)) if line.is_whole else right
-    scale = min(right / share, (1 - right) / max(1 - share, _LEAST_DOUBT))
+        scale = min(right / share, (1 - right) / max(1 - share, _LEAST_DOUBT))
     others = [(other, probable[other] * scale) for other in ranked[1:_MOST_READINGS] if other]
     marks = _marks(line, steps)
     return Number(text, right, box, line.row, digits, marks, others, none, beside=beside)
