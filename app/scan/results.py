@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from app.errors import ScanError
-from app.scan.reading import ROW
 from app.scan.shards import storage_of, url_of
 
 MANIFEST = "scan.json"
@@ -60,8 +59,8 @@ class Results:
         files = self._storage.ls(self._folder, detail=False)
         return {PurePosixPath(file).stem for file in files if file.endswith(".parquet")}
 
-    def write(self, name: str, batches: Iterable[pa.RecordBatch]) -> None:
-        with self.writing(f"{name}.parquet") as file, pq.ParquetWriter(file, ROW) as writer:
+    def write(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
+        with self.writing(f"{name}.parquet") as file, pq.ParquetWriter(file, schema) as writer:
             batches = iter(batches)
             while group := list(islice(batches, _ROW_GROUP)):
                 writer.write_table(pa.Table.from_batches(group))
