@@ -56,7 +56,10 @@ class Results:
     def names(self) -> set[str]:
         """Of the shards that are done."""
         self._storage.invalidate_cache()
-        files = self._storage.ls(self._folder, detail=False)
+        try:
+            files = self._storage.ls(self._folder, detail=False)
+        except FileNotFoundError:  # object stores have no empty folders
+            return set()
         return {PurePosixPath(file).stem for file in files if file.endswith(".parquet")}
 
     def write(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
