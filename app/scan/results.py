@@ -55,7 +55,6 @@ class Results:
 
     def names(self) -> set[str]:
         """Of the shards that are done."""
-        self._storage.invalidate_cache()
         try:
             files = self._storage.ls(self._folder, detail=False)
         except FileNotFoundError:  # object stores have no empty folders

@@ -108,7 +108,7 @@ def storage_of(given: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if "://" not in given:
         return LocalFileSystem(), str(Path(given).absolute())
     try:
-        filesystem, path = fsspec.url_to_fs(given)
+        filesystem, path = fsspec.url_to_fs(given, use_listings_cache=False)  # other processes write
     except (ImportError, ValueError) as error:  # fsspec's message names the library to install
         raise ScanError(f"{given}: {error}") from error
     return filesystem, path.rstrip("/")
