@@ -192,6 +192,7 @@ def scan(
         str | None,
         typer.Option(metavar="[ADDRESS]", help="Use a Ray cluster: at this address, or one found or started here."),
     ] = None,
+    read: Annotated[bool, typer.Option("--read", help="Read numbers, as many as each picture has.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write results.csv as well.")] = False,
 ) -> None:
     """Read millions of pictures, each exactly once. The same command continues a scan that ended early.
@@ -208,6 +209,7 @@ def scan(
             column=column,
             processes=processes or cores(),
             ray=ray,
+            read=read,
             csv=csv,
             console=complaints,
         )

@@ -1,5 +1,6 @@
 """`digits scan` and `digits review`: where pictures are, where results go, and the progress between."""
 
+import json
 import time
 import webbrowser
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from app.imaging.preprocess import VERSION
 from app.model.engine import Int8Engine
 from app.model.manifest import check, read_manifest
 from app.scan.report import REPORT, Run, write_csv, write_report
-from app.scan.results import SUPERSEDED, Results
+from app.scan.results import MANIFEST, SUPERSEDED, Results
 from app.scan.running import Done, Job, in_processes
 from app.scan.shards import Shard, find_shards
 from app.settings import Settings
@@ -36,6 +37,7 @@ def scan(
     column: str,
     processes: int,
     ray: str | None,
+    read: bool,
     csv: bool,
     console: Console,
 ) -> str:
@@ -44,14 +46,14 @@ def scan(
     shards = find_shards(inputs, shard, results.url)
     names = [each.name for each in shards]
     try:
-        job = _job(results, column, shard)
+        job = _job(results, column, shard, numbers=read)
         earlier = results.names()
         left = [each for each in shards if each.name not in earlier]
         run = _watch(_tasks(left, job, processes, ray), len(shards), len(shards) - len(left), console)
         superseded = results.tidy(set(names), {file for each in shards for file in each.files}, earlier)
         if csv:
             write_csv(results, names)
-        figures = write_report(results, names, run)
+        figures = write_report(results, names, run, numbers=read)
     except OSError as error:
         why = f"{error.filename or out}: {error.strerror or error}"
         raise ScanError(f"{why}; the same command continues the scan") from error
@@ -64,18 +66,20 @@ def review(folder: Path) -> str:
     report = folder / REPORT
     if not report.is_file():
         raise ScanError(f"{folder}: no {REPORT} there; name the --out of a finished scan")
+    if json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("read"):
+        raise ScanError(f"{folder}: a scan with --read has no digits to label; open its {REPORT}")
     url = f"{report.absolute().as_uri()}#review"
     webbrowser.open(url)
     return url
 
 
-def _job(results: Results, column: str, shard: int) -> Job:
+def _job(results: Results, column: str, shard: int, *, numbers: bool) -> Job:
     model_dir = Settings().model_dir.absolute()
     manifest = read_manifest(model_dir)
     check(manifest, model_dir, Int8Engine.file_name, VERSION)
     sha256 = manifest.sha256[Int8Engine.file_name]
-    results.claim({"model": manifest.version, "sha256": sha256, "shard": shard, "column": column})
-    return Job(results.url, column, str(model_dir), sha256)
+    results.claim({"model": manifest.version, "sha256": sha256, "shard": shard, "column": column, "read": numbers})
+    return Job(results.url, column, str(model_dir), sha256, numbers)
 
 
 def _tasks(shards: Sequence[Shard], job: Job, processes: int, ray: str | None) -> Iterator[Done]:

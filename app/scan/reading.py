@@ -12,34 +12,49 @@ import pyarrow as pa
 
 from app.errors import DigitsError
 from app.imaging.codecs import configure_codecs
-from app.imaging.decode import encode_png
-from app.imaging.formats import MAX_PIXELS
-from app.imaging.pixels import as_uint8
+from app.imaging.decode import decode, encode_png
+from app.imaging.formats import MAX_PIXELS, inspect
+from app.imaging.lines import REDUCED_PX, Lines, find_lines
+from app.imaging.pixels import as_uint8, shrink
 from app.imaging.preprocess import Preprocessed, preprocess
 from app.model.engine import Int8Engine, Logits
+from app.model.numbers import Number, inks_of, read_lines
 from app.model.reader import Reader
 from app.scan.shards import UNREADABLE, Picture
 from app.settings import Settings
 
-READING = pa.schema(
+_WHERE = [("source", pa.string()), ("key", pa.string())]
+_ANSWER = [
+    ("accepted", pa.bool_()),
+    ("reason", pa.string()),  # why it was not accepted
+    ("error", pa.string()),  # why it could not be read
+    ("model", pa.string()),
+    ("sha256", pa.string()),  # of the weights
+    ("crop", pa.binary()),  # PNG of what is worth a look: not accepted, or below `SURE`
+]
+_BOX = pa.struct([(name, pa.int32()) for name in ("x", "y", "width", "height")])
+_NUMBER = pa.struct(
     [
-        ("digit", pa.int8()),
-        ("confidence", pa.float32()),
-        ("probabilities", pa.list_(pa.float32(), 10)),
+        ("text", pa.string()),
+        ("probability", pa.float32()),
         ("accepted", pa.bool_()),
-        ("reason", pa.string()),  # why it was not accepted
-        ("error", pa.string()),  # why it could not be read
-        ("model", pa.string()),
-        ("sha256", pa.string()),  # of the weights
-        ("crop", pa.binary()),  # PNG of what is worth a look: not accepted, or below `SURE`
+        ("reason", pa.string()),
+        ("box", _BOX),
+        ("line", pa.int32()),
     ]
 )
-ROW = pa.schema([("source", pa.string()), ("key", pa.string()), *READING])
+
+READING = pa.schema(
+    [("digit", pa.int8()), ("confidence", pa.float32()), ("probabilities", pa.list_(pa.float32(), 10)), *_ANSWER]
+)
+NUMBERS = pa.schema([("text", pa.string()), ("confidence", pa.float32()), ("numbers", pa.list_(_NUMBER)), *_ANSWER])
+ROW = pa.schema([*_WHERE, *READING])
+NUMBERS_ROW = pa.schema([*_WHERE, *NUMBERS])
 
 SURE = 0.9  # confidence
 
 _BATCH = 64  # pictures for the network
-_CROP_PX = 96
+_CROP_PX, _PAGE_PX = 96, 384  # longest side; of a picture of numbers
 _MARGIN = 0.25  # around the ink, of its longer side
 
 
@@ -62,13 +77,17 @@ def load_model(model_dir: str) -> Model:
     return Model(engine, reader, manifest.version, manifest.sha256[engine.file_name])
 
 
-def read_shard(pictures: Iterable[Picture], model: Model) -> Iterator[pa.RecordBatch]:
-    """Rows of the pictures, in their order."""
+def read_shard(pictures: Iterable[Picture], model: Model, *, numbers: bool = False) -> Iterator[pa.RecordBatch]:
+    """Rows of the pictures, in their order: as in `ROW`, or in `NUMBERS_ROW`."""
     pictures = iter(pictures)
-    while batch := [(picture.source, picture.key, _find(picture.data)) for picture in islice(pictures, _BATCH)]:
-        sources, keys, found = zip(*batch, strict=True)
+    while batch := list(islice(pictures, _BATCH)):
+        sources, keys, contents = zip(*batch, strict=True)
         names = [pa.array(map(_valid, names), pa.string()) for names in (sources, keys)]
-        yield pa.RecordBatch.from_arrays([*names, *_columns(found, model)], schema=ROW)
+        if numbers:
+            columns = _arrays([_numbers_row(data, model) for data in contents], NUMBERS)
+        else:
+            columns = _columns([_find(data) for data in contents], model)
+        yield pa.RecordBatch.from_arrays([*names, *columns], schema=NUMBERS_ROW if numbers else ROW)
 
 
 class ReadDigits:
@@ -99,9 +118,12 @@ def _columns(found: Sequence[Preprocessed | str], model: Model) -> list[pa.Array
     """What was found in each picture, or the code of an error -> as in `READING`."""
     inks = [each.ink for each in found if isinstance(each, Preprocessed)]
     logits = iter(model.engine.logits(np.stack(inks)) if inks else ())
-    rows = [_row(each, logits, model) for each in found]
-    columns = zip(*rows, strict=True) if rows else [()] * len(READING)
-    return [pa.array(values, field.type) for values, field in zip(columns, READING, strict=True)]
+    return _arrays([_row(each, logits, model) for each in found], READING)
+
+
+def _arrays(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> list[pa.Array]:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
 
 
 def _row(found: Preprocessed | str, logits: Iterator[Logits], model: Model) -> tuple[Any, ...]:
@@ -114,6 +136,40 @@ def _row(found: Preprocessed | str, logits: Iterator[Logits], model: Model) -> t
     reason = reading.rejection and reading.rejection.reason
     crop = _crop(reading.found) if reason or confidence < SURE else None
     return digit, confidence, reading.probabilities, reason is None, reason, None, *names, crop
+
+
+def _numbers_row(data: bytes | str, model: Model) -> tuple[Any, ...]:
+    """As `POST /read` answers. A picture is as certain as the least certain of its numbers."""
+    names = (model.version, model.sha256)
+    try:
+        if isinstance(data, str):
+            return None, None, None, None, None, data, *names, None
+        decoded = decode(inspect(data), REDUCED_PX)
+        found = find_lines(decoded)
+        numbers = _read(found, model)
+    except DigitsError as error:
+        return None, None, None, None, None, error.code, *names, None
+    confidence = min((number.probability for number in numbers), default=0.0)
+    reason = next((number.rejection[0] for number in numbers if number.rejection), None if numbers else "not_a_number")
+    crop = encode_png(shrink(decoded.grey, _PAGE_PX)[0]) if reason or confidence < SURE else None
+    text = " ".join(number.text for number in numbers)
+    return text, confidence, [_number(each) for each in numbers], reason is None, reason, None, *names, crop
+
+
+def _read(found: Lines, model: Model) -> list[Number]:
+    return read_lines(found, model.engine.logits(inks_of(found)), model.reader.temperature)
+
+
+def _number(number: Number) -> dict[str, Any]:
+    left, top, right, bottom = number.box
+    return {
+        "text": number.text,
+        "probability": number.probability,
+        "accepted": number.rejection is None,
+        "reason": number.rejection and number.rejection[0],
+        "box": {"x": left, "y": top, "width": right - left, "height": bottom - top},
+        "line": number.row,
+    }
 
 
 def _crop(found: Preprocessed) -> bytes | None:

@@ -25,9 +25,10 @@ CSV = "results.csv"
 
 _BINS = 10  # of the confidence
 _LEAST_CERTAIN, _REJECTED, _ERRORS = 100, 1000, 100  # shown, at most
-_SHOWN = ["source", "key", "digit", "confidence", "accepted", "reason", "error", "crop"]
+_SHOWN = ["source", "key", "confidence", "accepted", "reason", "error", "crop"]
 _REASONS = {
     "not_a_digit": "does not look like a digit",
+    "not_a_number": "does not look like a number",
     "low_confidence": "too uncertain",
     "several_digits": "several digits",
 }
@@ -44,12 +45,14 @@ class Run(NamedTuple):
 
 @dataclass
 class _Figures:
-    """``confidence``: how many readings are in each bin. ``digits``: how many accepted readings of each."""
+    """``confidence``: how many in each bin. ``texts``: accepted readings of each digit, or numbers of each length."""
+
+    numbers: bool
 
     pictures: int = 0
     accepted: int = 0
     model: str = ""
-    digits: Counter[int] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     confidence: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
@@ -61,7 +64,8 @@ class _Figures:
         accepted, other = (table.filter(pc.equal(table["accepted"], value)) for value in (True, False))
         self.pictures += len(table)
         self.accepted += len(accepted)
-        self.digits.update(accepted["digit"].to_pylist())
+        texts = accepted["text"].to_pylist()
+        self.texts.update([str(len(number)) for text in texts for number in text.split()] if self.numbers else texts)
         self.reasons.update(other["reason"].to_pylist())
         self.errors.update(table["error"].drop_null().to_pylist())
         self.confidence += np.histogram(table["confidence"].drop_null().to_numpy(), _BINS, (0, 1))[0]
@@ -72,11 +76,13 @@ class _Figures:
             self.unread += unread.slice(0, _ERRORS - len(self.unread)).to_pylist()
 
 
-def write_report(results: Results, names: Sequence[str], run: Run) -> str:
+def write_report(results: Results, names: Sequence[str], run: Run, *, numbers: bool) -> str:
     """The report of the shards of a scan -> its figures in one line."""
-    figures = _Figures()
+    figures = _Figures(numbers)
+    column = "text" if numbers else "digit"
     for name in names:
-        figures.add(results.read(name, _SHOWN))
+        table = results.read(name, [*_SHOWN, column])
+        figures.add(table.drop_columns(column).append_column("text", table[column].cast(pa.string())))
     unread = figures.errors.total()
     line = (
         f"{figures.pictures:,} pictures: {figures.accepted:,} accepted, {figures.reasons.total():,} not accepted, "
@@ -87,7 +93,9 @@ def write_report(results: Results, names: Sequence[str], run: Run) -> str:
     page = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8")).substitute(
         figures=escape(line),
         speed=speed if run.pictures else "The last run found all of them read.",
-        digits=_bars({str(digit): figures.digits[digit] for digit in range(10)}),
+        of_what="Accepted, by number of digits" if numbers else "Accepted, by digit",
+        texts=_bars({text: figures.texts[text] for text in _labels(figures)}),
+        hidden="hidden" if numbers else "",
         confidence=_bars(
             {f"from {100 * place // _BINS} %": int(count) for place, count in enumerate(figures.confidence)}
         ),
@@ -104,15 +112,18 @@ def write_report(results: Results, names: Sequence[str], run: Run) -> str:
 
 
 def write_csv(results: Results, names: Sequence[str]) -> None:
-    """One table of all shards, without the crops; the probabilities in columns of their own."""
+    """One table of all shards, without crops and boxes; the probabilities in columns of their own."""
     with results.writing(CSV) as file:
         writer = None
         for name in names:
             table = results.read(name).drop_columns("crop")
-            probabilities = table["probabilities"]
-            table = table.drop_columns("probabilities")
-            for digit in range(10):
-                table = table.append_column(f"p{digit}", pc.list_element(probabilities, digit))
+            if "numbers" in table.column_names:
+                table = table.drop_columns("numbers")
+            else:
+                probabilities = table["probabilities"]
+                table = table.drop_columns("probabilities")
+                for digit in range(10):
+                    table = table.append_column(f"p{digit}", pc.list_element(probabilities, digit))
             writer = writer or pcsv.CSVWriter(file, table.schema)
             writer.write_table(table)
         if writer:
@@ -125,8 +136,12 @@ def _least(shown: list[Row], table: pa.Table, limit: int) -> list[Row]:
     return heapq.nsmallest(limit, shown + more, key=lambda row: (row["confidence"], row["source"], row["key"]))
 
 
+def _labels(figures: _Figures) -> list[str]:
+    return sorted(figures.texts, key=int) if figures.numbers else [str(digit) for digit in range(10)]
+
+
 def _bars(counts: Mapping[str, int]) -> str:
-    most = max(*counts.values(), 1)
+    most = max([*counts.values(), 1])
     return "".join(
         f'<tr><th scope="row">{escape(name)}</th><td class="bar"><div style="width:{count / most:.1%}"></div></td>'
         f"<td>{count:,}</td></tr>"
@@ -144,7 +159,7 @@ def _tile(row: Row, file: str) -> str:
     why = f"<span>{_REASONS.get(row['reason'], row['reason'])}</span>" if row["reason"] else ""
     return (
         f'<figure data-file="{escape(file)}"><img alt="" src="data:image/png;base64,{png}">'
-        f"<figcaption><b>{row['digit']}</b> {row['confidence']:.1%}{why}{_link(row)}</figcaption></figure>"
+        f"<figcaption><b>{escape(row['text'])}</b> {row['confidence']:.1%}{why}{_link(row)}</figcaption></figure>"
     )
 
 

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from app.errors import ScanError
-from app.scan.reading import ROW
 from app.scan.shards import storage_of, url_of
 
 MANIFEST = "scan.json"
@@ -56,12 +55,14 @@ class Results:
 
     def names(self) -> set[str]:
         """Of the shards that are done."""
-        self._storage.invalidate_cache()
-        files = self._storage.ls(self._folder, detail=False)
+        try:
+            files = self._storage.ls(self._folder, detail=False)
+        except FileNotFoundError:  # object stores have no empty folders
+            return set()
         return {PurePosixPath(file).stem for file in files if file.endswith(".parquet")}
 
-    def write(self, name: str, batches: Iterable[pa.RecordBatch]) -> None:
-        with self.writing(f"{name}.parquet") as file, pq.ParquetWriter(file, ROW) as writer:
+    def write(self, name: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
+        with self.writing(f"{name}.parquet") as file, pq.ParquetWriter(file, schema) as writer:
             batches = iter(batches)
             while group := list(islice(batches, _ROW_GROUP)):
                 writer.write_table(pa.Table.from_batches(group))

@@ -13,7 +13,7 @@ from itertools import islice
 import pyarrow as pa
 
 from app.errors import ScanError
-from app.scan.reading import load_model, read_shard
+from app.scan.reading import NUMBERS_ROW, ROW, load_model, read_shard
 from app.scan.results import Results
 from app.scan.shards import Shard, pictures
 
@@ -30,6 +30,7 @@ class Job:
     column: str
     model_dir: str
     sha256: str  # of the weights
+    numbers: bool = False  # instead of a digit in each picture
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ def scan_shard(shard: Shard, job: Job) -> Done:
     counted = [0, 0]
 
     def counting() -> Iterator[pa.RecordBatch]:
-        for batch in read_shard(pictures(shard, job.column), model):
+        for batch in read_shard(pictures(shard, job.column), model, numbers=job.numbers):
             counted[0] += batch.num_rows
             counted[1] += batch.num_rows - batch["error"].null_count
             yield batch
 
-    Results(job.out).write(shard.name, counting())
+    Results(job.out).write(shard.name, counting(), NUMBERS_ROW if job.numbers else ROW)
     return Done(shard, *counted)
 
 

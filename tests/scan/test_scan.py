@@ -13,15 +13,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.cli.test_cli import WITHOUT, digits, digits_of_its_own
 from tests.drawings import digit_drawn, encoded
-from tests.pictures import on_paper, side_by_side
+from tests.pictures import number_drawn, on_paper, side_by_side
 from tests.scan.test_shards import PICTURES, folder, tar
-from tests.server import ROOT, has_ended
+from tests.server import ROOT, has_ended, running
 from training.data.folders import read_labels, read_unlabelled
 
 WAIT_S = 120
@@ -244,3 +245,27 @@ def test_a_missing_library_is_one_line() -> None:
     ran = digits_of_its_own("-c", WITHOUT, "pyarrow", "scan", "examples", "--out", "/nowhere")
 
     assert (ran.status, ran.err) == (1, "digits: pyarrow is not installed: pip install '.[scan]'\n")
+
+
+def test_numbers_are_read_as_the_service_reads_them(tmp_path: Path) -> None:
+    pages = {"a.png": encoded(on_paper(number_drawn("2074"))), "b.png": TWO, "c.png": b"no picture"}
+
+    said = scan(folder(tmp_path, pages), "--out", tmp_path / "out", "--read", "--csv")
+
+    [file] = (tmp_path / "out").glob("*.parquet")
+    read = pq.read_table(file).to_pylist()
+    with running(engine="litert-int8") as process:
+        url = f"{process.ready()}/read"
+        answers = [httpx2.post(url, content=page).json() for page in pages.values()]
+    for row, answer in zip(read[:2], answers, strict=False):
+        assert [number["text"] for number in row["numbers"]] == row["text"].split()
+        for number, answered in zip(row["numbers"], answer["numbers"], strict=True):
+            assert number.pop("probability") == pytest.approx(answered["probability"], abs=1e-6)
+            reason = answered["rejection"] and answered["rejection"]["reason"]
+            assert number == {name: answered[name] for name in ("text", "accepted", "box", "line")} | {"reason": reason}
+    assert (read[2]["error"], read[2]["numbers"]) == (answers[2]["code"], None)
+    assert "3 pictures: " in said
+    with (tmp_path / "out" / "results.csv").open(encoding="utf-8", newline="") as lines:
+        assert [row["text"] for row in csv.DictReader(lines)] == ["2074", read[1]["text"], ""]
+    ran = digits("scan", tmp_path / "in", "--out", tmp_path / "out")
+    assert "read True instead of False" in ran.err

@@ -106,7 +106,7 @@ async def test_a_number_is_accepted_at_the_risk_that_is_asked_for(
     seven: KerasEngine, risk: float, *, accepted: bool
 ) -> None:
     async with service(seven) as client:
-        answer = await client.post(f"/read?accept_risk={risk}&digits=2", content=NUMBER)
+        answer = await client.post(f"/read?accept_risk={risk}&candidates=77", content=NUMBER)
 
     [number] = answer.json()["numbers"]
     assert (number["accepted"], number["probability"] >= 1 - risk) == (accepted, accepted)
