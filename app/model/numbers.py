@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import TooLarge
 from app.imaging.lines import Lines
@@ -28,18 +27,15 @@ from app.model.lattice import (
     search,
     spans_of,
 )
+from app.model.posterior import LEAST_DOUBT, MOST_READINGS, calibrated, posterior
 
 MAX_DIGITS = 400  # of a picture
 
 _LEAST = -1.6  # score of a digit, and half the log-probability of its number: with less it is none
-_CALIBRATION = (-0.92, 0.59, 0.28, 1.34, -1.92)  # of the log-odds: 1, share, worst digit, log of digits, ink beside
 _BESIDE = 4.0  # heights of the line: so near is unread ink beside a number
-_LEAST_DOUBT = 1e-4  # about a reading without rivals
 _ACCEPTED = 0.9  # probability: of the numbers for choosing that are surer, none is wrong
 _LISTED_ACCEPTED = 0.98  # posterior of a candidate
 _LONG, _LONG_BEAM = 100, 4  # pieces of a long number, for which fewer readings are kept
-_MOST_READINGS = 11  # of a number: the best and its alternatives
-_LISTED, _FEWEST_UNLISTED = 0.9, 100  # how probable it is that a number is on its list; numbers that are not on it
 
 Reason = Literal["low_confidence", "not_a_number", "touching"]
 
@@ -214,12 +210,6 @@ def _is_in(arc: Arc, span: tuple[int, int]) -> bool:
     return span[0] <= arc.first and arc.end <= span[1]
 
 
-def _calibrated(share: float, worst: float, digits: int, *, is_beside: bool) -> float:
-    """The probability that a number is right. ``share``: of its reading among all; ``worst``: digit's score."""
-    features = 1, math.log((share + _LEAST_DOUBT) / (1 - share + _LEAST_DOUBT)), worst, math.log(digits), is_beside
-    return 1 / (1 + math.exp(-sum(weight * feature for weight, feature in zip(_CALIBRATION, features, strict=True))))
-
-
 def _number(line: Line, scores: Scores, span: tuple[int, int], wanted: Wanted, beside: Reason | None) -> Number | None:
     """The number on some pieces of a line; None if nothing there looks like one, or fits."""
     first, end = span
@@ -231,7 +221,7 @@ def _number(line: Line, scores: Scores, span: tuple[int, int], wanted: Wanted, b
     masses = {text: mass / TEMPERATURE for text, (mass, _, _) in states.items()}
     none = None
     if wanted.candidates:
-        probable, none = _posterior(*fit_candidates(line, scores, first, end, wanted.candidates), masses)
+        probable, none = posterior(*fit_candidates(line, scores, first, end, wanted.candidates), masses)
     else:
         fitting = {text: mass for text, mass in masses.items() if wanted == ANY or wanted.has(text)}
         total = log_sum(list(fitting.values()))
@@ -264,31 +254,12 @@ def _number(line: Line, scores: Scores, span: tuple[int, int], wanted: Wanted, b
     scale = 1.0
     if not wanted.candidates:
         worst = min(float(scores.digits[one.arc, one.digit]) for one in shown if one.digit is not None)
-        right = _calibrated(share, worst, len(text), is_beside=beside is not None)
+        right = calibrated(share, worst, len(text), is_beside=beside is not None)
         right = min(right, math.exp(worst)) if line.is_whole else right
-        scale = min(right / share, (1 - right) / max(1 - share, _LEAST_DOUBT))
-    others = [(other, probable[other] * scale) for other in ranked[1:_MOST_READINGS] if other]
+        scale = min(right / share, (1 - right) / max(1 - share, LEAST_DOUBT))
+    others = [(other, probable[other] * scale) for other in ranked[1:MOST_READINGS] if other]
     marks = _marks(line, steps)
     return Number(text, right, box, line.row, digits, marks, others, none, beside=beside)
-
-
-def _posterior(
-    texts: Sequence[str], fits: NDArray[np.float64], alike: float, masses: dict[str, float]
-) -> tuple[dict[str, float], float]:
-    """The probability of each candidate, and that the number is none of them (Bayes' rule).
-
-    Before it is read, every candidate is as probable as another. So is every other number that has one of the
-    candidates' digits in each place: there are few beside a dense list, and very many beside a random one.
-    """
-    prior = math.log(_LISTED / max(1, int((fits > -math.inf).sum())))
-    unlisted = max(math.log(_FEWEST_UNLISTED), alike)
-    listed = set(texts)
-    others = [mass + math.log(1 - _LISTED) - unlisted for text, mass in masses.items() if text not in listed]
-    rest = log_sum(others)
-    total = log_sum([prior + float(np.logaddexp.reduce(fits)), rest])
-    best = np.argsort(-fits)[:_MOST_READINGS].tolist() if total > -math.inf else []
-    probable = {texts[each]: math.exp(float(fits[each]) + prior - total) for each in best if fits[each] > -math.inf}
-    return probable, math.exp(rest - total) if probable else 1.0
 
 
 def _marks(line: Line, steps: Sequence[Step]) -> list[Mark]:

@@ -33,6 +33,8 @@ def texts(numbers: list[Number]) -> list[str]:
 NUMBER = number_drawn("20746")
 TURNED = as_uint8(cv2.warpAffine(NUMBER, cv2.getRotationMatrix2D((200, 75), 8, 1), NUMBER.shape[::-1]))
 
+NOTE = np.pad(on_paper(NUMBER), 250, constant_values=40)
+
 
 @pytest.mark.parametrize(
     "picture",
@@ -46,6 +48,7 @@ TURNED = as_uint8(cv2.warpAffine(NUMBER, cv2.getRotationMatrix2D((200, 75), 8, 1
         ruled(NUMBER, gap_px=60, thickness_px=2, level=120),
         framed(number_drawn("20746", margin_px=60), 15, 3),
         on_paper(TURNED),
+        NOTE,
     ],
     ids=[
         "on paper",
@@ -57,6 +60,7 @@ TURNED = as_uint8(cv2.warpAffine(NUMBER, cv2.getRotationMatrix2D((200, 75), 8, 1
         "ruled",
         "framed",
         "sloping",
+        "on a note",
     ],
 )
 def test_a_number_is_read_wherever_and_however_it_is_written(engine: Int8Engine, picture: Grey) -> None:
@@ -70,6 +74,20 @@ def test_touching_digits_are_cut(engine: Int8Engine) -> None:
 
     whole = [line.is_whole for line in find_lines(Decoded(picture, *picture.shape[::-1])).lines]
     assert (number.text, whole) == ("27", [False, True])
+
+
+def test_unread_ink_beside_a_number_makes_it_less_probable(engine: Int8Engine) -> None:
+    drawing = number_drawn("20746")
+    scribbled = np.pad(drawing, ((0, 0), (0, 150)))
+    for end in ((420, 40), (470, 110), (520, 40)):
+        cv2.line(scribbled, (440, 75), end, 255, 5)
+
+    [sure] = read(engine, on_paper(drawing))
+    [doubtful] = read(engine, on_paper(scribbled))
+
+    assert sure.rejection is None
+    assert doubtful.rejection
+    assert doubtful.rejection[0] == "not_a_number"
 
 
 def test_a_large_gap_ends_a_number_and_lines_are_read_in_order(engine: Int8Engine) -> None:
