@@ -7,10 +7,9 @@ from functools import partial
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 
 from app import VERSION
-from app.api.authentication import add_authentication, add_cors, make_quota
+from app.api.authentication import Authentication, add_cors, make_quota
 from app.api.bodies import max_held_body_bytes
 from app.api.dialects import open_inference, tensorflow_serving
 from app.api.draining import DrainBody
@@ -39,7 +38,7 @@ _MAX_DRAINED_BODIES = 10  # of the largest size: how much of a refused body is r
 def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
     """The service as an ASGI app. ``lifespan`` loads the model: without it no model answers."""
     configure_codecs(settings.max_pixels)
-    tracer_provider = start_tracing(VERSION)
+    tracer_provider = start_tracing()
     routers = [predict.router, read.router, operations.router, tensorflow_serving.router, open_inference.router]
     if settings.playground:
         routers.append(playground_router())
@@ -62,12 +61,12 @@ def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
         },
         redirect_slashes=False,  # 404 for an extra slash: a redirect would lose the body
     )
-    metrics = Metrics([route.path for router in routers for route in router.routes if isinstance(route, Route)])
+    metrics, quota = Metrics(), make_quota(settings)
     app.state.digits = AppState(
         settings=settings,
         metrics=metrics,
         service=Service(settings, metrics),
-        quota=make_quota(settings),
+        quota=quota,
         tracer_provider=tracer_provider,
         max_held_body_bytes=max_held_body_bytes(settings),
     )
@@ -76,7 +75,8 @@ def create_app(settings: Settings, lifespan: Lifespan | None = None) -> FastAPI:
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     for kind in (DigitsError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _answer_error)
-    add_authentication(app, settings)
+    if settings.keys or quota is not None:
+        app.add_middleware(Authentication, keys=settings.keys, quota=quota)
     app.add_middleware(
         Overload,
         max_delay_s=settings.max_delay_ms / 1000,

@@ -42,7 +42,10 @@ def main() -> None:
     """Serve until stopped by a signal. Exit status 1, after one line, for an invalid setting, address or model."""
     for number in (signal.SIGTERM, signal.SIGINT):  # until uvicorn handles them, and when it raises them again
         signal.signal(number, lambda *_: sys.exit(0))
-    settings = _settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit(complaint(error))
     listening = _listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listening.getsockname()[1]})  # which was 0 for any free port
     start_logging(settings.log_level)
@@ -138,13 +141,6 @@ def _also_in_ipv6(networks: str) -> list[str]:
     given = [ip_network(text.strip()) for text in networks.split(",")] if networks else []
     mapped = [f"::ffff:{each.network_address}/{96 + each.prefixlen}" for each in given if each.version == 4]
     return [*map(str, given), *mapped]
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        sys.exit(complaint(error))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -35,13 +35,6 @@ def make_quota(settings: Settings) -> "Quota | None":
     return Quota(settings.rate_limit, settings.rate_limit_storage)
 
 
-def add_authentication(app: FastAPI, settings: Settings) -> None:
-    """Add keys and quotas, if the settings have any."""
-    quota = state_of(app).quota
-    if settings.keys or quota is not None:
-        app.add_middleware(Authentication, keys=settings.keys, quota=quota)
-
-
 def add_cors(app: FastAPI, settings: Settings) -> None:
     """Let pages of the origins in the settings read the answers."""
     if settings.cors_origins:

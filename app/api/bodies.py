@@ -52,11 +52,11 @@ class WholeBody:
         try:
             return await read_body(self._request, settings.max_body_bytes, settings.request_timeout_ms, self._hold)
         except BaseException:
-            self._release()
+            await self.__aexit__()
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self._release()
+        self._state.held_body_bytes -= self._held
 
     def _hold(self, received: int) -> None:
         if received <= _SMALL_BYTES:
@@ -65,10 +65,6 @@ class WholeBody:
         self._held = received
         if self._state.held_body_bytes > self._state.max_held_body_bytes:
             raise Overloaded()
-
-    def _release(self) -> None:
-        self._state.held_body_bytes -= self._held
-        self._held = 0
 
 
 def max_held_body_bytes(settings: Settings) -> int:

@@ -22,10 +22,6 @@ _random = random.Random()  # noqa: S311 - an id only finds a log line, and `secr
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 
 
-def new_request_id() -> str:
-    return f"{_random.getrandbits(64):016x}"
-
-
 class RequestLog:
     """ASGI middleware. Sets ``request_id`` and ``log`` in ``scope["state"]``.
 
@@ -48,7 +44,7 @@ class RequestLog:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"{_random.getrandbits(64):016x}"
         state: dict[str, Any] = scope.setdefault("state", {})
         state.update(request_id=request_id, log=tag_request(request_id))
         status = 0

@@ -92,7 +92,8 @@ def _decode(image: Encoded, reduced_px: int) -> Grey:
 
 def _jpeg(image: Encoded, reduced_px: int) -> Grey:
     """Never transparent. OpenCV turns it upright; Pillow decodes what OpenCV cannot, or not without lines on stderr."""
-    reduction = _reduction(image.width, image.height, reduced_px)
+    longest = max(image.width, image.height)
+    reduction = max((each for each in _REDUCED_FLAGS if longest >= each * reduced_px), default=1)
     if image.is_cut:
         length = len(image.data.rstrip(b"\0"))  # zeros may fill what was never written; one may belong to the data
         data = image.data[: length + 1].rstrip(b"\xff")
@@ -109,13 +110,6 @@ def _jpeg_by_pillow(data: bytes, reduction: int) -> Grey:
     picture = Image.open(BytesIO(data), formats=["JPEG"])
     picture.draft("L", (picture.width // reduction, picture.height // reduction))
     return _orient(np.array(picture.convert("L")), orientation_of(picture))
-
-
-def _reduction(width: int, height: int, reduced_px: int) -> int:
-    reduction = 1
-    while reduction < 8 and max(width, height) >= 2 * reduction * reduced_px:
-        reduction *= 2
-    return reduction
 
 
 def _imdecode(data: bytes, flags: int) -> MatLike:

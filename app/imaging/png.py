@@ -47,7 +47,8 @@ def check_inflated(png: bytes, *, is_cut: bool) -> None:
 
     Also if the file is cut within data that are needed: libpng would write a line to stderr.
     """
-    pixels = _png_bytes(png)
+    width, height, depth, colours = struct.unpack_from(">IIBB", png, 16)
+    pixels = height * (1 + width * depth * _CHANNELS.get(colours, 1) // 8)  # bytes of the filtered rows
     if not is_cut and len(png) <= (_UNCHECKED_SMALL_BYTES if pixels <= _SMALL_BYTES else min(pixels, _UNCHECKED_BYTES)):
         return
     left = 2 * pixels + 4096  # twice: interlaced rows are padded
@@ -61,12 +62,6 @@ def check_inflated(png: bytes, *, is_cut: bool) -> None:
                     raise ValueError("the data are longer than the image")
     if is_cut and left > pixels + 4096:
         raise ValueError("the data are shorter than the image")
-
-
-def _png_bytes(png: bytes) -> int:
-    """Of the filtered rows."""
-    width, height, depth, colours = struct.unpack_from(">IIBB", png, 16)
-    return int(height * (1 + width * depth * _CHANNELS.get(colours, 1) // 8))
 
 
 def _orientation_in(chunk: bytes) -> int:

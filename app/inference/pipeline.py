@@ -1,6 +1,7 @@
 """The steps of one image: decode, find the ink, run the model, try again, explain. `app.model.reader` decides."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.imaging.preprocess import SIDE_PX, Ink, Mode, Preprocessed, alternative_inks
+from app.imaging.decode import decode
+from app.imaging.headers import Encoded
+from app.imaging.preprocess import SIDE_PX, Ink, Mode, Preprocessed, alternative_inks, ink_from_decoded
 from app.inference.batching import Answer
 from app.inference.scheduling import Model, Scheduler
 from app.model.explain import occlusions, saliency
@@ -53,7 +56,7 @@ async def read(
     scheduler: Scheduler, model: Model, data: bytes, mode: Mode, *, explain: bool, admitted: bool = True
 ) -> Result:
     """Read an encoded image. Raises Overloaded when the queue is full, unless the request was ``admitted``."""
-    found, decode_ms, preprocess_ms = await scheduler.find(data, mode)
+    found, decode_ms, preprocess_ms = await scheduler.prepare(data, partial(_find, mode=mode), inline=True)
     answer = await scheduler.run(model, found.ink, admitted=admitted)
     inference_ms = answer.inference_ms
     reading = model.reader.judge(found, answer.row)
@@ -79,6 +82,15 @@ async def read_ink(scheduler: Scheduler, model: Model, ink: Ink) -> tuple[float,
     probable = _rounded(model.reader.judge(found, answer.row).probabilities)
     model.metrics.count_answer(ink, probable, None, (answer.queue_ms, answer.inference_ms), inverted=False)
     return probable
+
+
+def _find(image: Encoded, mode: Mode) -> tuple[Preprocessed, float, float]:
+    """The ink of the image, and the milliseconds for decoding and finding."""
+    started = time.perf_counter()
+    decoded = decode(image)
+    between = time.perf_counter()
+    found = ink_from_decoded(decoded, mode)
+    return found, (between - started) * 1000, (time.perf_counter() - between) * 1000
 
 
 async def _run_all(scheduler: Scheduler, model: Model, inks: Iterable[Ink]) -> list[Answer]:

@@ -11,15 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from app.errors import NotReady, TooLarge
-from app.imaging.decode import decode
 from app.imaging.formats import inspect, memory_needed
 from app.imaging.headers import Encoded
-from app.imaging.preprocess import Ink, Mode, Preprocessed, ink_from_decoded
+from app.imaging.preprocess import Ink
 from app.inference.batching import Answer, MicroBatcher
 from app.inference.memory import Memory, cores, memory_limit
 from app.model.decision import DIGITS
@@ -35,14 +34,6 @@ _INLINE_BYTES = 8 * 1024  # Pillow takes at most 19 ms for a header of this size
 _LOOP_BUDGET_S = 0.004  # of each iteration of the event loop. Accepting a connection takes three
 _MANY = 64  # inks of one image in the queue at a time
 _LARGE_SHARE = 0.25  # of `max_pixels`: larger images take turns, as they take seconds
-
-
-class Found(NamedTuple):
-    """The ink of an image, and the milliseconds it took to decode the image and to find the ink."""
-
-    ink: Preprocessed
-    decode_ms: float
-    preprocess_ms: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +98,6 @@ class Scheduler:
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._large_decoder.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
-
-    async def find(self, data: bytes, mode: Mode) -> Found:
-        """The ink of an encoded image. Raises the errors of decoding and preprocessing, NotReady when closed."""
-        return await self.prepare(data, partial(_find, mode=mode), inline=True)
 
     async def prepare(self, data: bytes, work: Callable[[Encoded], T], *, inline: bool = False) -> T:
         """What ``work`` makes of an image whose header is read; on the event loop if it is small and ``inline``."""
@@ -180,11 +167,3 @@ class Scheduler:
             return await asyncio.wrap_future(future)
         finally:
             del future  # it holds the error, whose traceback holds this frame, which holds the image
-
-
-def _find(image: Encoded, mode: Mode) -> Found:
-    started = time.perf_counter()
-    decoded = decode(image)
-    between = time.perf_counter()
-    ink = ink_from_decoded(decoded, mode)
-    return Found(ink, (between - started) * 1000, (time.perf_counter() - between) * 1000)

@@ -11,7 +11,7 @@ import numpy as np
 
 from app.errors import DeadlineExceeded, NotReady, Overloaded
 from app.imaging.decode import encode_png
-from app.imaging.preprocess import SIDE_PX, Ink, Mode
+from app.imaging.preprocess import SIDE_PX, Ink, Mode, preprocess
 from app.inference.pipeline import Result, read, read_ink
 from app.inference.reading import FormField, Numbers, read_numbers
 from app.inference.scheduling import Model, Scheduler
@@ -70,9 +70,9 @@ class Service:
         """Read one image with an engine that is not started yet."""
         bar = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
         bar[4:24, 12:16] = 255
-        found = await self._scheduler.find(encode_png(bar), "auto")
+        found = await self._scheduler.in_thread(partial(preprocess, encode_png(bar)))
         reader = Reader(engine.manifest.temperature, engine.manifest.thresholds)
-        await self._scheduler.in_thread(partial(reader.read, found.ink, engine.logits))
+        await self._scheduler.in_thread(partial(reader.read, found, engine.logits))
 
     def start(self, engine: Engine) -> None:
         """Answer with ``engine`` from now on. Requests that have begun keep the previous engine."""
@@ -113,20 +113,14 @@ class Service:
     async def predict(self, data: bytes, mode: Mode = "auto", *, explain: bool = False) -> Result:
         """Read an encoded image. Raises the errors of decoding and preprocessing, Overloaded, DeadlineExceeded."""
         model = self._require_model()
-        try:
-            async with asyncio.timeout(self._timeout_ms / 1000):
-                return await read(self._scheduler, model, data, mode, explain=explain, admitted=False)
-        except TimeoutError as error:
-            raise self._too_late("a smaller image") from error
+        async with self._deadline("a smaller image"):
+            return await read(self._scheduler, model, data, mode, explain=explain, admitted=False)
 
     async def read_numbers(self, data: bytes, wanted: Wanted, fields: Sequence[FormField] = ()) -> Numbers:
         """Read the numbers of an encoded image. Raises what `predict` raises, and TooLarge beyond 400 digits."""
         model = self._require_model()
-        try:
-            async with asyncio.timeout(self._timeout_ms / 1000):
-                return await read_numbers(self._scheduler, model, data, wanted, fields, admitted=False)
-        except TimeoutError as error:
-            raise self._too_late("a smaller image") from error
+        async with self._deadline("a smaller image"):
+            return await read_numbers(self._scheduler, model, data, wanted, fields, admitted=False)
 
     @asynccontextmanager
     async def batch(self, images: int, *, inks_each: int = 1) -> AsyncIterator[Batch]:
@@ -142,10 +136,8 @@ class Service:
         batch = Batch(model.engine.manifest, self._scheduler, model, places)
         self._in_batches += needed
         try:
-            async with asyncio.timeout(self._timeout_ms / 1000):
+            async with self._deadline("fewer images"):
                 yield batch
-        except TimeoutError as error:
-            raise self._too_late("fewer images") from error
         finally:
             self._in_batches -= needed
 
@@ -159,5 +151,11 @@ class Service:
             raise NotReady(f"{self._why_not}: retry in a second.")
         return self._model
 
-    def _too_late(self, instead: str) -> DeadlineExceeded:
-        return DeadlineExceeded(f"No answer within {self._timeout_ms} ms: retry later, or send {instead}.")
+    @asynccontextmanager
+    async def _deadline(self, instead: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout_ms / 1000):
+                yield
+        except TimeoutError as error:
+            late = f"No answer within {self._timeout_ms} ms: retry later, or send {instead}."
+            raise DeadlineExceeded(late) from error

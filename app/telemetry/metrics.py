@@ -5,9 +5,8 @@ files, and must be set before this module is imported. A process then makes no m
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from http import HTTPStatus
 from itertools import product
 from typing import get_args
 
@@ -33,7 +32,6 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 
 _NO_ROUTE, _OTHER_METHOD = "none", "other"
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST"}
-_STATUSES = {*map(int, HTTPStatus)}
 _STAGES = ("decode", "preprocess", "queue", "inference")
 _REASONS: tuple[Reason, ...] = get_args(Reason)
 
@@ -46,11 +44,10 @@ _WORKER_START = "process_start_time_seconds"
 
 
 class Metrics:
-    """What the service counts. ``routes``: the paths of the app."""
+    """What the service counts."""
 
-    def __init__(self, routes: Iterable[str] = ()) -> None:
+    def __init__(self) -> None:
         disable_created_metrics()
-        self._routes = frozenset(routes)
         self._registry = CollectorRegistry()
         self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         own = None if self._shared else self._registry
@@ -106,19 +103,14 @@ class Metrics:
         self._model_info.labels(version, sha256).set(1)
         self._drift.set_reference(reference)
 
-    def count_request(self, route: str | None, method: str, status: int, duration_s: float | None = None) -> None:
-        """``route``: None where none matched. ``status``: 0 without an answer. ``duration_s``: None if not measured."""
-        asked = (
-            route if route in self._routes else _NO_ROUTE,
-            method if method in _METHODS else _OTHER_METHOD,
-            status if status in _STATUSES else 0,
-        )
+    def count_request(self, route: str | None, method: str, status: int, duration_s: float) -> None:
+        """``route``: None where none matched. ``status``: 0 without an answer."""
+        asked = route or _NO_ROUTE, method if method in _METHODS else _OTHER_METHOD, status
         bound = self._of_request.get(asked)
         if bound is None:
             bound = self._of_request[asked] = self._requests.labels(*asked), self._durations.labels(*asked[:2])
         bound[0].inc()
-        if duration_s is not None:
-            bound[1].observe(duration_s)
+        bound[1].observe(duration_s)
 
     def count_batch(self, size: int) -> None:
         self._batches.observe(size)

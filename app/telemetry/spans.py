@@ -12,6 +12,8 @@ from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
+from app import VERSION
+
 # Attributes that a new span keeps. FastAPI also sets path, query, host and original method; what it adds later (route,
 # status, type of an error) does not come from the caller.
 _KEPT = {"http.request.method", "url.scheme"}
@@ -41,9 +43,9 @@ class PrivateSampler(Sampler):
         return f"PrivateSampler({self._sampler.get_description()})"
 
 
-def make_provider(exporters: Sequence[str], version: str) -> TracerProvider:
+def make_provider(exporters: Sequence[str]) -> TracerProvider:
     """A provider that sends to the exporters with these names. Raises ImportError or LookupError for a missing one."""
-    resource = Resource.create({"service.version": version, "process.pid": os.getpid()})
+    resource = Resource.create({"service.version": VERSION, "process.pid": os.getpid()})
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: "digits"}))
     by_environment = TracerProvider(shutdown_on_exit=False).sampler  # as OTEL_TRACES_SAMPLER says

@@ -21,7 +21,7 @@ log = logging.getLogger("digits")
 _FLUSH_S = 2  # a supervisor kills a worker that takes five to stop
 
 
-def start_tracing(version: str) -> "TracerProvider | None":
+def start_tracing() -> "TracerProvider | None":
     """The provider that the environment configures. None without an exporter, or if the package is not installed."""
     exporters = wanted_exporters(os.environ)
     if not exporters:
@@ -29,7 +29,7 @@ def start_tracing(version: str) -> "TracerProvider | None":
     try:
         from app.telemetry.spans import make_provider
 
-        provider = make_provider(exporters, version)
+        provider = make_provider(exporters)
     except (ImportError, LookupError):
         log.warning("no traces: an exporter named in OTEL_* is unknown or not installed: pip install '.[otel]'")
         return None

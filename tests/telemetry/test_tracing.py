@@ -30,7 +30,7 @@ STAGES = ["decode", "preprocess", "queue", "inference"]
 @pytest.fixture(scope="session")
 def provider() -> TracerProvider:
     """The provider of this process: OpenTelemetry takes one."""
-    provider = make_provider([], "1.0")
+    provider = make_provider([])
     trace.set_tracer_provider(provider)
     return provider
 
@@ -40,7 +40,7 @@ def spans(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """What apps made during the test have traced."""
     exporter = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr("app.main.start_tracing", lambda _version: provider)
+    monkeypatch.setattr("app.main.start_tracing", lambda: provider)
     yield exporter
     exporter.shutdown()
 
@@ -146,7 +146,7 @@ def test_a_missing_package_is_a_warning(
     if missing == "SDK":
         monkeypatch.setitem(sys.modules, "app.telemetry.spans", None)
 
-    assert start_tracing("1.0") is None
+    assert start_tracing() is None
     assert "pip install '.[otel]'" in caplog.text
 
 

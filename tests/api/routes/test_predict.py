@@ -179,7 +179,7 @@ async def test_pictures_of_more_than_a_quarter_of_the_largest_size_take_turns(
             inside -= 1
         return decode(image)
 
-    monkeypatch.setattr("app.inference.scheduling.decode", counted)
+    monkeypatch.setattr("app.inference.pipeline.decode", counted)
     try:
         await asyncio.gather(*(asked.predict(picture, "auto") for _ in range(4)))
     finally:
