@@ -127,15 +127,15 @@ async def parse_off_loop(body: bytes, parse: Callable[[bytes], T]) -> T:
     return parse(body) if len(body) <= _SMALL_BYTES else await asyncio.to_thread(alone)
 
 
-def image_in(content_type: str, body: bytes) -> bytes:
-    """The encoded image in a body. Raises BadRequest, InvalidParameter.
+def image_in(content_type: str, body: bytes, *, alone: bool = True) -> bytes:
+    """The encoded image in a body. Raises BadRequest, InvalidParameter: for parameters in a form, if ``alone``.
 
     ``content_type`` decides between multipart, JSON and raw. Any other type is read as raw, since the content shows the
     image's format.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        data = _image_in_form(content_type, body)
+        data = _image_in_form(content_type, body, alone=alone)
     elif media_type == "application/json":
         data = _image_in_json(body)
     else:
@@ -145,9 +145,10 @@ def image_in(content_type: str, body: bytes) -> bytes:
     return data
 
 
-def _image_in_form(content_type: str, body: bytes) -> bytes:
+def _image_in_form(content_type: str, body: bytes, *, alone: bool) -> bytes:
     parts = parse_multipart(content_type, body)
-    refuse_misplaced((part.field.decode("latin-1") for part in parts), "/predict")
+    if alone:
+        refuse_misplaced((part.field.decode("latin-1") for part in parts), "/predict")
     for part in parts:
         if part.field == b"file":
             return part.data

@@ -96,12 +96,16 @@ BATCH_INPUT = {"parameters": query_parameters(PredictQuery)} | _body(
 )
 READ = PREDICT
 _READ_PARAMETERS = query_parameters(ReadParameters)
+_READ_FIELDS = {each["name"]: each["schema"] | {"description": each["description"]} for each in _READ_PARAMETERS}
 _ENTRIES_READ: list[dict[str, object]] = [
     {"filename": "number.png", "reading": EXAMPLE_READ, "error": None},
     {"filename": "blank.png", "reading": None, "error": _NO_INK},
 ]
 READ_BATCH = example_answer({"readings": _ENTRIES_READ, "model": EXAMPLE_READ["model"]})
-READ_BATCH_INPUT = BATCH_INPUT | {"parameters": _READ_PARAMETERS}
+READ_BATCH_INPUT = {"parameters": _READ_PARAMETERS} | _body(
+    "Several images, in the form's field `files`, repeated. Other fields may hold the parameters.",
+    _form("files", {"type": "array", "items": _FILE}, ["(the bytes of number.png)"], _READ_FIELDS),
+)
 READ_INPUT = {"parameters": _READ_PARAMETERS} | _body(
     f"The image in any of these ways: {FORMATS}, recognised by its content. Fields of a form may hold the parameters.",
     PREDICT_INPUT["requestBody"]["content"]
@@ -109,7 +113,7 @@ READ_INPUT = {"parameters": _READ_PARAMETERS} | _body(
         "file",
         _FILE,
         "(the bytes of number.png)",
-        {each["name"]: each["schema"] | {"description": each["description"]} for each in _READ_PARAMETERS},
+        _READ_FIELDS,
     ),
 )
 CARD = example_answer(

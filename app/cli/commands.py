@@ -130,7 +130,7 @@ def read(
     try:
         asked = ReadParameters(
             digits=digits,
-            candidates=candidates.read_text().split() if candidates else [],
+            candidates=_words(candidates) if candidates else [],
             fields=json.loads(fields.read_text()) if fields else [],
         )
     except ValidationError as error:
@@ -291,6 +291,13 @@ async def _entry(ask: Ask, name: str, kind: str) -> Json:
     except PredictionError as error:
         problem = error.problem
     return {"filename": os.fsencode(name).decode("utf-8", "replace"), kind: answer, "error": problem}
+
+
+def _words(file: Path) -> list[str]:
+    """What a file lists. Raises ValueError for an empty one: without candidates anything would be read."""
+    if not (words := file.read_text().split()):
+        raise ValueError("there is no candidate in it")
+    return words
 
 
 def _names(files: Sequence[str]) -> list[str]:

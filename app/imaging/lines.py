@@ -50,8 +50,11 @@ class Lines(NamedTuple):
 
 
 def longest_px(shape: tuple[int, ...], side_px: int) -> int:
-    """The longest side at which a picture is searched: strips are not reduced as much as others."""
-    return round(side_px * max(1.0, math.sqrt(max(shape) / min(shape)) / 2))
+    """The longest side at which a picture is searched: strips are not reduced as much as others.
+
+    ``shape``: as a header says, so that it may be negative: broken files are refused when they are decoded.
+    """
+    return round(side_px * max(1.0, math.sqrt(max(shape) / max(1, min(shape))) / 2))
 
 
 def find_lines(decoded: Decoded) -> Lines:

@@ -64,6 +64,14 @@ async def test_the_examples_of_requests_in_json_are_answered(
         assert (await client.post(path, json=example)).status_code == httpx2.codes.OK
 
 
+@pytest.mark.parametrize("path", ["/read", "/read/batch"])
+def test_a_form_of_numbers_may_hold_the_parameters(document: dict[str, Any], path: str) -> None:
+    read = document["paths"][path]["post"]
+
+    form = read["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert {each["name"] for each in read["parameters"]} < form.keys()
+
+
 def test_keys_are_described_if_there_are_some(document: dict[str, Any]) -> None:
     keyed = create_app(Settings(api_keys=f"sha256:{'0f' * 32}")).openapi()
 

@@ -154,6 +154,14 @@ def test_numbers_are_read_as_in_a_batch(tmp_path: Path, url: str, where: list[st
     assert re.search(r"27\.png  (all  )?27  \d\d\.\d\d %", table.out)
 
 
+def test_a_file_without_candidates_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "candidates").touch()
+    ran = digits("read", "--candidates", tmp_path / "candidates", tmp_path / "27.png")
+
+    assert ran.status == 2
+    assert "no candidate" in ran.err
+
+
 def test_directories_and_patterns_are_expanded(folder: Path) -> None:
     ran = digits("predict", "--json", folder, folder / "[45].png")
 

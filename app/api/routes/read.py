@@ -75,14 +75,13 @@ async def read_batch(request: Request) -> Response:
 
 def _parse(content_type: str, query: Sequence[tuple[str, str]], body: bytes) -> tuple[bytes, ReadParameters]:
     """The image, and the parameters of the query and the form. Raises BadRequest, InvalidParameter."""
-    image = image_in(content_type, body)
     parts: list[Part] = []
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         parts = [part for part in parse_multipart(content_type, body) if part.field != b"file"]
     elif media_type == "application/json":
         refuse_misplaced(_names_in_json(body), "/read", ReadParameters)
-    return image, _asked(query, parts)
+    return image_in(content_type, body, alone=False), _asked(query, parts)
 
 
 def _asked(query: Sequence[tuple[str, str]], parts: Sequence[Part]) -> ReadParameters:

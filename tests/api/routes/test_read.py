@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 from base64 import b64encode
 from typing import Any
 
@@ -62,9 +63,11 @@ async def test_parameters_come_in_the_query_or_in_the_form(seven: KerasEngine) -
         query = await client.post("/read?candidates=77&candidates=71", content=NUMBER)
         sent = form(candidates='["77", "71"]')
         both = await client.post("/read?candidates=77", files=sent)
+        at_risk = await client.post("/read", files=form(accept_risk="0.0001"))
 
         assert (await client.post("/read", files=sent)).json() == query.json()
     assert query.json()["numbers"][0]["none_of_these"] is not None
+    assert at_risk.json()["numbers"][0]["rejection"]["threshold"] == 0.9999
     assert_is_problem(both, 422, "invalid_parameter")
 
 
@@ -131,6 +134,14 @@ async def test_parameters_in_json_would_have_no_effect_and_are_refused(seven: Ke
 
     assert_is_problem(answer, 422, "invalid_parameter")
     assert "/read?digits=" in answer.json()["detail"]
+
+
+async def test_a_size_below_zero_in_a_header_is_a_broken_image(seven: KerasEngine) -> None:
+    header = struct.pack("<IiiHHIIiiII", 40, -300_000, 7, 1, 8, 0, 0, 0, 0, 0, 0)
+    async with service(seven) as client:
+        answer = await client.post("/read", content=struct.pack("<2sIII", b"BM", 1000, 0, 54) + header + bytes(946))
+
+    assert_is_problem(answer, 422, "undecodable_image")
 
 
 async def test_an_unknown_parameter_of_the_query_is_refused(seven: KerasEngine) -> None:
