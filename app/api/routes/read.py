@@ -116,6 +116,6 @@ def _list_in(name: str, text: str) -> list[object]:
         found = from_json(text)
     except ValueError as error:
         raise InvalidParameter(f"{name} is no JSON.") from error
-    if not isinstance(found, list):
-        raise InvalidParameter(f"{name} is no JSON list.")
+    if not isinstance(found, list) or not found:
+        raise InvalidParameter(f"{name} is no JSON list, or an empty one.")
     return found
