@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -43,14 +44,56 @@ def test_every_manifest_fits_the_schema_of_kubernetes() -> None:
     assert len(checked) == 4
 
 
-def test_the_scan_on_ray_is_a_job_of_kuberay_with_valid_pods() -> None:
+# The fields of a RayJob that ours may have, from KubeRay's types (ray.io/v1); pods are Kubernetes' own.
+_PARAMETERS = {"type": "object", "additionalProperties": {"type": "string"}}
+_GROUP = {"rayStartParams": _PARAMETERS, "template": {"type": "object"}}
+RAY_JOB = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["entrypoint", "rayClusterSpec"],
+    "properties": {
+        "entrypoint": {"type": "string"},
+        "shutdownAfterJobFinishes": {"type": "boolean"},
+        "ttlSecondsAfterFinished": {"type": "integer"},
+        "rayClusterSpec": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["headGroupSpec"],
+            "properties": {
+                "rayVersion": {"type": "string"},
+                "enableInTreeAutoscaling": {"type": "boolean"},
+                "headGroupSpec": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["rayStartParams", "template"],
+                    "properties": _GROUP,
+                },
+                "workerGroupSpecs": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "required": ["groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"],
+                        "properties": _GROUP
+                        | {
+                            "groupName": {"type": "string"},
+                            "minReplicas": {"type": "integer"},
+                            "maxReplicas": {"type": "integer"},
+                        },
+                    },
+                },
+            },
+        },
+    },
+}
+
+
+def test_the_scan_on_ray_fits_the_schema_of_kuberay() -> None:
     job = yaml.safe_load((DEPLOY / "kuberay" / "scan.yaml").read_text(encoding="utf-8"))
 
+    jsonschema.validate(job["spec"], RAY_JOB)
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    assert job["spec"]["entrypoint"].startswith("digits scan ")
     cluster = job["spec"]["rayClusterSpec"]
-    groups = cluster["workerGroupSpecs"]
-    assert all(group["minReplicas"] <= group["maxReplicas"] for group in groups)
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, **group["template"]}
         kubernetes_validate.validate(pod, KUBERNETES, strict=True)
