@@ -73,3 +73,12 @@ async def test_a_late_explanation_is_a_missed_deadline(engine_of: Callable[[Run]
         let_go.set()
 
     assert_is_problem(answer, 504, "deadline_exceeded")
+
+
+async def test_an_explanation_changes_nothing_else_in_the_answer(top_half: KerasEngine) -> None:
+    plain = await answered(top_half, SEVEN, explain="false")
+    explained = await answered(top_half, SEVEN, explain="true")
+
+    assert list(explained) == [*plain, "explanation"]
+    assert list(explained["explanation"]) == ["input_png", "saliency_png", "inverted", "ink_box"]
+    assert {name: explained[name] for name in plain} == plain

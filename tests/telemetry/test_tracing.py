@@ -20,7 +20,7 @@ from app.model.engine import KerasEngine
 from app.telemetry.spans import make_provider
 from app.telemetry.tracing import start_tracing, wanted_exporters
 from tests.asking import WAIT_S, Run, service
-from tests.dialects import SEVEN
+from tests.dialects import INK, SEVEN
 from tests.server import ROOT, running
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -172,3 +172,10 @@ def test_a_server_exports_its_last_spans_when_it_stops(model_dir: Path, monkeypa
     for name in ("POST /predict", *STAGES):
         assert exported.count(f'"name": "{name}"') == 3
     assert exported.count('"service.name": "digits"') == 3 * 5
+
+
+async def test_a_tensor_has_the_stages_of_the_model_alone(seven: KerasEngine, spans: InMemorySpanExporter) -> None:
+    async with service(seven) as client:
+        await client.post("/v1/models/digits:predict", json={"instances": [INK.tolist()]})
+
+    assert [stage.name for stage in split(spans)[1]] == ["queue", "inference"]

@@ -98,6 +98,14 @@ def test_a_squared_drawing_is_closer_to_a_square_by_at_most_a_factor_of_two(digi
         assert np.mean(after) < 0.9 * elongation
 
 
+def test_a_hairline_stays_connected_when_it_is_squared() -> None:
+    hairline = np.zeros((120, 120), np.float32)
+    cv2.line(hairline, (20, 20), (100, 90), 1.0, 1)
+    for seed in range(50):
+        small = squared(hairline, np.random.default_rng(seed))
+        assert cv2.connectedComponents((small > 0.2).astype(np.uint8))[0] == 2, seed
+
+
 @pytest.mark.parametrize("side_px", [28, 100])
 def test_a_strike_adds_a_line_from_edge_to_edge_and_removes_no_ink(side_px: int) -> None:
     for digit in range(10):
@@ -107,6 +115,13 @@ def test_a_strike_adds_a_line_from_edge_to_edge_and_removes_no_ink(side_px: int)
             line = strike(np.zeros_like(drawing), np.random.default_rng(seed))  # does not depend on the drawing
             assert np.array_equal(struck, np.maximum(drawing, line))
             assert max(extent(np.where(struck > drawing, 1, 0).astype(np.float32))) > 0.6 * side_px
+
+
+def test_a_strike_is_thinner_than_the_strokes_of_mnist() -> None:
+    """They are three to four pixels wide."""
+    lines = [strike(np.zeros((28, 28), np.float32), np.random.default_rng(seed)) > 0.3 for seed in range(200)]
+    widths = [2 * cv2.distanceTransform(np.pad(line, 1).astype(np.uint8), cv2.DIST_L2, 5).max() for line in lines]
+    assert max(widths) < 3
 
 
 @pytest.mark.parametrize("side_px", [28, 100])
@@ -122,3 +137,17 @@ def test_a_photograph_is_grey_and_shows_the_digit_in_either_polarity(side_px: in
             inverted.append(found.inverted)
     assert 0.5 < np.mean(inverted) < 0.9
     assert photograph(np.zeros((28, 28), np.float32), random).shape == (28, 28)
+
+
+def test_some_photographs_are_noisy_and_some_have_dead_pixels() -> None:
+    """Without either distortion there are two at most: tiny pictures that are all stroke, specks of dirt."""
+    noisy = dead = 0
+    for seed in range(300):
+        picture = photograph(alpha(5, 60), np.random.default_rng(seed))
+        if np.median(np.abs(np.diff(picture.astype(int), axis=1))) > 12:
+            noisy += 1
+            continue
+        isolated = cv2.absdiff(picture, cv2.medianBlur(picture, 3)) > 40
+        dead += all(np.mean(isolated & (picture == level)) > 0.0005 for level in (0, 255))
+    assert 12 < noisy < 45
+    assert 6 < dead < 30
