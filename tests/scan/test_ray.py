@@ -1,6 +1,7 @@
 """`digits scan --ray` on a cluster of two nodes, each with processes of its own; and Ray Data."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -50,8 +51,12 @@ def wait_until_started(node: Node) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[str, Node]]:
-    """The address of a cluster of two nodes, and the second."""
+    """The address of a cluster of two nodes, which asks for a token, and the second."""
     port = free_port()
+    # without these, `ray start --head` asks for a token if one lies in the home directory, and its nodes send none
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     nodes = [
         launched("--head", f"--port={port}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}")
     ]
@@ -61,6 +66,7 @@ def cluster() -> Iterator[tuple[str, Node]]:
         wait_until_started(nodes[1])
         yield f"127.0.0.1:{port}", nodes[1]
     finally:
+        monkeypatch.undo()
         for node in nodes[::-1]:
             node.terminate()  # it forgets the address that it wrote down for clusters to come
             with suppress(subprocess.TimeoutExpired):
