@@ -13,7 +13,7 @@ from app.imaging.grids import erase_lines, without_grids
 from app.imaging.lines import Lines, lines_of
 from app.imaging.paper import NOISE, page_contrast
 from app.imaging.pieces import Arc, Line, fitted
-from app.imaging.pixels import Grey, as_uint8
+from app.imaging.pixels import Grey, as_uint8, parts_of
 
 FORM_PX = 2000  # longest side at which fields are read: a JPEG may be decoded as small
 
@@ -139,7 +139,7 @@ def _inner(crop: _Crop, cells: int) -> Grey:
     """The mask of the strokes in a field, without what is printed around it."""
     mask = _without_boxes(crop, cells)
     near_rows, near_columns = _edges(crop, cells)
-    _, labels, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+    labels, stats, centres = parts_of(mask)
     seeded = np.zeros(len(stats), np.bool_)
     seeded[labels[crop.contrast > crop.sure]] = True
     wide, high = stats[:, 2:4].T
@@ -161,13 +161,13 @@ def _lines(crop: _Crop) -> list[Line]:
 def _cells(crop: _Crop, cells: int) -> list[Line]:
     """One line: each cell's ink is one digit."""
     mask = _inner(crop, cells)
-    _, labels, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+    labels, stats, centres = parts_of(mask)
     wide = stats[:, 2] > _WIDE * crop.width / cells
     wide[0] = False
     if wide.any():
         edges = np.rint(crop.left + np.arange(1, cells) * crop.width / cells).astype(np.int32)
         mask[:, edges] &= ~wide[labels[:, edges]]
-        _, labels, stats, centres = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+        labels, stats, centres = parts_of(mask)
     cell_of = np.clip((centres[:, 0] - crop.left) * cells / crop.width, 0, cells - 1).astype(np.int32)
     side = stats[:, 2:4].max(axis=1)
     cell_of[0] = -1

@@ -5,7 +5,7 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-from app.imaging.pixels import Grey, as_uint8
+from app.imaging.pixels import Grey, as_uint8, parts_of
 
 _LONGER, _TALLER = 2.2, 1.6  # of a digit's height: no stroke of it runs straight as far, across and down
 _SPAN = 0.4  # of the width of a frame whose digits all touch it
@@ -37,7 +37,7 @@ def weighted_median(values: NDArray[np.float64], weights: NDArray[np.float64]) -
 
 def without_grids(mask: Grey) -> Grey:
     """Lines longer than digits are high, and what joins two of them; strokes that cross a line stay whole."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+    labels, stats, _ = parts_of(mask)
     wide, high, area = stats[:, 2], stats[:, 3], stats[:, 4]
     size = digit_height(stats)
     large = (np.maximum(wide, high) > _LONGER * size) & (area < 0.6 * wide * high) & (np.maximum(wide, high) > 12)
@@ -87,7 +87,7 @@ def _lines(mask: Grey, length: int, thickest: float) -> Grey:
     steeper = cv2.dilate(level, np.ones((3, 1), np.uint8))
     runs = as_uint8(cv2.morphologyEx(steeper, cv2.MORPH_OPEN, np.ones((1, length), np.uint8)))
     runs = np.take_along_axis(runs, np.arange(reach, reach + len(mask))[:, None] - shift, 0) & mask
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(runs, connectivity=8, ltype=cv2.CV_32S)
+    labels, stats, _ = parts_of(runs)
     thin = (stats[:, 4] <= thickest * stats[:, 2]) & (stats[:, 2] >= 0.7 * length)
     thin[0] = False
     return as_uint8(thin.astype(np.uint8)[labels])

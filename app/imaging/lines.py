@@ -16,7 +16,7 @@ from app.imaging.decode import Decoded
 from app.imaging.grids import digit_height, weighted_median, without_grids
 from app.imaging.paper import NOISE, RULED_PX, find_sheet, writing_contrast
 from app.imaging.pieces import MOST_PIECES, Arc, Line, Page, cut_line
-from app.imaging.pixels import Grey, as_uint8, shrink
+from app.imaging.pixels import Grey, as_uint8, parts_of, shrink
 from app.imaging.preprocess import ink_from_decoded
 from app.imaging.rules import without_ruling
 
@@ -73,7 +73,7 @@ def find_lines(decoded: Decoded) -> Lines:
 
 def lines_of(contrast: Grey, mask: Grey, sure: float) -> list[Line]:
     """The lines of a mask of strokes. Raises TooLarge beyond 400 digits."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+    labels, stats, _ = parts_of(mask)
     page = Page(contrast, labels, stats, sure)
     lines: list[Line] = []
     for row, parts in _rows(stats, mask.shape):
@@ -130,7 +130,7 @@ def _ink(contrast: Grey) -> tuple[Grey, float]:
 def _surroundings(mask: Grey) -> Grey | None:
     """The solid parts at the border of a picture, such as the dark beside a sheet; None if there are none."""
     height, width = mask.shape
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
+    labels, stats, _ = parts_of(mask)
     left, top, wide, high, area = stats.T
     touching = (left <= 0).astype(int) + (top <= 0) + (left + wide >= width) + (top + high >= height)
     solid = (area > 0.75 * wide * high) & (area > 0.01 * mask.size) & (touching > 1)

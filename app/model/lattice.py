@@ -21,6 +21,7 @@ _LOW, _TALL, _WIDE = (-6.0, 0.75), (-4.0, 1.4), (-4.0, 1.1)  # per log-height be
 _SIGN = -6.0  # a parenthesis or slash as a digit
 _MARK, _OTHER, _WORD, _WIDTH = 0.0, -3.2, -0.6, -0.8  # a mark, no digit, another in a row, per height of its width
 _OTHER_CUT = -0.8  # per width of a stroke that is cut beside what is no digit
+_SMALL = 0.33  # height of the digits of a fraction
 _MARK_SIZE, _FLAT = 0.51, 0.25  # in heights of the line: smaller or flatter parts are marks
 _BEND, SLANT = 0.045, 0.3  # of a parenthesis; of a slash
 _GAP, _GAPS = 1.3, 3.0  # heights of a line, and times its usual gap: a larger gap ends a number
@@ -62,9 +63,12 @@ def score_arcs(line: Line, logits: Logits, temperature: float) -> Scores:
     arch = _parentheses(bend * (height > 0.95), left, log[:, :DIGITS])
     slash = (slant > SLANT) & (np.abs(bend) < _BEND) & (height > 1.15)
     geometry = _CUT * cut + _JOIN * joined + _SPACE * gap + _SIGN * (arch | slash)
-    geometry += _LOW[0] * np.maximum(0, np.log(_LOW[1] / size)) + _TALL[0] * np.maximum(0, np.log(height / _TALL[1]))
+    first, end = np.array([arc[:2] for arc in line.arcs]).T
+    is_small = np.isin(first, end[slash]) | np.isin(end, first[slash])  # of a fraction
+    low = np.where(is_small, _SMALL, _LOW[1])
+    geometry += _LOW[0] * np.maximum(0, np.log(low / size)) + _TALL[0] * np.maximum(0, np.log(height / _TALL[1]))
     geometry += _WIDE[0] * np.maximum(0, width - _WIDE[1])
-    is_mark = ((size < _MARK_SIZE) | (height < _FLAT) | slash) & (cut == 0)
+    is_mark = (((size < np.where(is_small, _SMALL, _MARK_SIZE)) | (height < _FLAT)) & (cut == 0)) | slash
     none = log[:, DIGITS] if probable.shape[1] > DIGITS else np.full(len(log), math.log(_FLOOR))
     other = np.where(is_mark, _MARK, np.where(arch, 0.0, none) + _WIDTH * width + _OTHER_CUT * cut)
     other[joined > 0] = -math.inf
@@ -139,7 +143,7 @@ def search(line: Line, scores: Scores, first: int, end: int, is_possible: Callab
         options: list[tuple[str, int | None, float]] = [
             (str(digit), digit, float(scores.digits[index, digit])) for digit in choices[index]
         ]
-        if scores.other[index] > -math.inf and not arc.cut:
+        if scores.other[index] > -math.inf and (not arc.cut or scores.is_mark[index]):
             options.append(("", None, float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)))
         after = states[arc.end]
         for text, (mass, best, step) in states[arc.first].items():
@@ -184,7 +188,7 @@ def fit_candidates(
                 np.take(digits[index], codes[low:high], out=longer[low:high], mode="clip")
                 longer[low:high] += before[low:high]
                 np.maximum(after[low + 1 : high + 1], longer[low:high], out=after[low + 1 : high + 1])
-            if scores.other[index] > -math.inf and not arc.cut:
+            if scores.other[index] > -math.inf and (not arc.cut or scores.is_mark[index]):
                 cost = float(scores.other[index]) + (0 if scores.is_mark[index] else _OTHER)
                 low, high = max(0, length - end + arc.end), min(length, arc.first - first) + 1
                 np.maximum(after[low:high], before[low:high] + np.float32(cost), out=after[low:high])

@@ -13,7 +13,7 @@ from app.imaging.pixels import as_uint8
 from app.model.engine import Int8Engine
 from app.model.numbers import ANY, Number, Wanted, inks_of, read_lines
 from tests.drawings import Grey
-from tests.pictures import framed, number_drawn, on_paper, ruled, shadowed
+from tests.pictures import cut_out, framed, number_drawn, on_paper, ruled, shadowed
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +110,21 @@ def test_boxes_are_where_the_digits_are(engine: Int8Engine) -> None:
     assert number.box == pytest.approx((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1), abs=4)
     assert [digit.box[0] for digit in number.digits] == sorted(digit.box[0] for digit in number.digits)
     assert [digit.digit for digit in number.digits] == [2, 7]
+
+
+@pytest.mark.parametrize("half_at", [138, 170], ids=["touching", "apart"])
+def test_a_fraction_is_read_in_order(engine: Int8Engine, half_at: int) -> None:
+    drawing = np.zeros((150, 260), np.uint8)
+    two = cut_out(number_drawn("2"))
+    half = cv2.resize(two, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    drawing[40 : 40 + len(two), 30 : 30 + two.shape[1]] = two
+    cv2.line(drawing, (118, 30), (118, 62), 255, 5)
+    cv2.line(drawing, (120, 125), (170, 25), 255, 5)
+    drawing[90 : 90 + len(half), half_at : half_at + half.shape[1]] |= half
+
+    [number] = read(engine, on_paper(drawing))
+
+    assert (number.text, [(mark.after, mark.mark) for mark in number.marks]) == ("212", [(2, "/")])
 
 
 @pytest.mark.parametrize(("width", "height", "down", "mark"), [(8, 8, 52, "."), (30, 5, 28, "-")])
