@@ -186,7 +186,7 @@ def _chains(parts: NDArray[np.intp], stats: MatLike) -> list[list[int]]:
         fits = np.flatnonzero((gap < _REACH * taller) & (level > _LEVEL * lower) & (taller < _ALIKE * lower))
         if not fits.size:
             continue
-        close = fits[(gap[fits] < 0.5 * high[part]) | (gap[fits] == gap[fits].min())]
+        close = fits[gap[fits] <= max(0.5 * high[part], gap[fits].min() + 0.2 * high[part])]
         for other in others[close].tolist():
             one, two = chain_of[int(part)], chain_of[other]
             if one is not two:
