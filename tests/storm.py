@@ -41,6 +41,8 @@ WAYS: dict[str, tuple[str, Callable[[bytes], dict[str, Any]]]] = {  # to send a 
     "explained": ("/predict?explain=true", lambda data: {"content": data}),
     "plain": ("/predict?preprocess=plain", lambda data: {"content": data}),
     "batch": ("/predict/batch", lambda data: {"files": [("files", ("a.png", data)), ("files", ("b.png", SEVEN))]}),
+    "numbers": ("/read", lambda data: {"content": data}),
+    "a field": ('/read?fields=[{"name":"all","box":[0,0,1,1]}]', lambda data: {"content": data}),
     "TensorFlow Serving": (TENSORFLOW, lambda data: {"json": {"instances": [{"b64": _base64(data)}]}}),
     "Open Inference": (OPEN_INFERENCE, lambda data: {"json": {"inputs": [TENSOR | {"data": [_base64(data)]}]}}),
     "Open Inference, binary": (OPEN_INFERENCE, _binary),

@@ -43,6 +43,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "cut short and explained": ("/predict?explain=true", {"content": BROKEN}, 422),
     "too large": ("/predict", {"content": bytes(11 * 2**20)}, 413),
     "a batch, some cut short": ("/predict/batch", form("files", DRAWN, BROKEN, SMALL[:150]), 200),
+    "numbers": ("/read", {"content": DRAWN}, 200),
     "in another dialect, cut short": ("/v1/models/digits:predict", as_tensors(BROKEN, SMALL, BROKEN), 400),
 }
 

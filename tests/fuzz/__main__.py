@@ -12,7 +12,8 @@ from pathlib import Path
 import atheris
 
 # atheris keeps the result of every array comparison in instrumented code
-_NOT_INSTRUMENTED = ["app.imaging.preprocess", "app.imaging.paper", "app.imaging.strokes"]
+_ON_PIXELS = ("preprocess", "paper", "strokes", "rules", "lines", "grids", "pieces", "cuts")
+_NOT_INSTRUMENTED = [f"app.imaging.{name}" for name in _ON_PIXELS]
 
 with atheris.instrument_imports(include=["app", "PIL", "python_multipart"], exclude=_NOT_INSTRUMENTED):
     from app.api.bodies import image_in
@@ -22,6 +23,7 @@ with atheris.instrument_imports(include=["app", "PIL", "python_multipart"], excl
     from app.errors import DigitsError
     from app.imaging.decode import decode
     from app.imaging.formats import inspect
+    from app.imaging.lines import find_lines
     from app.imaging.preprocess import ink_from_decoded
 
 from tests.fuzz.seeds import BOUNDARY, FORMS, PICTURES, TENSORS  # noqa: E402 - it imports Pillow, too
@@ -40,6 +42,7 @@ def decoder(data: bytes) -> None:
         if image.kind != "HEIC":  # libheif may crop it
             assert sorted((decoded.width, decoded.height)) == sorted((image.width, image.height))
         assert image.kind == "JPEG" or decoded.grey.shape == (decoded.height, decoded.width)
+        find_lines(decoded)
         ink = ink_from_decoded(decoded).ink
     except DigitsError:
         return
