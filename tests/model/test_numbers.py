@@ -76,18 +76,17 @@ def test_touching_digits_are_cut(engine: Int8Engine) -> None:
     assert (number.text, whole) == ("27", [False, True])
 
 
-def test_unread_ink_beside_a_number_makes_it_less_probable(engine: Int8Engine) -> None:
+def test_unfoundink_beside_a_number_makes_it_less_probable(engine: Int8Engine) -> None:
     drawing = number_drawn("20746")
     scribbled = np.pad(drawing, ((0, 0), (0, 150)))
     for end in ((420, 40), (470, 110), (520, 40)):
         cv2.line(scribbled, (440, 75), end, 255, 5)
+    overlapping = np.concatenate([drawing, number_drawn("88", gap=-0.6)], axis=1)
 
-    [sure] = read(engine, on_paper(drawing))
-    [doubtful] = read(engine, on_paper(scribbled))
+    found = [read(engine, on_paper(each)) for each in (drawing, scribbled, overlapping)]
 
-    assert sure.rejection is None
-    assert doubtful.rejection
-    assert doubtful.rejection[0] == "not_a_number"
+    reasons = [number.rejection and number.rejection[0] for [number] in found]
+    assert reasons == [None, "not_a_number", "touching"]
 
 
 def test_a_large_gap_ends_a_number_and_lines_are_read_in_order(engine: Int8Engine) -> None:
