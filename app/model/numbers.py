@@ -177,13 +177,17 @@ def _read_line(line: Line, logits: Logits, temperature: float, wanted: Wanted) -
         return [number] if number else []
     path = best_path(line, scores)
     numbers: list[Number] = []
-    for large in (large_gap(line, path), math.inf):
-        spans = spans_of(line, path, scores, large)
+    apart, joined = (spans_of(line, path, scores, large) for large in (large_gap(line, path), math.inf))
+    for spans in (apart, joined, [(0, line.pieces)]):
         found = [_number(line, scores, span, wanted, _beside(line, path, scores, span)) for span in spans]
         numbers = [number for number in found if number]
-        if wanted == ANY or len(numbers) == len(spans):
+        if wanted == ANY or (len(numbers) == len(spans) and all(map(_is_listed, numbers))):
             break
     return numbers
+
+
+def _is_listed(number: Number) -> bool:
+    return number.none_of_these is None or number.none_of_these < 0.5
 
 
 def _beside(line: Line, path: Path, scores: Scores, span: tuple[int, int]) -> Reason | None:
