@@ -1,5 +1,7 @@
 """Errors -> HTTP answers: problem documents (RFC 9457), or `{"error": …}` in a dialect. The one renderer."""
 
+from typing import Any
+
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -43,12 +45,17 @@ def problem(error: DigitsError, scope: Scope) -> Problem:
     )
 
 
+def _sentence(wrong: dict[str, Any]) -> str:
+    """Where, and what is wrong there; a rule about several parameters names them itself."""
+    return ": ".join([*map(str, wrong["loc"][-1:]), wrong["msg"].removeprefix("Value error, ")])
+
+
 def _known(error: Exception) -> DigitsError:
     """The same error in our own tree, whether FastAPI, Starlette or no code expected it."""
     if isinstance(error, DigitsError):
         return error
     if isinstance(error, RequestValidationError):
-        return InvalidParameter("; ".join(f"{wrong['loc'][-1]}: {wrong['msg']}" for wrong in error.errors()))
+        return InvalidParameter("; ".join(map(_sentence, error.errors())))
     status = error.status_code if isinstance(error, HTTPException) else DigitsError.status
     if status == NotFound.status:
         return NotFound("Unknown path: send images to POST /predict.")

@@ -102,7 +102,10 @@ def _asked(query: Sequence[tuple[str, str]], parts: Sequence[Part]) -> ReadParam
         return ReadParameters.model_validate(given)
     except ValidationError as error:
         raise RequestValidationError(
-            [wrong | {"loc": (".".join(map(str, wrong["loc"])) or "parameters",)} for wrong in error.errors()[:3]]
+            [
+                wrong | {"loc": [".".join(map(str, wrong["loc"]))] if wrong["loc"] else []}
+                for wrong in error.errors()[:3]
+            ]
         ) from error
 
 
