@@ -103,6 +103,7 @@ async def test_a_parameter_that_cannot_be_is_refused(seven: KerasEngine, query: 
         answer = await client.post("/read", files=sent)
 
     assert_is_problem(answer, 422, "invalid_parameter")
+    assert "Value error" not in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
