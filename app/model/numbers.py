@@ -35,6 +35,7 @@ _LEAST = -1.6  # score of a digit, and half the log-probability of its number: w
 _BESIDE = 4.0  # heights of the line: so near is unread ink beside a number
 _ACCEPTED = 0.9  # probability: of the numbers for choosing that are surer, none is wrong
 _LISTED_ACCEPTED = 0.98  # posterior of a candidate
+_MOST_FITS = 10_000_000  # arcs times digits of candidates that are tried on a whole line, 50 ms
 _LONG, _LONG_BEAM = 100, 4  # pieces of a long number, for which fewer readings are kept
 
 Reason = Literal["low_confidence", "not_a_number", "touching"]
@@ -177,17 +178,22 @@ def _read_line(line: Line, logits: Logits, temperature: float, wanted: Wanted) -
         return [number] if number else []
     path = best_path(line, scores)
     numbers: list[Number] = []
-    apart, joined = (spans_of(line, path, scores, large) for large in (large_gap(line, path), math.inf))
-    for spans in (apart, joined, [(0, line.pieces)]):
+    for large in (large_gap(line, path), math.inf):
+        spans = spans_of(line, path, scores, large)
         found = [_number(line, scores, span, wanted, _beside(line, path, scores, span)) for span in spans]
         numbers = [number for number in found if number]
-        if wanted == ANY or (len(numbers) == len(spans) and all(map(_is_listed, numbers))):
+        if wanted == ANY or len(numbers) == len(spans):
             break
+    fits = len(line.arcs) * sum(map(len, wanted.candidates))
+    if 0 < fits < _MOST_FITS and not (numbers and all(map(_is_listed, numbers))):
+        number = _number(line, scores, (0, line.pieces), wanted, None)  # touching digits look like none
+        if number and _is_listed(number):
+            return [number]
     return numbers
 
 
 def _is_listed(number: Number) -> bool:
-    return number.none_of_these is None or number.none_of_these < 0.5
+    return number.none_of_these is not None and number.none_of_these < 0.5
 
 
 def _beside(line: Line, path: Path, scores: Scores, span: tuple[int, int]) -> Reason | None:

@@ -89,6 +89,14 @@ def test_unfoundink_beside_a_number_makes_it_less_probable(engine: Int8Engine) -
     assert reasons == [None, "not_a_number", "touching"]
 
 
+def test_a_candidate_is_found_where_touching_digits_look_like_none(engine: Int8Engine) -> None:
+    picture = on_paper(number_drawn("48213", gap=-0.15))
+
+    [plain], [listed] = read(engine, picture), read(engine, picture, Wanted(candidates=("48213", "74180", "26031")))
+
+    assert (plain.rejection is None, listed.text, listed.rejection) == (False, "48213", None)
+
+
 def test_a_large_gap_ends_a_number_and_lines_are_read_in_order(engine: Int8Engine) -> None:
     upper, lower = number_drawn("20 746"), number_drawn("13")
     page = np.zeros((len(upper) + len(lower), max(upper.shape[1], lower.shape[1])), np.uint8)
