@@ -66,6 +66,8 @@ def _beside_slash(mask: NDArray[np.bool_], line_height: float) -> Cut | None:
     scale = min(1.0, _SLASH_ROWS / height)
     ink = cv2.resize(mask.astype(np.float32), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     rows, columns = np.nonzero(ink > 0.5)
+    if not rows.size:  # a hairline
+        return None
     along = [np.bincount(np.rint(columns + slope * rows).astype(np.intp)) for slope in _SLOPES]
     slope, longest = max(zip(_SLOPES.tolist(), along, strict=True), key=lambda each: each[1].max())
     if longest.max() < _WHOLE * len(ink):

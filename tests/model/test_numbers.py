@@ -97,6 +97,14 @@ def test_a_candidate_is_found_where_touching_digits_look_like_none(engine: Int8E
     assert (plain.rejection is None, listed.text, listed.rejection) == (False, "48213", None)
 
 
+def test_a_hairline_beside_a_number_is_no_error(engine: Int8Engine) -> None:
+    drawing = np.pad(number_drawn("27", height_px=300), ((100, 100), (0, 300)))
+    right = drawing.shape[1]
+    cv2.polylines(drawing, [np.array([(right - 300, 60), (right - 240, 560), (right - 30, 40)])], False, 255, 1)
+
+    assert texts(read(engine, on_paper(drawing)))[0].startswith("27")
+
+
 def test_a_large_gap_ends_a_number_and_lines_are_read_in_order(engine: Int8Engine) -> None:
     upper, lower = number_drawn("20 746"), number_drawn("13")
     page = np.zeros((len(upper) + len(lower), max(upper.shape[1], lower.shape[1])), np.uint8)
