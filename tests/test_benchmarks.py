@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.drawings import mnist_test
 from tests.server import ROOT
 
 COMMANDS = {  # and what the output has to contain
@@ -51,3 +53,13 @@ def test_make_bench_writes_a_report(tmp_path: Path) -> None:
     assert "the project's own client" in report
     assert "## Targets" in report
     assert (tmp_path / "throughput.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_are_read_from_rows_and_a_form(tmp_path: Path) -> None:
+    images, labels = mnist_test()
+    np.savez(tmp_path / "set.npz", x=255 - images, y=labels)
+
+    said = run("benchmarks.numbers", str(tmp_path / "set.npz"), "--rows", "2")
+
+    assert "listed: 2 right" in said
+    assert "a form of 100 fields" in said
