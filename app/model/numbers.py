@@ -263,7 +263,8 @@ def _number(line: Line, scores: Scores, span: tuple[int, int], wanted: Wanted, b
     share = right = probable[text]
     scale = 1.0
     if not wanted.candidates:
-        worst = min(float(scores.digits[one.arc, one.digit]) for one in shown if one.digit is not None)
+        read = [scores.other[one.arc] if one.digit is None else scores.digits[one.arc, one.digit] for one in steps]
+        worst = float(min(read))  # with what is skipped; a mark costs little
         right = calibrated(share, worst, len(text), is_beside=beside is not None)
         right = min(right, math.exp(worst)) if line.is_whole else right
         scale = min(right / share, (1 - right) / max(1 - share, LEAST_DOUBT))

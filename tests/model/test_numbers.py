@@ -105,6 +105,12 @@ def test_a_hairline_beside_a_number_is_no_error(engine: Int8Engine) -> None:
     assert texts(read(engine, on_paper(drawing)))[0].startswith("27")
 
 
+def test_a_reading_that_skips_a_digit_is_improbable(engine: Int8Engine) -> None:
+    [number] = read(engine, on_paper(number_drawn("207")), Wanted(2, 2))
+
+    assert (number.text, number.probability < 0.3) == ("27", True)
+
+
 def test_a_large_gap_ends_a_number_and_lines_are_read_in_order(engine: Int8Engine) -> None:
     upper, lower = number_drawn("20 746"), number_drawn("13")
     page = np.zeros((len(upper) + len(lower), max(upper.shape[1], lower.shape[1])), np.uint8)
