@@ -47,7 +47,7 @@ def problem(error: DigitsError, scope: Scope) -> Problem:
 
 def _sentence(wrong: dict[str, Any]) -> str:
     """Where, and what is wrong there; a rule about several parameters names them itself."""
-    return ": ".join([*map(str, wrong["loc"][-1:]), wrong["msg"].removeprefix("Value error, ")])
+    return ": ".join(filter(None, [str(wrong["loc"][-1]), wrong["msg"].removeprefix("Value error, ")]))
 
 
 def _known(error: Exception) -> DigitsError:

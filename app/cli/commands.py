@@ -190,7 +190,7 @@ def scan(
     processes: Annotated[int | None, typer.Option(min=1, max=1024, help="One for each core by default.")] = None,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="[ADDRESS]", help="Use a Ray cluster: at this address, or one started here."),
+        typer.Option(metavar="[ADDRESS]", help="Use a Ray cluster: at this address, or one started for it."),
     ] = None,
     read: Annotated[bool, typer.Option("--read", help="Read numbers, as many as each picture has.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write results.csv as well.")] = False,

@@ -35,7 +35,7 @@ _LEAST = -1.6  # score of a digit, and half the log-probability of its number: w
 _BESIDE = 4.0  # heights of the line: so near is unread ink beside a number
 _ACCEPTED = 0.9  # probability: of the numbers for choosing that are surer, none is wrong
 _LISTED_ACCEPTED = 0.98  # posterior of a candidate
-_MOST_FITS = 10_000_000  # arcs times digits of candidates that are tried on a whole line, 50 ms
+_MOST_FITS = 10_000_000  # arcs times digits of candidates that are tried on a whole line
 _LONG, _LONG_BEAM = 100, 4  # pieces of a long number, for which fewer readings are kept
 
 Reason = Literal["low_confidence", "not_a_number", "touching"]

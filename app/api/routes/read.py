@@ -101,8 +101,9 @@ def _asked(query: Sequence[tuple[str, str]], parts: Sequence[Part]) -> ReadParam
     try:
         return ReadParameters.model_validate(given)
     except ValidationError as error:
-        wrong = [each | {"loc": [".".join(map(str, each["loc"]))] * bool(each["loc"])} for each in error.errors()[:3]]
-        raise RequestValidationError(wrong) from error
+        raise RequestValidationError(
+            [wrong | {"loc": (".".join(map(str, wrong["loc"])),)} for wrong in error.errors()[:3]]
+        ) from error
 
 
 def _names_in_json(body: bytes) -> set[str]:
